@@ -1,0 +1,35 @@
+"""The controller's half of config_tree: render the templates. See the module of the same name."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from plugin_utils.rendering import render_tree  # noqa: E402  (the path comes first)
+
+RENDERED_HERE = ("src", "each", "exclude", "modes")
+
+
+class ActionModule(ActionBase):
+    """Render below ``src`` and hand the files to the module."""
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Run the action; the result is the module's."""
+        super().run(tmp, task_vars)
+        task_vars = task_vars or {}
+        arguments = dict(self._task.args)
+        src, each, exclude, modes = (arguments.pop(name, None) for name in RENDERED_HERE)
+        if arguments.get("state", "present") == "present":
+            role = Path(self._task._role._role_path) if self._task._role else Path(self._loader.get_basedir())
+            folder = role / (src or "templates")
+            if not folder.is_dir():
+                raise AnsibleActionFail(f"config_tree: src: there is no folder {folder}")
+            arguments["files"], arguments["tree"] = render_tree(
+                self._templar, folder, task_vars, each or {}, exclude or [], modes or {}
+            )
+        return self._execute_module("config_tree", arguments, task_vars=task_vars)

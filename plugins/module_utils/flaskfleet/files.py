@@ -1,0 +1,66 @@
+"""Writing files so that a reader, or a power cut, meets the old content or the new, never a part."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import grp
+from pathlib import Path
+from typing import Any
+
+
+def fsync_directory(path: Path) -> None:
+    """Make the names in a directory durable (see fsync(2), notes)."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_file(path: Path, content: bytes, mode: int = 0o644, uid: int = -1, gid: int = -1) -> None:
+    """Write a file beside its path, make it durable and rename it into place."""
+    beside = path.with_name(f".{path.name}.new")
+    beside.unlink(missing_ok=True)
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        os.fchown(descriptor, uid, gid)
+        os.fchmod(descriptor, mode)
+        file.flush()
+        os.fsync(descriptor)
+    beside.replace(path)
+    fsync_directory(path.parent)
+
+
+def write_json(path: Path, value: Any, mode: int = 0o644) -> None:
+    """Write a record, sorted, so that two equal records are equal files."""
+    write_file(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode(), mode)
+
+
+def read_json(path: Path) -> Any:
+    """Read a record; ``None`` where there is none."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+
+
+def point_symlink(link: Path, target: str) -> None:
+    """Point a symlink at another target with one rename."""
+    beside = link.with_name(f".{link.name}.new")
+    beside.unlink(missing_ok=True)
+    beside.symlink_to(target)
+    beside.replace(link)
+    fsync_directory(link.parent)
+
+
+def user_id(name: str) -> int:
+    """The uid of a user; :exc:`KeyError` where there is no such user."""
+    return pwd.getpwnam(name).pw_uid
+
+
+def group_id(name: str) -> int:
+    """The gid of a group; :exc:`KeyError` where there is no such group."""
+    return grp.getgrnam(name).gr_gid

@@ -1,0 +1,85 @@
+"""What a running service says about itself: the tree it runs, its programs, its workers."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import struct
+import urllib.request
+import xmlrpc.client
+from typing import Any
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = _connect(self.path, self.timeout)
+
+
+class _UnixTransport(xmlrpc.client.Transport):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__()
+        self.path, self.timeout = path, timeout
+
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        return _UnixConnection(self.path, self.timeout)
+
+
+def _connect(path: str, timeout: float) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(timeout)
+    connection.connect(path)
+    return connection
+
+
+def supervisor(path: str = "/run/supervisor.sock", timeout: float = 90) -> Any:
+    """Supervisor's XML-RPC interface, http://supervisord.org/api.html, over its unix socket."""
+    return xmlrpc.client.ServerProxy("http://localhost", transport=_UnixTransport(path, timeout)).supervisor
+
+
+def running_tree(source: str) -> str | None:
+    """The hash of the configuration tree that a service runs; ``None`` where it does not answer.
+
+    :param source: ``http://…``, which answers the hash, or ``supervisor:<socket>``, whose
+        identifier ends with it.
+    """
+    try:
+        if source.startswith("supervisor:"):
+            return supervisor(source.partition(":")[2], timeout=5).getIdentification().rpartition("-")[2]
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(source, timeout=5) as answer:
+            return answer.read().decode().strip()
+    except (OSError, http.client.HTTPException, xmlrpc.client.Error):
+        return None
+
+
+def uwsgi_request(path: str, variables: dict[str, str], timeout: float) -> tuple[int, bytes]:
+    """Ask an app over its socket in the uwsgi protocol, as nginx does.
+
+    https://uwsgi-docs.readthedocs.io/en/latest/Protocol.html: a little-endian header (modifier1 = 0,
+    size, modifier2 = 0), then each name and value behind its length.
+
+    :param timeout: seconds without a byte after which it gives up.
+    :returns: the status and the body.
+    :raises OSError: nobody listens, or no complete answer in time.
+    """
+    items = [text.encode() for pair in variables.items() for text in pair]
+    packet = b"".join(struct.pack("<H", len(item)) + item for item in items)
+    with _connect(path, timeout) as connection:
+        connection.sendall(struct.pack("<BHB", 0, len(packet), 0) + packet)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    head, separator, body = answer.partition(b"\r\n\r\n")
+    words = head.split(None, 2)
+    if not separator or len(words) < 2 or not words[1].isdigit():
+        raise ConnectionError("the connection was closed without a complete answer")
+    return int(words[1]), body
+
+
+def uwsgi_stats(path: str, timeout: float = 5) -> dict[str, Any]:
+    """uWSGI's stats: https://uwsgi-docs.readthedocs.io/en/latest/StatsServer.html."""
+    with _connect(path, timeout) as connection:
+        return json.loads(b"".join(iter(lambda: connection.recv(65536), b"")))

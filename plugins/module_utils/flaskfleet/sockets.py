@@ -1,0 +1,63 @@
+"""Who listens where, read from /proc (proc(5)), so that a host needs no tool for it."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+TCP_LISTEN = "0A"
+UNIX_ACCEPTS = 0x10000
+
+
+class Owner(NamedTuple):
+    """A process that holds a socket. ``pid`` 0: the process can't be seen (another container)."""
+
+    pid: int
+    name: str
+
+
+def tcp_owners(port: int, proc: Path = Path("/proc")) -> list[Owner]:
+    """The processes that listen on a TCP port, on whatever address."""
+    inodes = set()
+    for table in ("tcp", "tcp6"):
+        for words in _rows(proc / "net" / table):
+            if words[3] == TCP_LISTEN and int(words[1].rpartition(":")[2], 16) == port:
+                inodes.add(words[9])
+    return _holders(inodes, proc)
+
+
+def unix_owners(path: str, proc: Path = Path("/proc")) -> list[Owner]:
+    """The processes that listen on a unix socket."""
+    return _holders(
+        {
+            words[6]
+            for words in _rows(proc / "net" / "unix")
+            if words[7:] == [path] and int(words[3], 16) & UNIX_ACCEPTS
+        },
+        proc,
+    )
+
+
+def _rows(table: Path) -> list[list[str]]:
+    try:
+        return [line.split() for line in table.read_text().splitlines()[1:]]
+    except FileNotFoundError:
+        return []
+
+
+def _holders(inodes: set[str], proc: Path) -> list[Owner]:
+    if not inodes:
+        return []
+    links = {f"socket:[{inode}]" for inode in inodes}
+    owners = set()
+    for process in proc.iterdir():
+        if not re.fullmatch(r"\d+", process.name):
+            continue
+        try:
+            if any(os.readlink(descriptor) in links for descriptor in (process / "fd").iterdir()):
+                owners.add(Owner(int(process.name), (process / "comm").read_text().strip()))
+        except OSError:
+            continue  # it ended while we looked
+    return sorted(owners) or [Owner(0, "a process that cannot be seen from here")]

@@ -1,0 +1,155 @@
+"""A tree of configuration files: compare it with a host, check it aside, move it into place.
+
+The state of a tree lives in one directory (``/var/lib/flaskfleet/trees/<name>``)::
+
+    manifest.json   {"tree": hash, "files": {path: {"sha256", "mode", "owner", "group"}}}
+    journal.json    what an apply is about to do; there only while it is being done
+    stage/          the complete new tree, below the same paths as on the host
+
+An apply that was interrupted is rolled forward from the journal by the next one, so a host never
+keeps half a tree. Nothing here knows Ansible: every function takes paths and returns values.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .files import fsync_directory, group_id, read_json, user_id, write_file, write_json
+
+
+class CheckFailed(Exception):
+    """The service's own checker refused the staged tree; the message holds its words."""
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of a tree. ``path`` is absolute, ``mode`` like ``"0644"``."""
+
+    path: str
+    content: str
+    mode: str = "0644"
+    owner: str = "root"
+    group: str = "root"
+
+    @property
+    def record(self) -> dict[str, str]:
+        """What the manifest keeps of the file."""
+        return {
+            "sha256": hashlib.sha256(self.content.encode()).hexdigest(),
+            "mode": self.mode,
+            "owner": self.owner,
+            "group": self.group,
+        }
+
+
+@dataclass
+class Changes:
+    """What has to happen to a host so that it carries a tree."""
+
+    write: list[File] = field(default_factory=list)
+    remove: list[str] = field(default_factory=list)
+    diff: list[dict[str, str]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.write or self.remove)
+
+
+class Tree:
+    """A named tree of files below ``root`` whose state is kept below ``state``."""
+
+    def __init__(self, name: str, state: Path, root: Path = Path("/")) -> None:
+        self.root = root
+        self.state = state / name
+        self.stage = self.state / "stage"
+        self.journal = self.state / "journal.json"
+        self.manifest = self.state / "manifest.json"
+
+    def target(self, path: str) -> Path:
+        """Where a path of the tree lies on this host."""
+        return self.root / path.lstrip("/")
+
+    def compare(self, files: list[File]) -> Changes:
+        """What differs between the wanted files, the host, and what was written before."""
+        changes = Changes()
+        for file in files:
+            before = self._read(file.path)
+            if before != file.content:
+                changes.diff.append(_diff(file.path, before or "", file.content))
+            if before != file.content or not self._has_mode(file):
+                changes.write.append(file)
+        wanted = {file.path for file in files}
+        for path in (read_json(self.manifest) or {"files": {}})["files"]:
+            if path not in wanted and os.path.lexists(self.target(path)):
+                changes.remove.append(path)
+                changes.diff.append(_diff(path, self._read(path) or "", ""))
+        return changes
+
+    def check(self, files: list[File], command: list[str]) -> None:
+        """Build the complete tree aside and run the service's checker on it.
+
+        ``{stage}`` in the command stands for the folder that holds the tree.
+
+        :raises CheckFailed: the checker refused; the stage is gone and the host is as it was.
+        """
+        shutil.rmtree(self.stage, ignore_errors=True)
+        for file in files:
+            staged = self.stage / file.path.lstrip("/")
+            staged.parent.mkdir(parents=True, exist_ok=True)
+            write_file(staged, file.content.encode(), int(file.mode, 8))
+        if not command:
+            return
+        argv = [word.replace("{stage}", str(self.stage)) for word in command]
+        result = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if result.returncode:
+            words = (result.stderr + result.stdout).replace(str(self.stage), "").strip()
+            shutil.rmtree(self.stage)
+            raise CheckFailed(f"{' '.join(command)} refused the new files, nothing was changed:\n{words}")
+
+    def apply(self, record: dict[str, Any], changes: Changes) -> None:
+        """Move a checked stage into place: journal, one rename a file, then the manifest ``record``."""
+        journal = {"write": [file.path for file in changes.write], "remove": changes.remove, "manifest": record}
+        write_json(self.journal, journal)
+        self.roll_forward()
+
+    def roll_forward(self) -> bool:
+        """Finish what the journal says; ``False`` where there is nothing to finish."""
+        journal: dict[str, Any] | None = read_json(self.journal)
+        if journal is None:
+            return False
+        for path in journal["write"]:
+            record = journal["manifest"]["files"][path]
+            target = self.target(path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            content = (self.stage / path.lstrip("/")).read_bytes()
+            write_file(target, content, int(record["mode"], 8), user_id(record["owner"]), group_id(record["group"]))
+        for path in journal["remove"]:
+            self.target(path).unlink(missing_ok=True)
+        write_json(self.manifest, journal["manifest"])
+        self.journal.unlink()
+        fsync_directory(self.state)
+        shutil.rmtree(self.stage, ignore_errors=True)
+        return True
+
+    def _read(self, path: str) -> str | None:
+        try:
+            return self.target(path).read_bytes().decode(errors="backslashreplace")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def _has_mode(self, file: File) -> bool:
+        try:
+            status = self.target(file.path).lstat()
+            owner = (user_id(file.owner), group_id(file.group))
+        except (KeyError, FileNotFoundError):
+            return False
+        return (status.st_mode, status.st_uid, status.st_gid) == (0o100000 | int(file.mode, 8), *owner)
+
+
+def _diff(path: str, before: str, after: str) -> dict[str, str]:
+    return {"before_header": path, "after_header": path, "before": before, "after": after}

@@ -1,0 +1,142 @@
+#!/usr/bin/python
+"""Release an app on a host, or say what differs from what it runs."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: app_release
+short_description: Bring the first release of an app to life on a host, and report what runs
+description:
+  - Packs the source of an app on the controller, renders what makes it run, and names the release by a hash of all
+    its inputs.
+  - A host that runs no release of the app gets this one. It is staged aside, run beside nothing, and becomes live
+    only when every worker has answered its health path. A release that can't is removed, and the app's own error is
+    the message.
+  - Where a release is live it stays live; what the inventory asks for beyond it is reported in words. Its program is
+    started if somebody has stopped it.
+options:
+  app:
+    description: One entry of C(flask_apps) with its defaults (filter C(complete_apps)).
+    type: dict
+    required: true
+  templates:
+    description: Folders, relative to the project, whose C(*.j2) become the release's files.
+    type: list
+    elements: path
+    required: true
+  settings:
+    description: What the templates need beside the app; it is part of the release's inputs. RV(uwsgi_version) must be in it.
+    type: dict
+    required: true
+author: flaskfleet
+"""
+
+EXAMPLES = r"""
+- name: Release | Make the first release of each app live
+  app_release:
+    app: "{{ (flask_apps | complete_apps)[item] }}"
+    templates: [roles/uwsgi/templates/release, roles/flask_app/templates/release]
+    settings: {uwsgi_version: 2.0.31, listen: 1024, buffer_size: 65535}
+  loop: "{{ flask_apps.keys() }}"
+"""
+
+RETURN = r"""
+release:
+  description: The id of the release that the inventory asks for.
+  type: str
+  returned: always
+live:
+  description: The id of the release that is live in the end; null where none is.
+  type: str
+  returned: always
+undeployed:
+  description: What the inventory asks for that is not live, like C(processes 4 → 8).
+  type: list
+  elements: str
+  returned: always
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.flaskfleet.environments import EnvironmentFailed, find_wheel, python_abi
+from ansible.module_utils.flaskfleet.releases import App, Release, ReleaseFailed, differences
+from ansible.module_utils.flaskfleet.services import supervisor
+
+WHEELS = Path("/var/lib/flaskfleet/wheels")
+
+
+def first_release(app: App, release: Release, wanted: dict[str, Any]) -> None:
+    """Stage, warm and make live."""
+    app.prepare(wanted["secret_env"])
+    if not app.path(release.id).exists():
+        wheel = find_wheel(WHEELS, release.python, python_abi(release.python), wanted["uwsgi_version"])
+        app.stage(release, Path(wanted["archive"]), wheel)
+    app.warm(release)
+    app.go_live(release, wanted["by"])
+
+
+def run(wanted: dict[str, Any], app: App, check_mode: bool) -> dict[str, Any]:
+    """Bring the app to its first release, or keep the live one running; the module's result."""
+    release = Release(
+        id=wanted["release"],
+        files=wanted["files"],
+        env=wanted["env"],
+        static=wanted["static"],
+        requirements=wanted["requirements"],
+        python=wanted["python"],
+        processes=wanted["processes"] or os.cpu_count() or 1,
+        health=wanted["health"],
+        record=wanted["record"],
+    )
+    live = app.live()
+    if live:
+        with app.lock():
+            changed = not check_mode and app.keep_running(live)
+        undeployed = differences(app.record(live).get("inputs", {}), release.record["inputs"])
+        return {"changed": changed, "release": release.id, "live": live, "undeployed": undeployed}
+    if check_mode:
+        return {"changed": True, "release": release.id, "live": None, "undeployed": []}
+    if not wanted["archive"] and not app.path(release.id).exists():
+        return {"changed": False, "release": release.id, "live": None, "undeployed": [], "needs_archive": True}
+    with app.lock():
+        first_release(app, release, wanted)
+    return {"changed": True, "release": release.id, "live": release.id, "undeployed": []}
+
+
+def main() -> None:
+    """Run as an Ansible module; the action plugin of the same name has packed and rendered."""
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "release": {"type": "str", "required": True},
+            "archive": {"type": "path"},
+            "files": {"type": "dict", "required": True},
+            "env": {"type": "dict", "required": True},
+            "secret_env": {"type": "dict", "required": True, "no_log": True},
+            "static": {"type": "dict", "required": True},
+            "requirements": {"type": "str", "required": True},
+            "python": {"type": "path", "required": True},
+            "uwsgi_version": {"type": "str", "required": True},
+            "processes": {"type": "int", "required": True},
+            "health": {"type": "dict", "required": True},
+            "record": {"type": "dict", "required": True},
+            "by": {"type": "str", "required": True},
+            "web_group": {"type": "str", "default": "www-data"},
+        },
+        supports_check_mode=True,
+    )
+    app = App(module.params["name"], module.params["web_group"], supervisor())
+    try:
+        result = run(module.params, app, module.check_mode)
+    except (ReleaseFailed, EnvironmentFailed) as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=f"{app.name}: {error}; is Supervisor running (systemctl status supervisor)?")
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

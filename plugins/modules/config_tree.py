@@ -1,0 +1,200 @@
+#!/usr/bin/python
+"""Write a role's configuration onto a host: all of it, checked, or none."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: config_tree
+short_description: Write a tree of templates onto a host, checked as a whole before it takes effect
+description:
+  - Renders every C(*.j2) below a folder on the controller; the path below the folder is the path on the host.
+  - Sends the tree in one round trip and compares it with the host. If anything differs, builds the complete new tree
+    aside, runs the service's checker on it, and only then moves the files into place, one rename each.
+  - An apply that was interrupted is finished by the next run. Files that it wrote earlier and that are no longer
+    part of the tree are removed. Nobody else's file is touched.
+  - Knows whether the service runs what is on disk. A difference is I(pending) and counts as a change, so that the
+    handler runs, whatever ended the run before.
+options:
+  name:
+    description: Names the tree, its record below C(/var/lib/flaskfleet/trees/), and the service that reads it.
+    type: str
+    required: true
+  state:
+    description:
+      - V(present) writes the tree.
+      - V(running) waits until the service runs the tree that is on disk, for handlers.
+    type: str
+    choices: [present, running]
+    default: present
+  src:
+    description: The folder of templates on the controller, relative to the role.
+    type: str
+    default: templates
+  each:
+    description:
+      - Templates that are rendered once per item. Where a path holds C({site}), the list V(site) is walked; the item's
+        RV(name) replaces the word in the path, and the item is the variable C(site) in the template.
+    type: dict
+    default: {}
+  exclude:
+    description: Shell patterns of paths on the host that are left out, like C(/etc/systemd/*).
+    type: list
+    elements: str
+    default: []
+  modes:
+    description: Modes of paths that are not C(0644), by shell pattern.
+    type: dict
+    default: {}
+  check:
+    description: The service's checker; C({stage}) stands for the folder that holds the new tree.
+    type: list
+    elements: str
+    default: []
+  running:
+    description:
+      - Where the service tells the hash of the tree it runs; C(http://…), or C(supervisor:<socket>), whose identifier
+        ends with it. A template puts its tree's hash anywhere with C({{ config_tree_hash }}).
+    type: str
+  timeout:
+    description: Seconds to wait for O(state=running).
+    type: int
+    default: 20
+  log:
+    description: The service's log, quoted where O(state=running) fails.
+    type: path
+author: flaskfleet
+"""
+
+EXAMPLES = r"""
+- name: Configure | Render the nginx tree
+  config_tree:
+    name: nginx
+    each: {site: "{{ nginx_sites }}"}
+    check: [nginx, -t, -q, -c, "{stage}/etc/nginx/nginx.conf"]
+    running: http://127.0.0.1:8181/tree
+  notify: nginx config changed
+
+- name: Wait until nginx serves the new tree
+  listen: nginx config changed
+  config_tree:
+    name: nginx
+    state: running
+    running: http://127.0.0.1:8181/tree
+    log: /var/log/nginx/error.log
+"""
+
+RETURN = r"""
+tree:
+  description: The hash of the tree, 12 hex digits.
+  type: str
+  returned: always
+pending:
+  description: Whether the service runs something else than what is on disk.
+  type: bool
+  returned: when O(running) is set
+written:
+  description: Paths that were (in check mode, would be) written.
+  type: list
+  elements: str
+  returned: when O(state=present)
+removed:
+  description: Paths that were (would be) removed.
+  type: list
+  elements: str
+  returned: when O(state=present)
+"""
+
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.flaskfleet.files import read_json, write_json
+from ansible.module_utils.flaskfleet.services import running_tree
+from ansible.module_utils.flaskfleet.trees import Changes, CheckFailed, File, Tree
+
+STATE = Path("/var/lib/flaskfleet/trees")
+
+
+def present(tree: Tree, files: list[File], tree_hash: str, check: list[str], check_mode: bool) -> Changes:
+    """Bring the host to the tree; in check mode only say what would be done."""
+    if not check_mode:
+        tree.state.mkdir(parents=True, exist_ok=True)
+        tree.roll_forward()
+    changes = tree.compare(files)
+    if check_mode:
+        return changes
+    record = {"tree": tree_hash, "files": {file.path: file.record for file in files}}
+    if changes:
+        tree.check(files, check)
+        tree.apply(record, changes)
+    elif read_json(tree.manifest) != record:
+        write_json(tree.manifest, record)
+    return changes
+
+
+def wait_until_running(source: str, wanted: str, timeout: float) -> str | None:
+    """Wait for a service to run a tree; the hash of what it runs in the end."""
+    end = time.monotonic() + timeout
+    while (running := running_tree(source)) != wanted and time.monotonic() < end:
+        time.sleep(0.1)
+    return running
+
+
+def last_words(service: str, log: str | None, lines: int = 10) -> str:
+    """What a service has to say, for an error message: the end of its log and its status."""
+    words = ""
+    with suppress(FileNotFoundError):
+        words = "\n".join(Path(log).read_text(errors="replace").splitlines()[-lines:]) if log else ""
+    status = subprocess.run(["service", service, "status"], capture_output=True, text=True, check=False)
+    return f"{words}\n{status.stdout}".strip()
+
+
+def main() -> None:
+    """Run as an Ansible module; the action plugin of the same name has rendered the files."""
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["present", "running"], "default": "present"},
+            "files": {"type": "list", "elements": "dict", "default": []},
+            "tree": {"type": "str"},
+            "check": {"type": "list", "elements": "str", "default": []},
+            "running": {"type": "str"},
+            "timeout": {"type": "int", "default": 20},
+            "log": {"type": "path"},
+        },
+        supports_check_mode=True,
+    )
+    wanted: dict[str, Any] = module.params
+    tree = Tree(wanted["name"], STATE)
+
+    if wanted["state"] == "running":
+        on_disk = (read_json(tree.manifest) or {}).get("tree")
+        running = wait_until_running(wanted["running"], on_disk, wanted["timeout"])
+        if running != on_disk:
+            module.fail_json(
+                msg=f"{wanted['name']} still runs the configuration {running or '(no answer)'}, not {on_disk}, which "
+                f"is on disk. It stays pending: the next run tries again.\n{last_words(wanted['name'], wanted['log'])}"
+            )
+        module.exit_json(changed=False, tree=on_disk, pending=False)
+
+    files = [File(**file) for file in wanted["files"]]
+    try:
+        changes = present(tree, files, wanted["tree"], wanted["check"], module.check_mode)
+    except (CheckFailed, KeyError, OSError) as error:
+        module.fail_json(msg=f"{wanted['name']}: {error}")
+    result: dict[str, Any] = {
+        "tree": wanted["tree"],
+        "written": [file.path for file in changes.write],
+        "removed": changes.remove,
+        "diff": changes.diff,
+    }
+    if wanted["running"]:
+        result["pending"] = running_tree(wanted["running"]) != wanted["tree"]
+    module.exit_json(changed=bool(changes) or result.get("pending", False), **result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What flaskfleet's plugins share on the controller."""
