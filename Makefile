@@ -1,0 +1,88 @@
+PYTHON ?= python3
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+# Molecule looks for Ansible on PATH.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+lab := -i inventories/lab
+scenarios := $(filter-out contract,$(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
+step = @printf '\n==> %s\n'
+
+.PHONY: help
+help: ## show this help
+	@awk -F ':.*## ' '/^[^\t]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: .venv
+.venv: .venv/.complete ## Ansible and the tools, pinned, for this repository alone
+
+.venv/.complete: requirements.txt
+	$(step) 'Installing Ansible and the tools into .venv, about a minute'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo 'Python 3.11 or newer is needed: make .venv PYTHON=/path/to/python3' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || lab/apt.sh python3-venv
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+.PHONY: demo
+demo: .venv engine ## a server in a container, from nothing to a page that answers
+	$(step) 'Starting the container (its image takes half a minute once)'
+	@ansible-playbook lab/up.yml $(lab)
+	$(step) 'Provisioning it as any server: ansible-playbook site.yml $(lab)'
+	@ansible-playbook site.yml $(lab)
+	$(step) 'Asking it for a page'
+	@ansible-playbook lab/show.yml $(lab)
+	$(step) 'It answers at the address above'
+	@printf '    next     edit files/app, then .venv/bin/ansible-playbook playbooks/deploy.yml %s\n' '$(lab)'
+	@printf '    remove   make demo-down\n'
+
+.PHONY: demo-down
+demo-down: .venv ## remove the demo's container, network and keys
+	@ansible-playbook lab/down.yml $(lab)
+
+.PHONY: engine
+engine:
+	$(step) 'Looking for a Docker engine'
+	@lab/engine.sh
+
+image-%: engine
+	$(step) 'Looking for the host image flaskfleet-host:$*'
+	@lab/image.sh $*
+
+.PHONY: lint
+lint: .venv ## every linter
+	$(step) 'Linting'
+	@yamllint --strict .
+	@ansible-lint
+	@ruff check
+	@ruff format --check
+	@git ls-files -co --exclude-standard | xargs -d '\n' awk 'FNR == 1 && /^#!.*sh$$/ { print FILENAME } { nextfile }' | xargs shellcheck
+	@codespell
+
+.PHONY: unit
+unit: .venv ## the plugins' tests, without hosts
+	$(step) 'Testing the plugins'
+	@pytest -q tests
+
+.PHONY: contract
+contract: .venv ## the playbooks' own tests, without hosts
+	$(step) 'Testing the playbooks'
+	@molecule test -s contract
+
+.PHONY: molecule
+molecule: .venv image-bookworm image-trixie ## every scenario on containers
+	@for scenario in $(scenarios); do printf '\n==> Scenario %s\n' $$scenario; molecule test -s $$scenario; done
+
+.PHONY: test
+test: lint unit contract molecule ## everything above
+
+.PHONY: lock
+lock: ## resolve requirements.in anew into requirements.txt
+	@command -v uv >/dev/null || { echo 'uv is needed: https://docs.astral.sh/uv' >&2; exit 1; }
+	uv pip compile --quiet --universal --upgrade --no-header --no-annotate --python-version 3.11 \
+	    --generate-hashes requirements.in -o requirements.txt
+
+.PHONY: clean
+clean: ## remove .venv, .cache and the lab's images (demo-down comes first)
+	@docker images -q --filter label=flaskfleet.recipe | xargs -r docker rmi --force || true
+	rm -rf .venv .cache

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Makes sure that a Docker engine answers; on Debian, root gets one installed and started.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+log=.cache/lab/dockerd.log
+
+answers() { docker version >/dev/null 2>&1; }
+die() {
+    echo "No Docker engine: $*" >&2
+    exit 1
+}
+# may BIT: whether this process has that capability, as numbered in capabilities(7)
+may() { ((0x$(awk '/^CapEff/ { print $2 }' /proc/self/status) >> $1 & 1)); }
+
+answers && exit
+[ -z "${DOCKER_HOST:-}" ] || die "DOCKER_HOST=$DOCKER_HOST does not answer. Start it, or unset DOCKER_HOST."
+[ "$(id -u)" = 0 ] || die "none answers $(id -un). If one runs, join its group" \
+    "(sudo adduser $(id -un) docker) and log in again; otherwise run: sudo lab/engine.sh"
+
+if ! command -v dockerd >/dev/null || ! command -v docker >/dev/null; then
+    [ -e /etc/debian_version ] || die "install Docker as this system's vendor describes it, then try again."
+    lab/apt.sh docker.io iptables
+    # Debian 12 has the client in docker.io, 13 in a package of its own.
+    command -v docker >/dev/null || lab/apt.sh docker-cli
+fi
+
+if [ -d /run/systemd/system ]; then
+    systemctl start docker || die "see journalctl -u docker."
+elif may 12 && may 21; then
+    mkdir -p "$(dirname "$log")"
+    echo "    dockerd runs in the background: log $log, end it with kill \$(cat /run/docker.pid)"
+    setsid dockerd </dev/null >"$log" 2>&1 &
+else
+    die "this container lacks CAP_NET_ADMIN or CAP_SYS_ADMIN. Give it both, or use a virtual machine."
+fi
+
+for _ in {1..120}; do
+    answers && exit
+    [ -z "${!:-}" ] || kill -0 "$!" 2>/dev/null || break
+    sleep 0.5
+done
+[ ! -e "$log" ] || tail -n 5 "$log" >&2
+die "it was started and does not answer."

@@ -1,0 +1,40 @@
+"""Check all roles' variables for all hosts of the run, on the controller. See the module of the same name."""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from plugin_utils import preflight  # noqa: E402  (the path comes first)
+from plugin_utils.rendering import PROJECT  # noqa: E402
+
+
+class ActionModule(ActionBase):
+    """Runs once, and touches no host."""
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Check; the result has ``claims`` by host, for preflight_host."""
+        result = super().run(tmp, task_vars)
+        variables = task_vars or {}
+        imports = [item for name in self._task.args["playbooks"] for item in preflight.role_imports(PROJECT / name)]
+        problems: defaultdict[str, list[str]] = defaultdict(list)
+        claims = {}
+        for host in variables["ansible_play_hosts_all"]:
+            hostvars = variables["hostvars"][host]
+            groups = {"all", *hostvars["group_names"]}
+            mine = [item for item in imports if item.hosts in groups]
+            names = {str(name) for name in hostvars}
+            found = preflight.check_host(mine, names, hostvars.__getitem__)
+            for problem in found:
+                problems[str(problem)].append(host)
+            if not found:
+                claims[host] = preflight.claims(mine, names, hostvars.__getitem__)
+        if problems:
+            lines = [f"- {problem}  [{', '.join(hosts)}]" for problem, hosts in problems.items()]
+            result.update(failed=True, msg="\n".join(["Nothing was changed. Please mend the inventory:", *lines]))
+        return {**result, "changed": False, "claims": claims}

@@ -1,0 +1,250 @@
+"""Every variable of every role for every host, checked on the controller before anything changes anywhere.
+
+argument_specs know types, ``meta/constraints.yml`` (JSON Schema) what a type cannot say, and what spans roles
+is said here. A problem names the variable and its value, what is wrong, and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jsonschema
+import yaml
+
+from . import packing
+from .entries import complete, role_specs, validate
+from .rendering import PROJECT
+
+VERBATIM = ("env", "secret_env")  # options of an app whose values may have line breaks
+RESERVED_PREFIX = "FLASKFLEET_"
+
+
+class Problem(NamedTuple):
+    """What is wrong with a variable. ``value`` is left out of the message where it is ``HIDDEN``."""
+
+    variable: str
+    value: Any
+    words: str
+
+    def __str__(self) -> str:
+        value = "" if self.value is HIDDEN else f" {self.value!r}"
+        return f"{self.variable}:{value} {self.words}".replace("\n", " ")
+
+
+HIDDEN = object()
+
+
+class Import(NamedTuple):
+    """A role that a play imports, and the variables that the play sets for it."""
+
+    hosts: str
+    role: str
+    wired: frozenset[str]
+
+
+def role_imports(playbook: Path) -> list[Import]:
+    """The roles that a playbook imports, by the pattern of its hosts."""
+    return [
+        Import(play["hosts"], task["ansible.builtin.import_role"]["name"], frozenset(task.get("vars", {})))
+        for play in yaml.safe_load(playbook.read_text())
+        for task in play.get("tasks", [])
+        if "ansible.builtin.import_role" in task
+    ]
+
+
+@cache
+def constraints(role: str) -> dict[str, Any]:
+    """The JSON Schema of a role's variables, ``{}`` where it declares none."""
+    path = PROJECT / "roles" / role / "meta" / "constraints.yml"
+    return yaml.safe_load(path.read_text()) if path.exists() else {}
+
+
+def all_roles() -> list[str]:
+    """The names of the project's roles."""
+    return sorted(path.name for path in (PROJECT / "roles").iterdir() if path.is_dir())
+
+
+def check_host(imports: list[Import], names: set[str], get: Callable[[str], Any]) -> list[Problem]:
+    """What is wrong with the variables of one host.
+
+    :param imports: the roles that the host gets.
+    :param names: the variables that somebody has set for it.
+    :param get: a variable's value, templated; raises where it can't be.
+    """
+    problems = list(_unknown_names(imports, names))
+    values: dict[str, Any] = {}
+    for item in imports:
+        options = role_specs(item.role).get("main", {})
+        given = {}
+        for name in sorted(names & options.keys() - item.wired):
+            try:
+                given[name] = get(name)
+            except Exception as error:  # whatever a lookup or a filter in the inventory raises
+                problems.append(Problem(name, HIDDEN, f"can't be evaluated: {error}"))
+        wanted = {name: spec for name, spec in options.items() if name not in item.wired}
+        problems += _check_options("", wanted, given)
+        problems += _check_constraints(constraints(item.role), given)
+        values |= {name: given.get(name, spec.get("default")) for name, spec in wanted.items()}
+    for name, app in (values.get("flask_apps") or {}).items() if isinstance(values.get("flask_apps"), dict) else ():
+        problems += _check_options(f"flask_apps.{name}", role_specs("flask_app")["app"], app)
+    problems += _line_breaks("", values)
+    return problems or list(_across_roles(values))
+
+
+def claims(imports: list[Import], names: set[str], get: Callable[[str], Any]) -> dict[str, list[dict[str, Any]]]:
+    """What a host must have free, or ours: the ports of its daemons and the users of its apps.
+
+    A variable named ``<role>_…_port`` is a port of the daemon that is named like the role.
+    """
+    ports = []
+    for item in imports:
+        for name, spec in role_specs(item.role).get("main", {}).items():
+            if name.endswith("_port"):
+                port = int(get(name) if name in names else spec["default"])
+                ports.append({"variable": name, "port": port, "program": item.role})
+    apps = get("flask_apps") if "flask_apps" in names else {}
+    users = [{"variable": f"flask_apps.{name}", "name": name, "home": f"/srv/{name}"} for name in apps]
+    return {"ports": ports, "users": users}
+
+
+def _unknown_names(imports: list[Import], names: set[str]) -> Iterator[Problem]:
+    known = {name for role in all_roles() for name in role_specs(role).get("main", {})}
+    wired = {name for item in imports for name in item.wired}
+    prefixes = tuple(f"{role}_" for role in all_roles())
+    for name in sorted(names):
+        if name in wired:
+            yield Problem(name, HIDDEN, "is set by the playbook from other variables; remove it from the inventory")
+        elif name not in known and not name.startswith("ansible_"):
+            near = difflib.get_close_matches(name, sorted(known), 1, 0.6 if name.startswith(prefixes) else 0.9)
+            if near or name.startswith(prefixes):
+                yield Problem(name, HIDDEN, f"no role has this variable; {_did_you_mean(near)}")
+
+
+def _did_you_mean(near: list[str]) -> str:
+    return f"did you mean {near[0]}?" if near else "remove it, or see the role's README"
+
+
+def _check_options(path: str, options: dict[str, Any], values: Any) -> Iterator[Problem]:
+    """Types, required options and unknown ones, for values in the shape of an argument spec."""
+    if not isinstance(values, dict):
+        yield Problem(path, values, "must be a mapping of options")
+        return
+    for name in sorted(values.keys() - options.keys(), key=str):
+        near = difflib.get_close_matches(str(name), sorted(options), 1)
+        yield Problem(_join(path, name), HIDDEN, f"there is no such option; {_did_you_mean(near)}")
+    for name, spec in options.items():
+        here = _join(path, name)
+        if name not in values:
+            if spec.get("required"):
+                yield Problem(here, HIDDEN, f"is missing. {_text(spec['description'])}")
+            continue
+        value = values[name]
+        leaf = {key: spec[key] for key in ("type", "elements", "choices") if key in spec}
+        _, errors = validate({name: leaf}, {name: value})
+        if errors or value is None:
+            hidden = HIDDEN if spec.get("no_log") else value
+            yield Problem(here, hidden, f"must be {_type(spec)}. {_text(spec['description'])}")
+        elif "options" in spec:
+            inner = [(here, value)] if spec["type"] == "dict" else [(f"{here}[{i}]", v) for i, v in enumerate(value)]
+            for where, item in inner:
+                yield from _check_options(where, spec["options"], item)
+
+
+def _type(spec: dict[str, Any]) -> str:
+    if "choices" in spec:
+        return f"one of {', '.join(map(str, spec['choices']))}"
+    names = {"int": "an integer", "bool": "true or false", "dict": "a mapping", "path": "a path", "str": "a string"}
+    return f"a list ({spec.get('elements', 'any')})" if spec["type"] == "list" else names[spec["type"]]
+
+
+def _text(description: str | list[str]) -> str:
+    text = " ".join([description] if isinstance(description, str) else description)
+    return re.sub(r"[A-Z]\(([^()]*(?:\(\))?[^()]*)\)", r"\1", text)  # C(x) of ansible-doc is x
+
+
+def _check_constraints(schema: dict[str, Any], values: dict[str, Any]) -> Iterator[Problem]:
+    for error in jsonschema.Draft202012Validator(schema).iter_errors(values):
+        if error.validator == "type" and not {*VERBATIM} & {*error.absolute_path}:
+            continue  # the argument spec has said it
+        path = ".".join(map(str, error.absolute_path))
+        key = [] if error.validator != "pattern" or "propertyNames" not in error.absolute_schema_path else [error.instance]
+        value = HIDDEN if "secret_env" in error.absolute_path else error.instance
+        yield Problem(".".join([path, *map(str, key)]), value, error.schema.get("description", error.message))
+
+
+def _line_breaks(path: str, value: Any) -> Iterator[Problem]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key not in VERBATIM:
+                yield from _line_breaks(_join(path, key), inner)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _line_breaks(f"{path}[{index}]", inner)
+    elif isinstance(value, str) and any(character in value for character in "\r\n\0"):
+        yield Problem(path, value, "has a line break, which would end the line in a configuration file; remove it")
+
+
+def _across_roles(values: dict[str, Any]) -> Iterator[Problem]:
+    """What spans variables, roles and the controller's disk. The values are sound by themselves."""
+    ports = {name: int(value) for name, value in values.items() if name.endswith("_port")}
+    for name, port in ports.items():
+        for other in sorted(other for other in ports if other < name and ports[other] == port):
+            yield Problem(name, port, f"is also {other}; choose another port for one of them")
+    if "uwsgi_listen" in values and int(values["uwsgi_listen"]) > int(values["base_somaxconn"]):
+        yield Problem(
+            "uwsgi_listen", values["uwsgi_listen"], f"is more than base_somaxconn ({values['base_somaxconn']}); raise that"
+        )
+    for path in values.get("base_ca_certificates") or []:
+        if not Path(path).is_file():
+            yield Problem("base_ca_certificates", path, "there is no such file on the controller")
+
+    apps = complete(values.get("flask_apps") or {})
+    stop = values.get("supervisor_stop_timeout_seconds")
+    served = Counter(name.lower() for app in apps.values() for name in app["server_names"])
+    for name, app in apps.items():
+        where = f"flask_apps.{name}"
+        for server_name in app["server_names"]:
+            if served[server_name.lower()] > 1:
+                others = sorted(o for o in apps if server_name.lower() in map(str.lower, apps[o]["server_names"]))
+                owners = f"apps {', '.join(others)}" if len(others) > 1 else f"{name} more than once"
+                yield Problem(f"{where}.server_names", server_name, f"is claimed by {owners}; give each name to one app")
+        if stop and app["harakiri_seconds"] + 30 > int(stop):
+            yield Problem(
+                f"{where}.harakiri_seconds",
+                app["harakiri_seconds"],
+                f"+ 30 seconds is more than supervisor_stop_timeout_seconds ({stop}); raise that",
+            )
+        for variable in sorted(app["env"].keys() & app["secret_env"].keys()):
+            yield Problem(f"{where}.secret_env.{variable}", HIDDEN, "stands in env, too; keep one of them")
+        for variable in sorted(app["env"].keys() | app["secret_env"].keys()):
+            if variable.startswith(RESERVED_PREFIX):
+                yield Problem(f"{where}.env.{variable}", HIDDEN, f"{RESERVED_PREFIX}… is set by the release; rename it")
+        yield from _check_source(where, app)
+
+
+def _check_source(where: str, app: dict[str, Any]) -> Iterator[Problem]:
+    source = Path(app["source"]["path"])
+    if not source.is_absolute():
+        yield Problem(f"{where}.source.path", str(source), 'must be absolute, like "{{ inventory_dir }}/../../files/app"')
+        return
+    if not source.is_dir():
+        yield Problem(f"{where}.source.path", str(source), "there is no such folder on the controller")
+        return
+    try:
+        packing.source_files(source)
+        packing.requirements(source, app["requirements"])
+    except (packing.SourceError, OSError, UnicodeDecodeError) as error:
+        yield Problem(f"{where}.source", str(source), str(error))
+    for prefix, folder in app["static"].items():
+        if not (source / folder).is_dir():
+            yield Problem(f"{where}.static.{prefix}", folder, f"there is no such folder below {source}")
+
+
+def _join(path: str, name: Any) -> str:
+    return f"{path}.{name}" if path else str(name)
