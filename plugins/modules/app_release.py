@@ -35,7 +35,7 @@ EXAMPLES = r"""
 - name: Release | Make the first release of each app live
   app_release:
     app: "{{ (flask_apps | complete_apps)[item] }}"
-    templates: [roles/uwsgi/templates/release, roles/flask_app/templates/release]
+    templates: [roles/uwsgi/release, roles/flask_app/release]
     settings: {uwsgi_version: 2.0.31, listen: 1024, buffer_size: 65535}
   loop: "{{ flask_apps.keys() }}"
 """

@@ -104,6 +104,7 @@ removed:
   returned: when O(state=present)
 """
 
+import os
 import subprocess
 import time
 from contextlib import suppress
@@ -120,12 +121,12 @@ STATE = Path("/var/lib/flaskfleet/trees")
 
 def present(tree: Tree, files: list[File], tree_hash: str, check: list[str], check_mode: bool) -> Changes:
     """Bring the host to the tree; in check mode only say what would be done."""
-    if not check_mode:
-        tree.state.mkdir(parents=True, exist_ok=True)
-        tree.roll_forward()
-    changes = tree.compare(files)
     if check_mode:
-        return changes
+        return tree.compare(files)
+    tree.state.mkdir(parents=True, exist_ok=True)
+    finished = tree.roll_forward()
+    changes = tree.compare(files)
+    changes.finished = finished
     record = {"tree": tree_hash, "files": {file.path: file.record for file in files}}
     if changes:
         tree.check(files, check)
@@ -167,6 +168,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    os.umask(0o022)  # a hardened root's would lock services out of the folders that are made here
     wanted: dict[str, Any] = module.params
     tree = Tree(wanted["name"], STATE)
 
@@ -193,7 +195,7 @@ def main() -> None:
     }
     if wanted["running"]:
         result["pending"] = running_tree(wanted["running"]) != wanted["tree"]
-    module.exit_json(changed=bool(changes) or result.get("pending", False), **result)
+    module.exit_json(changed=bool(changes) or changes.finished or result.get("pending", False), **result)
 
 
 if __name__ == "__main__":

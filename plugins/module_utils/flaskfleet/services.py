@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 import struct
 import urllib.request
@@ -74,7 +75,8 @@ def uwsgi_request(path: str, variables: dict[str, str], timeout: float) -> tuple
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     head, separator, body = answer.partition(b"\r\n\r\n")
     words = head.split(None, 2)
-    if not separator or len(words) < 2 or not words[1].isdigit():
+    length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
+    if not separator or len(words) < 2 or not words[1].isdigit() or (length and len(body) < int(length[1])):
         raise ConnectionError("the connection was closed without a complete answer")
     return int(words[1]), body
 

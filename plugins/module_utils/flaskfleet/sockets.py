@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,6 +48,12 @@ def _rows(table: Path) -> list[list[str]]:
         return []
 
 
+def _link(descriptor: Path) -> str | None:
+    with suppress(OSError):  # it was closed while we looked
+        return os.readlink(descriptor)
+    return None
+
+
 def _holders(inodes: set[str], proc: Path) -> list[Owner]:
     if not inodes:
         return []
@@ -56,7 +63,7 @@ def _holders(inodes: set[str], proc: Path) -> list[Owner]:
         if not re.fullmatch(r"\d+", process.name):
             continue
         try:
-            if any(os.readlink(descriptor) in links for descriptor in (process / "fd").iterdir()):
+            if any(_link(descriptor) in links for descriptor in (process / "fd").iterdir()):
                 owners.add(Owner(int(process.name), (process / "comm").read_text().strip()))
         except OSError:
             continue  # it ended while we looked

@@ -55,6 +55,7 @@ class Changes:
     write: list[File] = field(default_factory=list)
     remove: list[str] = field(default_factory=list)
     diff: list[dict[str, str]] = field(default_factory=list)
+    finished: bool = False  # what an interrupted apply had left to do
 
     def __bool__(self) -> bool:
         return bool(self.write or self.remove)
@@ -78,16 +79,16 @@ class Tree:
         """What differs between the wanted files, the host, and what was written before."""
         changes = Changes()
         for file in files:
-            before = self._read(file.path)
-            if before != file.content:
-                changes.diff.append(_diff(file.path, before or "", file.content))
-            if before != file.content or not self._has_mode(file):
+            before, after = self._read(file.path), file.content.encode()
+            if before != after:
+                changes.diff.append(_diff(file.path, before, after))
+            if before != after or not self._has_mode(file):
                 changes.write.append(file)
         wanted = {file.path for file in files}
         for path in (read_json(self.manifest) or {"files": {}})["files"]:
             if path not in wanted and os.path.lexists(self.target(path)):
                 changes.remove.append(path)
-                changes.diff.append(_diff(path, self._read(path) or "", ""))
+                changes.diff.append(_diff(path, self._read(path), None))
         return changes
 
     def check(self, files: list[File], command: list[str]) -> None:
@@ -96,12 +97,13 @@ class Tree:
         ``{stage}`` in the command stands for the folder that holds the tree.
 
         :raises CheckFailed: the checker refused; the stage is gone and the host is as it was.
+        :raises KeyError: there is no such owner or group.
         """
         shutil.rmtree(self.stage, ignore_errors=True)
         for file in files:
             staged = self.stage / file.path.lstrip("/")
             staged.parent.mkdir(parents=True, exist_ok=True)
-            write_file(staged, file.content.encode(), int(file.mode, 8))
+            write_file(staged, file.content.encode(), int(file.mode, 8), user_id(file.owner), group_id(file.group))
         if not command:
             return
         argv = [word.replace("{stage}", str(self.stage)) for word in command]
@@ -136,10 +138,10 @@ class Tree:
         shutil.rmtree(self.stage, ignore_errors=True)
         return True
 
-    def _read(self, path: str) -> str | None:
+    def _read(self, path: str) -> bytes | None:
         try:
-            return self.target(path).read_bytes().decode(errors="backslashreplace")
-        except (FileNotFoundError, NotADirectoryError):
+            return self.target(path).read_bytes()
+        except FileNotFoundError:
             return None
 
     def _has_mode(self, file: File) -> bool:
@@ -151,5 +153,6 @@ class Tree:
         return (status.st_mode, status.st_uid, status.st_gid) == (0o100000 | int(file.mode, 8), *owner)
 
 
-def _diff(path: str, before: str, after: str) -> dict[str, str]:
-    return {"before_header": path, "after_header": path, "before": before, "after": after}
+def _diff(path: str, before: bytes | None, after: bytes | None) -> dict[str, str]:
+    shown = [(content or b"").decode(errors="backslashreplace") for content in (before, after)]
+    return {"before_header": path, "after_header": path, "before": shown[0], "after": shown[1]}
