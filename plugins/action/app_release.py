@@ -14,9 +14,9 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from plugin_utils import packing  # noqa: E402  (the path comes first)
-from plugin_utils.entries import Entry  # noqa: E402
-from plugin_utils.rendering import PROJECT, render  # noqa: E402
+from plugin_utils import packing
+from plugin_utils.entries import Entry
+from plugin_utils.rendering import PROJECT, render
 
 
 class ActionModule(ActionBase):
@@ -48,7 +48,9 @@ class ActionModule(ActionBase):
         files = packing.source_files(source)
         required = packing.requirements(source, entry["requirements"])
         settings = json.loads(json.dumps(self._task.args["settings"]))
-        templates = [path for folder in self._task.args["templates"] for path in sorted((PROJECT / folder).glob("*.j2"))]
+        templates = [
+            path for folder in self._task.args["templates"] for path in sorted((PROJECT / folder).glob("*.j2"))
+        ]
         inputs = packing.release_inputs(entry, packing.source_hash(source, files), required, templates, settings)
         release = packing.digest(inputs)[:12]
         archive = packing.CACHE / "releases" / f"{entry['name']}-{release}.tar.gz"

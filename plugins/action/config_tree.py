@@ -10,7 +10,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from plugin_utils.rendering import render_tree  # noqa: E402  (the path comes first)
+from plugin_utils.rendering import render_tree
 
 RENDERED_HERE = ("src", "each", "exclude", "modes")
 

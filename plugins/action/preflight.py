@@ -10,8 +10,8 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from plugin_utils import preflight  # noqa: E402  (the path comes first)
-from plugin_utils.rendering import PROJECT  # noqa: E402
+from plugin_utils import preflight
+from plugin_utils.rendering import PROJECT
 
 
 class ActionModule(ActionBase):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from plugin_utils import entries  # noqa: E402  (the path comes first)
+from plugin_utils import entries
 
 
 class FilterModule:

@@ -25,7 +25,7 @@ options:
     elements: path
     required: true
   settings:
-    description: What the templates need beside the app; it is part of the release's inputs. RV(uwsgi_version) must be in it.
+    description: What the templates need beside the app, C(uwsgi_version) among it; part of the release's inputs.
     type: dict
     required: true
 author: flaskfleet
@@ -135,6 +135,8 @@ def main() -> None:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=f"{app.name}: {error}; is Supervisor running (systemctl status supervisor)?")
+    if result["undeployed"]:
+        module.warn(f"{app.name}: undeployed changes: {', '.join(result['undeployed'])}")
     module.exit_json(**result)
 
 

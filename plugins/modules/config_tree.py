@@ -107,7 +107,6 @@ removed:
 import os
 import subprocess
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -144,13 +143,14 @@ def wait_until_running(source: str, wanted: str, timeout: float) -> str | None:
     return running
 
 
-def last_words(service: str, log: str | None, lines: int = 10) -> str:
-    """What a service has to say, for an error message: the end of its log and its status."""
-    words = ""
-    with suppress(FileNotFoundError):
-        words = "\n".join(Path(log).read_text(errors="replace").splitlines()[-lines:]) if log else ""
-    status = subprocess.run(["service", service, "status"], capture_output=True, text=True, check=False)
-    return f"{words}\n{status.stdout}".strip()
+def last_words(service: str, log: str | None, answers: bool) -> str:
+    """What a service has to say, for an error message: the end of its log, or its status where it does not answer."""
+    if not answers:
+        return subprocess.run(["service", service, "status"], capture_output=True, text=True, check=False).stdout
+    try:
+        return "\n".join(Path(log).read_text(errors="replace").splitlines()[-10:]) if log else ""
+    except FileNotFoundError:
+        return ""
 
 
 def main() -> None:
@@ -176,9 +176,10 @@ def main() -> None:
         on_disk = (read_json(tree.manifest) or {}).get("tree")
         running = wait_until_running(wanted["running"], on_disk, wanted["timeout"])
         if running != on_disk:
+            words = last_words(wanted["name"], wanted["log"], running is not None)
             module.fail_json(
                 msg=f"{wanted['name']} still runs the configuration {running or '(no answer)'}, not {on_disk}, which "
-                f"is on disk. It stays pending: the next run tries again.\n{last_words(wanted['name'], wanted['log'])}"
+                f"is on disk. It stays pending: the next run tries again.\n{words}"
             )
         module.exit_json(changed=False, tree=on_disk, pending=False)
 

@@ -70,18 +70,18 @@ def source_hash(source: Path, files: list[Path]) -> str:
 def pack(source: Path, files: list[Path], archive: Path) -> None:
     """Write a source as a tar.gz whose bytes depend on nothing but the source."""
     buffer = io.BytesIO()
-    with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0, compresslevel=6) as compressed:
-        with tarfile.open(fileobj=compressed, mode="w") as tar:
-            for path in files:
-                entry = tar.gettarinfo(path, str(path.relative_to(source)))
-                content = path.read_bytes() if path.is_file() else b""
-                entry.uid = entry.gid = 0
-                entry.mtime = _content_time(content)
-                entry.uname = entry.gname = ""
-                entry.mode = 0o755 if entry.mode & 0o100 else 0o644
-                if entry.islnk():  # a second name of a file that is in the archive already
-                    entry.type, entry.size = tarfile.REGTYPE, len(content)
-                tar.addfile(entry, io.BytesIO(content) if entry.isreg() else None)
+    compressed = gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0, compresslevel=6)
+    with compressed, tarfile.open(fileobj=compressed, mode="w") as tar:
+        for path in files:
+            entry = tar.gettarinfo(path, str(path.relative_to(source)))
+            content = path.read_bytes() if path.is_file() else b""
+            entry.uid = entry.gid = 0
+            entry.mtime = _content_time(content)
+            entry.uname = entry.gname = ""
+            entry.mode = 0o755 if entry.mode & 0o100 else 0o644
+            if entry.islnk():  # a second name of a file that is in the archive already
+                entry.type, entry.size = tarfile.REGTYPE, len(content)
+            tar.addfile(entry, io.BytesIO(content) if entry.isreg() else None)
     archive.parent.mkdir(parents=True, exist_ok=True)
     beside = archive.with_name(f".{archive.name}.{os.getpid()}")
     beside.write_bytes(buffer.getvalue())
@@ -89,8 +89,10 @@ def pack(source: Path, files: list[Path], archive: Path) -> None:
 
 
 def _content_time(content: bytes) -> int:
-    """A file's time made from its content. nginx makes a file's ETag from its time and size
-    (ngx_http_set_etag), so it is the same on every host and in every release that has the same file, and no other.
+    """A file's time, made from its content.
+
+    nginx makes a file's ETag from its time and size (ngx_http_set_etag), so it is the same on every host and in every
+    release that has the same file, and no other.
     """
     return int(hashlib.sha256(content).hexdigest()[:7], 16)
 
@@ -114,7 +116,9 @@ def requirements(source: Path, name: str) -> str:
     text = path.read_text()
     for line in text.splitlines():
         if line.startswith(("-r", "-c", "-e", "--requirement", "--constraint", "--editable", ".", "/", "file:")):
-            raise SourceError(f"{path}: {line!r} needs another file; lock everything into one (uv pip compile, pip-compile)")
+            raise SourceError(
+                f"{path}: {line!r} needs another file; lock everything into one (uv pip compile, pip-compile)"
+            )
     return text
 
 
@@ -137,7 +141,9 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def release_inputs(entry: Entry, source: str, required: str, templates: list[Path], settings: dict[str, Any]) -> dict[str, Any]:
+def release_inputs(
+    entry: Entry, source: str, required: str, templates: list[Path], settings: dict[str, Any]
+) -> dict[str, Any]:
     """What a release is made from; two hosts with the same inputs have the same release.
 
     :param source: the source's hash. ``required`` is what pip installs, ``settings`` what other

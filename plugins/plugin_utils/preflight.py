@@ -173,7 +173,11 @@ def _check_constraints(schema: dict[str, Any], values: dict[str, Any]) -> Iterat
         if error.validator == "type" and not {*VERBATIM} & {*error.absolute_path}:
             continue  # the argument spec has said it
         path = ".".join(map(str, error.absolute_path))
-        key = [] if error.validator != "pattern" or "propertyNames" not in error.absolute_schema_path else [error.instance]
+        key = (
+            []
+            if error.validator != "pattern" or "propertyNames" not in error.absolute_schema_path
+            else [error.instance]
+        )
         value = HIDDEN if "secret_env" in error.absolute_path else error.instance
         yield Problem(".".join([path, *map(str, key)]), value, error.schema.get("description", error.message))
 
@@ -198,7 +202,9 @@ def _across_roles(values: dict[str, Any]) -> Iterator[Problem]:
             yield Problem(name, port, f"is also {other}; choose another port for one of them")
     if "uwsgi_listen" in values and int(values["uwsgi_listen"]) > int(values["base_somaxconn"]):
         yield Problem(
-            "uwsgi_listen", values["uwsgi_listen"], f"is more than base_somaxconn ({values['base_somaxconn']}); raise that"
+            "uwsgi_listen",
+            values["uwsgi_listen"],
+            f"is more than base_somaxconn ({values['base_somaxconn']}); raise that",
         )
     for path in values.get("base_ca_certificates") or []:
         if not Path(path).is_file():
@@ -213,7 +219,9 @@ def _across_roles(values: dict[str, Any]) -> Iterator[Problem]:
             if served[server_name.lower()] > 1:
                 others = sorted(o for o in apps if server_name.lower() in map(str.lower, apps[o]["server_names"]))
                 owners = f"apps {', '.join(others)}" if len(others) > 1 else f"{name} more than once"
-                yield Problem(f"{where}.server_names", server_name, f"is claimed by {owners}; give each name to one app")
+                yield Problem(
+                    f"{where}.server_names", server_name, f"is claimed by {owners}; give each name to one app"
+                )
         if stop and app["harakiri_seconds"] + 30 > int(stop):
             yield Problem(
                 f"{where}.harakiri_seconds",
@@ -231,7 +239,9 @@ def _across_roles(values: dict[str, Any]) -> Iterator[Problem]:
 def _check_source(where: str, app: dict[str, Any]) -> Iterator[Problem]:
     source = Path(app["source"]["path"])
     if not source.is_absolute():
-        yield Problem(f"{where}.source.path", str(source), 'must be absolute, like "{{ inventory_dir }}/../../files/app"')
+        yield Problem(
+            f"{where}.source.path", str(source), 'must be absolute, like "{{ inventory_dir }}/../../files/app"'
+        )
         return
     if not source.is_dir():
         yield Problem(f"{where}.source.path", str(source), "there is no such folder on the controller")

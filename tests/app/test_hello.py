@@ -64,9 +64,7 @@ def uwsgi(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
             "respawn_count": 0,
         },
     ]
-    module = SimpleNamespace(
-        version=b"2.0.31", worker_id=lambda: 2, workers=lambda: rows
-    )
+    module = SimpleNamespace(version=b"2.0.31", worker_id=lambda: 2, workers=lambda: rows)
     monkeypatch.setitem(sys.modules, "uwsgi", module)
 
 
@@ -77,9 +75,7 @@ def text_of(html: str, ident: str) -> str:
     return " ".join(re.sub(r"<[^>]*>", " ", match[2]).split())
 
 
-def post_file(
-    client: FlaskClient, content: bytes, name: str, headers: dict[str, str]
-) -> TestResponse:
+def post_file(client: FlaskClient, content: bytes, name: str, headers: dict[str, str]) -> TestResponse:
     """Upload content as a file of this name."""
     data = {"file": (io.BytesIO(content), name)}
     return client.post("/upload", data=data, headers=headers)
@@ -175,9 +171,7 @@ def test_page_tells_how_the_request_came_in(client: FlaskClient) -> None:
         ({}, ""),
     ],
 )
-def test_page_shows_a_balancer_only_if_there_is_one(
-    client: FlaskClient, peer: dict[str, str], balancer: str
-) -> None:
+def test_page_shows_a_balancer_only_if_there_is_one(client: FlaskClient, peer: dict[str, str], balancer: str) -> None:
     environ = {"REMOTE_ADDR": "192.0.2.7", **peer}
     html = client.get("/", environ_overrides=environ).text
     chain = f"client 192.0.2.7 {balancer}server {socket.gethostname()}"
@@ -191,7 +185,7 @@ def test_page_has_a_row_for_each_worker(client: FlaskClient) -> None:
     cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in rows]
     texts = [[re.sub(r"<[^>]*>", "", cell) for cell in row] for row in cells]
     assert texts == [
-        ["1", "–", "cheap", "3001", "1.5 ms", "7", "5"],
+        ["1", "\N{EN DASH}", "cheap", "3001", "1.5 ms", "7", "5"],
         ["2", "4711", "busy", "42", "234.6 ms", "0", "0"],
     ]
     assert ["aria-current" in row for row in rows] == [False, True]
@@ -293,12 +287,8 @@ def test_echo_of_a_get(client: FlaskClient) -> None:
     assert answer["body"] == {"size": 0, "sha256": EMPTY}
 
 
-@pytest.mark.parametrize(
-    "kind", ["application/octet-stream", "application/x-www-form-urlencoded"]
-)
-def test_echo_of_a_post_counts_and_hashes_the_body(
-    client: FlaskClient, kind: str
-) -> None:
+@pytest.mark.parametrize("kind", ["application/octet-stream", "application/x-www-form-urlencoded"])
+def test_echo_of_a_post_counts_and_hashes_the_body(client: FlaskClient, kind: str) -> None:
     body = b"a=1&" * 1_000_000
     answer = client.post("/echo", data=body, content_type=kind).json
     assert answer["method"] == "POST"
@@ -307,14 +297,10 @@ def test_echo_of_a_post_counts_and_hashes_the_body(
     assert answer["body"]["sha256"] == hashlib.sha256(body).hexdigest()
 
 
-def test_echo_has_wsgi_strings_only(
-    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_echo_has_wsgi_strings_only(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_KEY", "hunter2")
     environ = {"SECRET_KEY": "hunter2", "REMOTE_PORT": "5000", "uwsgi.version": b"2"}
-    response = client.get(
-        "/echo", headers={"X-Custom": "here"}, environ_overrides=environ
-    )
+    response = client.get("/echo", headers={"X-Custom": "here"}, environ_overrides=environ)
     shown = response.json["environ"]
     assert shown["REMOTE_PORT"] == "5000"
     assert shown["REQUEST_METHOD"] == "GET"
@@ -325,9 +311,7 @@ def test_echo_has_wsgi_strings_only(
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("0", 0), ("0.25", 0.25), ("60", 60)])
-def test_sleep(
-    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, text: str, seconds: float
-) -> None:
+def test_sleep(client: FlaskClient, monkeypatch: pytest.MonkeyPatch, text: str, seconds: float) -> None:
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
     assert client.get(f"/sleep/{text}").json == {"slept": seconds}
@@ -335,9 +319,7 @@ def test_sleep(
 
 
 @pytest.mark.parametrize("text", ["-0.1", "60.1", "1e9", "nan", "inf", "-inf", "soon"])
-def test_sleep_refuses(
-    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, text: str
-) -> None:
+def test_sleep_refuses(client: FlaskClient, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
     response = client.get(f"/sleep/{text}", headers=JSON)
@@ -386,9 +368,7 @@ def test_upload_of_an_empty_file(client: FlaskClient) -> None:
     ],
 )
 def test_upload_without_a_file(client: FlaskClient, data: dict[str, object]) -> None:
-    response = client.post(
-        "/upload", data=data, headers=JSON, content_type="multipart/form-data"
-    )
+    response = client.post("/upload", data=data, headers=JSON, content_type="multipart/form-data")
     assert response.status_code == 400
     assert "no file" in response.json["message"]
 
@@ -460,9 +440,7 @@ def test_errors_keep_their_headers(client: FlaskClient) -> None:
     assert sorted(allowed) == ["GET", "HEAD", "OPTIONS"]
 
 
-def test_failures_tell_nothing_to_the_client(
-    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failures_tell_nothing_to_the_client(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise RuntimeError("hunter2")
 

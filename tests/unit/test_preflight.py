@@ -84,8 +84,12 @@ def test_the_roles_are_those_of_the_playbook() -> None:
         ("ngnix_http_port", 80, "did you mean nginx_http_port?"),
         ("python_zoo", 1, "python_zoo: no role has this variable; remove it"),
         ("flask_app", {}, "flask_app: no role has this variable; did you mean flask_apps?"),
-        ("flask_apps blog proceses", 4, "flask_apps.blog.proceses: there is no such option; did you mean processes?"),
-        ("flask_apps blog health", {"pth": "/"}, "flask_apps.blog.health.pth: there is no such option; did you mean path?"),
+        ("flask_apps blog processs", 4, "flask_apps.blog.processs: there is no such option; did you mean processes?"),
+        (
+            "flask_apps blog health",
+            {"pth": "/"},
+            "flask_apps.blog.health.pth: there is no such option; did you mean path?",
+        ),
         ("nginx_sites", [], "nginx_sites: is set by the playbook"),
         # out of range, or of the wrong form
         ("base_somaxconn", 1, "base_somaxconn: 1 use 128 to 65535"),
@@ -102,7 +106,11 @@ def test_the_roles_are_those_of_the_playbook() -> None:
         ("flask_apps blog server_names", ["a;b"], "'a;b' use a host name"),
         ("flask_apps blog processes", -1, "flask_apps.blog.processes: -1 use 0"),
         ("flask_apps blog python", "python3", "flask_apps.blog.python: 'python3' give the interpreter's absolute path"),
-        ("flask_apps blog static", {"static": "static"}, "flask_apps.blog.static.static: 'static' a URL prefix starts with /"),
+        (
+            "flask_apps blog static",
+            {"static": "static"},
+            "flask_apps.blog.static.static: 'static' a URL prefix starts with /",
+        ),
         ("flask_apps blog health", {"path": "healthz"}, "flask_apps.blog.health.path: 'healthz' a path starts with /"),
         ("flask_apps blog uwsgi_options", {"socket": ":1"}, "are set by the release, leave them out"),
         ("flask_apps blog nginx_directives", ["return 200;"], "'return 200;' write one directive without ;"),
@@ -116,13 +124,21 @@ def test_the_roles_are_those_of_the_playbook() -> None:
         ("flask_apps blog source", {"path": "/nonexistent"}, "'/nonexistent' there is no such folder"),
         ("flask_apps blog source", {"path": "files/app"}, "'files/app' must be absolute"),
         ("flask_apps blog requirements", "lock.txt", "requirements: there is no file"),
-        ("flask_apps blog static", {"/static": "assets"}, "flask_apps.blog.static./static: 'assets' there is no such folder"),
-        ("base_ca_certificates", ["/nonexistent.pem"], "base_ca_certificates: '/nonexistent.pem' there is no such file"),
+        (
+            "flask_apps blog static",
+            {"/static": "assets"},
+            "flask_apps.blog.static./static: 'assets' there is no such folder",
+        ),
+        (
+            "base_ca_certificates",
+            ["/nonexistent.pem"],
+            "base_ca_certificates: '/nonexistent.pem' there is no such file",
+        ),
         # ..
-        ("flask_apps blog requirements", "../requirements.txt", "use a path below the source, without \"..\""),
-        ("flask_apps blog static", {"/static": "static/../.."}, "use a path below the source, without \"..\""),
+        ("flask_apps blog requirements", "../requirements.txt", 'use a path below the source, without ".."'),
+        ("flask_apps blog static", {"/static": "static/../.."}, 'use a path below the source, without ".."'),
         ("flask_apps blog static", {"/../etc": "static"}, "a URL prefix starts with /"),
-        ("flask_apps blog python", "/opt/../bin/python3", "without \"..\""),
+        ("flask_apps blog python", "/opt/../bin/python3", 'without ".."'),
         # a line break, in every role
         ("base_packages", ["curl\nvim"], "curl\\nvim"),
         ("python_packages", ["python3\n"], "python_packages[0]: 'python3\\n' has a line break"),
@@ -147,8 +163,9 @@ def test_refused(inventory: dict[str, Any], path: str, value: Any, words: str) -
 
 def test_two_apps_that_claim_one_server_name(inventory: dict[str, Any]) -> None:
     inventory["flask_apps"]["shop"] = copy.deepcopy(inventory["flask_apps"]["blog"])
-    assert "flask_apps.shop.server_names: 'blog.example.lan' is claimed by apps blog, shop; give each name to one app" in (
-        problems(inventory)
+    assert (
+        "flask_apps.shop.server_names: 'blog.example.lan' is claimed by apps blog, shop; give each name to one app"
+        in (problems(inventory))
     )
 
 

@@ -32,9 +32,7 @@ class Hop(NamedTuple):
 
 def wants_json() -> bool:
     """Tell whether the client likes JSON better than HTML; who takes anything gets HTML."""
-    return request.accept_mimetypes.best_match(["text/html", "application/json"]) == (
-        "application/json"
-    )
+    return request.accept_mimetypes.best_match(["text/html", "application/json"]) == ("application/json")
 
 
 def fleet(name: str) -> str:
@@ -134,9 +132,7 @@ def echo() -> dict[str, Any]:
         "environ": {
             name: value
             for name, value in sorted(request.environ.items())
-            if isinstance(value, str)
-            and not name.startswith("HTTP_")
-            and name not in os.environ
+            if isinstance(value, str) and not name.startswith("HTTP_") and name not in os.environ
         },
     }
 

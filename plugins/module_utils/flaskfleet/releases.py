@@ -81,7 +81,7 @@ class App:
     def lock(self) -> Iterator[None]:
         """Let one run at a time change the app; the kernel ends the lock with its process."""
         self.journal.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.journal.with_suffix(".lock"), "a+", encoding="utf-8") as file:
+        with self.journal.with_suffix(".lock").open("a+", encoding="utf-8") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -176,8 +176,11 @@ class App:
             )
         if not (self.conf_d / f"{program}.conf").exists():
             shutil.copy(self.path(release.id) / "supervisor.conf", self.trial / f"{program}.conf")
-        self.start(program)
-        problem = self._await_workers(release)
+        try:
+            self.start(program)
+            problem = self._await_workers(release)
+        except xmlrpc.client.Fault as fault:
+            problem = f"Supervisor refused its program ({fault.faultString})"
         if problem:
             words = self._last_words(release.id)
             self.discard(release.id)
@@ -323,14 +326,18 @@ def differences(live: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     for name in sorted(before.keys() | after.keys()):
         old, new = before.get(name), after.get(name)
         if old != new:
-            words.append(f"{name.removeprefix('entry.')} {old} → {new}" if name.startswith("entry.") else f"{name} changed")
+            words.append(
+                f"{name.removeprefix('entry.')} {old} → {new}" if name.startswith("entry.") else f"{name} changed"
+            )
     return words
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(value, dict):
         return {prefix: value}
-    return {name: leaf for key, inner in value.items() for name, leaf in _flat(inner, f"{prefix}.{key}".lstrip(".")).items()}
+    return {
+        name: leaf for key, inner in value.items() for name, leaf in _flat(inner, f"{prefix}.{key}".lstrip(".")).items()
+    }
 
 
 def _unpack(archive: Path, folder: Path) -> None:
@@ -341,7 +348,9 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def _write_variables(folder: Path, variables: dict[str, str], gid: int) -> None:
-    """Write an envdir: https://cr.yp.to/daemontools/envdir.html. The line's end is not part of the value, and a file
-    with nothing else is the empty value."""
+    """Write an envdir, https://cr.yp.to/daemontools/envdir.html.
+
+    The line's end is not part of the value, and a file with nothing else is the empty value.
+    """
     for name, value in variables.items():
         write_file(folder / name, f"{value}\n".encode(), 0o640, 0, gid)

@@ -109,9 +109,9 @@ class Tree:
         argv = [word.replace("{stage}", str(self.stage)) for word in command]
         result = subprocess.run(argv, capture_output=True, text=True, check=False)
         if result.returncode:
-            words = (result.stderr + result.stdout).replace(str(self.stage), "").strip()
+            words = f"{' '.join(argv)} refused the new files, nothing was changed:\n{result.stderr}{result.stdout}"
             shutil.rmtree(self.stage)
-            raise CheckFailed(f"{' '.join(command)} refused the new files, nothing was changed:\n{words}")
+            raise CheckFailed(words.replace(str(self.stage), "").strip())
 
     def apply(self, record: dict[str, Any], changes: Changes) -> None:
         """Move a checked stage into place: journal, one rename a file, then the manifest ``record``."""
