@@ -71,6 +71,7 @@ contract: .venv ## the playbooks' own tests, without hosts
 
 .PHONY: molecule
 molecule: .venv image-bookworm image-trixie ## every scenario on containers
+	@command -v chromium >/dev/null || lab/apt.sh chromium
 	@for scenario in $(scenarios); do printf '\n==> Scenario %s\n' $$scenario; molecule test -s $$scenario; done
 
 .PHONY: test

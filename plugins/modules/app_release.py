@@ -57,6 +57,8 @@ undeployed:
 """
 
 import os
+import xmlrpc.client
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,7 @@ WHEELS = Path("/var/lib/flaskfleet/wheels")
 def first_release(app: App, release: Release, wanted: dict[str, Any]) -> None:
     """Stage, warm and make live."""
     app.prepare(wanted["secret_env"])
+    app.discard_leftovers(release.id)
     if not app.path(release.id).exists():
         wheel = find_wheel(WHEELS, release.python, python_abi(release.python), wanted["uwsgi_version"])
         app.stage(release, Path(wanted["archive"]), wheel)
@@ -91,19 +94,20 @@ def run(wanted: dict[str, Any], app: App, check_mode: bool) -> dict[str, Any]:
         health=wanted["health"],
         record=wanted["record"],
     )
-    live = app.live()
-    if live:
-        with app.lock():
-            changed = not check_mode and app.keep_running(live)
-        undeployed = differences(app.record(live).get("inputs", {}), release.record["inputs"])
-        return {"changed": changed, "release": release.id, "live": live, "undeployed": undeployed}
-    if check_mode:
-        return {"changed": True, "release": release.id, "live": None, "undeployed": []}
-    if not wanted["archive"] and not app.path(release.id).exists():
-        return {"changed": False, "release": release.id, "live": None, "undeployed": [], "needs_archive": True}
-    with app.lock():
-        first_release(app, release, wanted)
-    return {"changed": True, "release": release.id, "live": release.id, "undeployed": []}
+    with nullcontext() if check_mode else app.lock():
+        live = app.live()
+        result = {"changed": True, "release": release.id, "live": live, "undeployed": []}
+        if live:
+            result["undeployed"] = differences(app.record(live).get("inputs", {}), release.record["inputs"])
+            result["changed"] = not app.is_running(live)
+            if result["changed"] and not check_mode:
+                app.run_again(live)
+        elif not check_mode:
+            if not wanted["archive"] and not app.path(release.id).exists():
+                return {**result, "changed": False, "needs_archive": True}
+            first_release(app, release, wanted)
+            result["live"] = release.id
+    return result
 
 
 def main() -> None:
@@ -128,11 +132,14 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    os.umask(0o022)  # a hardened root's would lock the app out of its own release
     app = App(module.params["name"], module.params["web_group"], supervisor())
     try:
         result = run(module.params, app, module.check_mode)
     except (ReleaseFailed, EnvironmentFailed) as error:
         module.fail_json(msg=str(error))
+    except xmlrpc.client.Fault as fault:
+        module.fail_json(msg=f"{app.name}: Supervisor refused ({fault.faultString}); see supervisorctl reread")
     except OSError as error:
         module.fail_json(msg=f"{app.name}: {error}; is Supervisor running (systemctl status supervisor)?")
     if result["undeployed"]:

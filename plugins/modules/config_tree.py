@@ -54,6 +54,8 @@ options:
     description:
       - Where the service tells the hash of the tree it runs; C(http://…), or C(supervisor:<socket>), whose identifier
         ends with it. A template puts its tree's hash anywhere with C({{ config_tree_hash }}).
+      - V(handlers) where nothing tells it; the tree then counts as running when a handler with O(state=running) has
+        come to its turn.
     type: str
   timeout:
     description: Seconds to wait for O(state=running).
@@ -107,22 +109,27 @@ removed:
 import os
 import subprocess
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.flaskfleet.files import read_json, write_json
+from ansible.module_utils.flaskfleet.files import Busy, lock, read_json, write_json
 from ansible.module_utils.flaskfleet.services import running_tree
 from ansible.module_utils.flaskfleet.trees import Changes, CheckFailed, File, Tree
 
 STATE = Path("/var/lib/flaskfleet/trees")
 
 
+def what_runs(tree: Tree, source: str) -> str | None:
+    """The hash of the tree that is in effect, as the service, or else the last handler, tells it."""
+    return read_json(tree.applied) if source == "handlers" else running_tree(source)
+
+
 def present(tree: Tree, files: list[File], tree_hash: str, check: list[str], check_mode: bool) -> Changes:
     """Bring the host to the tree; in check mode only say what would be done."""
     if check_mode:
         return tree.compare(files)
-    tree.state.mkdir(parents=True, exist_ok=True)
     finished = tree.roll_forward()
     changes = tree.compare(files)
     changes.finished = finished
@@ -135,10 +142,12 @@ def present(tree: Tree, files: list[File], tree_hash: str, check: list[str], che
     return changes
 
 
-def wait_until_running(source: str, wanted: str, timeout: float) -> str | None:
+def wait_until_running(tree: Tree, source: str, wanted: str, timeout: float) -> str | None:
     """Wait for a service to run a tree; the hash of what it runs in the end."""
+    if source == "handlers":
+        write_json(tree.applied, wanted)
     end = time.monotonic() + timeout
-    while (running := running_tree(source)) != wanted and time.monotonic() < end:
+    while (running := what_runs(tree, source)) != wanted and time.monotonic() < end:
         time.sleep(0.1)
     return running
 
@@ -173,8 +182,11 @@ def main() -> None:
     tree = Tree(wanted["name"], STATE)
 
     if wanted["state"] == "running":
-        on_disk = (read_json(tree.manifest) or {}).get("tree")
-        running = wait_until_running(wanted["running"], on_disk, wanted["timeout"])
+        manifest = read_json(tree.manifest)
+        if not manifest:
+            module.fail_json(msg=f"{wanted['name']}: there is no such tree on this host")
+        on_disk = manifest["tree"]
+        running = wait_until_running(tree, wanted["running"], on_disk, wanted["timeout"])
         if running != on_disk:
             words = last_words(wanted["name"], wanted["log"], running is not None)
             module.fail_json(
@@ -185,7 +197,10 @@ def main() -> None:
 
     files = [File(**file) for file in wanted["files"]]
     try:
-        changes = present(tree, files, wanted["tree"], wanted["check"], module.check_mode)
+        with nullcontext() if module.check_mode else lock(tree.state / "lock"):
+            changes = present(tree, files, wanted["tree"], wanted["check"], module.check_mode)
+    except Busy as busy:
+        module.fail_json(msg=f"{wanted['name']}: process {busy} is writing it right now; run again when it is done")
     except (CheckFailed, KeyError, OSError) as error:
         module.fail_json(msg=f"{wanted['name']}: {error}")
     result: dict[str, Any] = {
@@ -195,7 +210,7 @@ def main() -> None:
         "diff": changes.diff,
     }
     if wanted["running"]:
-        result["pending"] = running_tree(wanted["running"]) != wanted["tree"]
+        result["pending"] = what_runs(tree, wanted["running"]) != wanted["tree"]
     module.exit_json(changed=bool(changes) or changes.finished or result.get("pending", False), **result)
 
 

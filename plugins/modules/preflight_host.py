@@ -27,7 +27,12 @@ EXAMPLES = r"""
     ports: [{variable: nginx_http_port, port: 80, program: nginx}]
 """
 
-RETURN = r""" # """
+RETURN = r"""
+msg:
+  description: All problems, a line each.
+  type: str
+  returned: failure
+"""
 
 import pwd
 from typing import Any

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
@@ -23,7 +24,7 @@ def role_specs(role: str) -> dict[str, Any]:
 
 def validate(options: dict[str, Any], values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Values with their types and defaults, and what is wrong with them, in Ansible's words."""
-    result = ArgumentSpecValidator(options).validate(values)
+    result = ArgumentSpecValidator(deepcopy(options)).validate(values)
     return result.validated_parameters, result.error_messages
 
 

@@ -11,8 +11,10 @@ import os
 import secrets
 import stat
 import tarfile
+import tempfile
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ LEFT_OUT = {
     ".git", ".hg", ".svn", ".venv", "venv", "node_modules",
     "__pycache__", ".pytest_cache", ".ruff_cache", ".mypy_cache", ".tox",
 }  # fmt: skip
+NEEDS_A_FILE = ("-r", "-c", "-e", "--requirement", "--constraint", "--editable", ".", "/", "file:")
 # What steers other roles: a change of it is no new release.
 NOT_OF_A_RELEASE = {"name", "source", "server_names", "nginx_directives", "secret_env"}
 
@@ -62,7 +65,7 @@ def source_hash(source: Path, files: list[Path]) -> str:
     total = hashlib.sha256()
     for path in files:
         content = os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
-        kind = "link" if path.is_symlink() else "exec" if os.access(path, os.X_OK) else "file"
+        kind = "link" if path.is_symlink() else "exec" if path.stat().st_mode & 0o100 else "file"
         total.update(f"{path.relative_to(source)}\0{kind}\0{len(content)}\0".encode() + content)
     return total.hexdigest()
 
@@ -115,7 +118,7 @@ def requirements(source: Path, name: str) -> str:
         return "".join(f"{line}\n" for line in project.get("dependencies", []))
     text = path.read_text()
     for line in text.splitlines():
-        if line.startswith(("-r", "-c", "-e", "--requirement", "--constraint", "--editable", ".", "/", "file:")):
+        if line.lstrip().startswith(NEEDS_A_FILE) or " @ file:" in line:
             raise SourceError(
                 f"{path}: {line!r} needs another file; lock everything into one (uv pip compile, pip-compile)"
             )
@@ -125,15 +128,13 @@ def requirements(source: Path, name: str) -> str:
 def release_key() -> bytes:
     """The key under which secrets enter a release's id. It stays on the controller."""
     path = CACHE / "release.key"
-    CACHE.mkdir(exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_bytes()
-    with os.fdopen(descriptor, "wb") as file:
-        key = secrets.token_hex(32).encode()
-        file.write(key)
-    return key
+    if not path.exists():
+        CACHE.mkdir(exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=CACHE) as beside, suppress(FileExistsError):
+            beside.write(secrets.token_hex(32).encode())
+            beside.flush()
+            os.link(beside.name, path)  # complete at once, and the first of several that run at a time wins
+    return path.read_bytes()
 
 
 def digest(value: Any) -> str:
@@ -153,7 +154,7 @@ def release_inputs(
     return {
         "source": source,
         "requirements": digest(required),
-        "templates": digest([template.read_text() for template in templates]),
+        "templates": digest([[template.name, template.read_text()] for template in templates]),
         "settings": settings,
         "secret_env": hmac.new(release_key(), secret, "sha256").hexdigest(),
         "entry": {name: value for name, value in entry.items() if name not in NOT_OF_A_RELEASE},

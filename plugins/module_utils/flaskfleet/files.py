@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+import fcntl
 import grp
 import json
 import os
 import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+
+class Busy(Exception):
+    """Another process holds a lock; the message is its pid."""
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Let one process at a time in; the kernel ends the lock with its process.
+
+    :raises Busy: another one is in.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise Busy(file.read().strip()) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
 
 
 def fsync_directory(path: Path) -> None:

@@ -17,7 +17,6 @@ a reboot at any moment starts what ``current`` points at.
 from __future__ import annotations
 
 import compileall
-import fcntl
 import os
 import shutil
 import signal
@@ -32,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from .environments import build_environment
-from .files import group_id, point_symlink, read_json, user_id, write_file, write_json
+from .files import Busy, group_id, lock, point_symlink, read_json, user_id, write_file, write_json
 from .services import uwsgi_request, uwsgi_stats
 from .sockets import unix_owners
 
@@ -80,17 +79,11 @@ class App:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Let one run at a time change the app; the kernel ends the lock with its process."""
-        self.journal.parent.mkdir(parents=True, exist_ok=True)
-        with self.journal.with_suffix(".lock").open("a+", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                raise ReleaseFailed(f"{self.name}: process {file.read().strip()} is releasing it right now") from None
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
-            yield
+        try:
+            with lock(self.journal.with_suffix(".lock")):
+                yield
+        except Busy as busy:
+            raise ReleaseFailed(f"{self.name}: process {busy} is releasing it right now") from None
 
     def live(self) -> str | None:
         """The id of the release that ``current`` points at."""
@@ -167,20 +160,17 @@ class App:
 
         :raises ReleaseFailed: it can't; its program is gone, and the message holds its log's end.
         """
-        run = self.path(release.id) / "run"
         program = self.program(release.id)
-        if self._state(program) not in RUNNING and (owners := unix_owners(str(run / "uwsgi.sock"))):
-            raise ReleaseFailed(
-                f"{run}/uwsgi.sock: {owners[0].name} (pid {owners[0].pid}) is already listening on the socket; "
-                f"it was not started by Supervisor: stop it, kill {owners[0].pid}"
-            )
         if not (self.conf_d / f"{program}.conf").exists():
             shutil.copy(self.path(release.id) / "supervisor.conf", self.trial / f"{program}.conf")
         try:
-            self.start(program)
+            self.start(release.id)
             problem = self._await_workers(release)
         except xmlrpc.client.Fault as fault:
             problem = f"Supervisor refused its program ({fault.faultString})"
+        except ReleaseFailed:
+            (self.trial / f"{program}.conf").unlink(missing_ok=True)
+            raise
         if problem:
             words = self._last_words(release.id)
             self.discard(release.id)
@@ -231,8 +221,18 @@ class App:
                 time.sleep(0.05)
         return f"{problem}, after {timeout} seconds"
 
-    def start(self, program: str) -> None:
-        """Have Supervisor run a program whose file is in place; nothing else is touched."""
+    def start(self, release: str) -> None:
+        """Have Supervisor run the program of a release, whose file is in place; nothing else is touched.
+
+        :raises ReleaseFailed: another process listens on its socket.
+        """
+        program = self.program(release)
+        socket = self.path(release) / "run" / "uwsgi.sock"
+        if self._state(program) not in RUNNING and (owners := unix_owners(str(socket))):
+            raise ReleaseFailed(
+                f"{socket}: {owners[0].name} (pid {owners[0].pid}) is already listening on the socket; "
+                f"it was not started by Supervisor: stop it, kill {owners[0].pid}"
+            )
         self.supervisor.reloadConfig()
         try:
             self.supervisor.addProcessGroup(program)
@@ -263,6 +263,13 @@ class App:
         shutil.rmtree(self.path(release), ignore_errors=True)
         for log in self.logs.glob(f"{release}.log*"):
             log.unlink()
+
+    def discard_leftovers(self, wanted: str) -> None:
+        """Where none is live: end what interrupted runs have left of other releases."""
+        for path in (self.home / "releases").iterdir():
+            if path.name.lstrip(".") != wanted:
+                self.discard(path.name.lstrip("."))
+                shutil.rmtree(path, ignore_errors=True)
 
     def _remove_group(self, program: str) -> None:
         end = time.monotonic() + 10
@@ -303,16 +310,20 @@ class App:
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         write_json(self.journal, {"live": release.id, "since": since, "by": by, "source": release.record["source"]})
 
-    def keep_running(self, release: str) -> bool:
-        """Have the live release's program run; whether that took a change."""
+    def is_running(self, release: str) -> bool:
+        """Whether a release's program is registered for good and runs."""
         program = self.program(release)
-        persisted = self.conf_d / f"{program}.conf"
-        if persisted.exists() and self._state(program) in RUNNING:
-            return False
-        if not persisted.exists():
-            write_file(persisted, (self.path(release) / "supervisor.conf").read_bytes())
-        self.start(program)
-        return True
+        return (self.conf_d / f"{program}.conf").exists() and self._state(program) in RUNNING
+
+    def run_again(self, release: str) -> None:
+        """Register the live release's program again where it is not, and start it."""
+        registered = self.conf_d / f"{self.program(release)}.conf"
+        write_file(registered, (self.path(release) / "supervisor.conf").read_bytes())
+        self.start(release)
+        if not self.is_running(release):
+            raise ReleaseFailed(
+                f"{self.name} {release} does not start. Its log ends with:\n{self._last_words(release)}"
+            )
 
 
 def differences(live: dict[str, Any], wanted: dict[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ import json
 import re
 import socket
 import struct
+import time
 import urllib.request
 import xmlrpc.client
 from typing import Any
@@ -64,15 +65,19 @@ def uwsgi_request(path: str, variables: dict[str, str], timeout: float) -> tuple
     https://uwsgi-docs.readthedocs.io/en/latest/Protocol.html: a little-endian header (modifier1 = 0,
     size, modifier2 = 0), then each name and value behind its length.
 
-    :param timeout: seconds without a byte after which it gives up.
+    :param timeout: seconds for the whole answer.
     :returns: the status and the body.
     :raises OSError: nobody listens, or no complete answer in time.
     """
     items = [text.encode() for pair in variables.items() for text in pair]
     packet = b"".join(struct.pack("<H", len(item)) + item for item in items)
+    end = time.monotonic() + timeout
     with _connect(path, timeout) as connection:
         connection.sendall(struct.pack("<BHB", 0, len(packet), 0) + packet)
-        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        answer = b""
+        while part := connection.recv(65536):
+            answer += part
+            connection.settimeout(max(0.001, end - time.monotonic()))
     head, separator, body = answer.partition(b"\r\n\r\n")
     words = head.split(None, 2)
     length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)

@@ -4,6 +4,7 @@ The state of a tree lives in one directory (``/var/lib/flaskfleet/trees/<name>``
 
     manifest.json   {"tree": hash, "files": {path: {"sha256", "mode", "owner", "group"}}}
     journal.json    what an apply is about to do; there only while it is being done
+    applied.json    the hash that handlers have applied, where no service tells it
     stage/          the complete new tree, below the same paths as on the host
 
 An apply that was interrupted is rolled forward from the journal by the next one, so a host never
@@ -70,6 +71,7 @@ class Tree:
         self.stage = self.state / "stage"
         self.journal = self.state / "journal.json"
         self.manifest = self.state / "manifest.json"
+        self.applied = self.state / "applied.json"
 
     def target(self, path: str) -> Path:
         """Where a path of the tree lies on this host."""
@@ -107,7 +109,8 @@ class Tree:
         if not command:
             return
         argv = [word.replace("{stage}", str(self.stage)) for word in command]
-        result = subprocess.run(argv, capture_output=True, text=True, check=False)
+        # nginx -t makes the log files that it does not find: not for everybody to read.
+        result = subprocess.run(argv, capture_output=True, text=True, check=False, umask=0o027)
         if result.returncode:
             words = f"{' '.join(argv)} refused the new files, nothing was changed:\n{result.stderr}{result.stdout}"
             shutil.rmtree(self.stage)

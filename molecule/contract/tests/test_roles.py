@@ -1,0 +1,105 @@
+"""Roles: specs, defaults and READMEs say the same, and templates say who manages a file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import PROJECT
+
+ROLES = sorted(path.parent.parent for path in PROJECT.glob("roles/*/tasks/main.yml"))
+TEMPLATES = sorted(PROJECT.glob("roles/**/*.j2"))
+TASKS = sorted([*PROJECT.glob("roles/*/*/*.yml"), *PROJECT.glob("playbooks/*.yml"), PROJECT / "site.yml"])
+
+every_role = pytest.mark.parametrize("role", ROLES, ids=lambda path: path.name)
+
+
+def specs(role: Path) -> dict[str, Any]:
+    """A role's options by entry point."""
+    entry_points = yaml.safe_load((role / "meta/argument_specs.yml").read_text())["argument_specs"]
+    return {name: point["options"] for name, point in entry_points.items()}
+
+
+def defaults(role: Path) -> dict[str, Any]:
+    """A role's defaults as they are written."""
+    return yaml.safe_load((role / "defaults/main.yml").read_text())
+
+
+def test_roles_are_found() -> None:
+    assert {"base", "flask_app", "nginx", "python", "supervisor", "uwsgi"} <= {role.name for role in ROLES}
+
+
+@every_role
+def test_specs_and_defaults_are_equal(role: Path) -> None:
+    specified = {name: option["default"] for name, option in specs(role)["main"].items() if not option.get("required")}
+    assert specified == defaults(role)
+
+
+@every_role
+def test_default_has_the_type_of_its_spec(role: Path) -> None:
+    kinds = {"str": str, "path": str, "int": int, "bool": bool, "list": list, "dict": dict}
+    wrong = [
+        name for name, value in defaults(role).items() if type(value) is not kinds[specs(role)["main"][name]["type"]]
+    ]
+    assert wrong == []
+
+
+@every_role
+def test_default_has_a_comment(role: Path) -> None:
+    lines = (role / "defaults/main.yml").read_text().splitlines()
+    bare = []
+    for number, line in enumerate(lines):
+        above = number - 1
+        # Variables that belong together share a comment; what is indented belongs to the value above it.
+        while re.match(r"[a-z _-]", lines[above]) and lines[above] != "---":
+            above -= 1
+        if re.match("[a-z]", line) and not lines[above].startswith("# "):
+            bare.append(line)
+    assert bare == []
+
+
+@every_role
+def test_option_is_described(role: Path) -> None:
+    options = {name: option for point in specs(role).values() for name, option in point.items()}
+    assert [name for name, option in options.items() if not option.get("description") or "type" not in option] == []
+
+
+@every_role
+def test_variable_bears_the_roles_name(role: Path) -> None:
+    allowed = {"flask_apps"}  # what the whole project is about
+    assert [name for name in defaults(role) if not name.startswith(f"{role.name}_") and name not in allowed] == []
+
+
+@every_role
+def test_derived_variable_is_private(role: Path) -> None:
+    files = role.glob("vars/*.yml")
+    derived = [name for path in files for name in yaml.safe_load(path.read_text())]
+    assert [name for name in derived if not name.startswith(f"__{role.name}_")] == []
+
+
+@every_role
+def test_readme_has_every_variable(role: Path) -> None:
+    rows = re.findall(r"^\| `([a-z0-9_]+)` \|", (role / "README.md").read_text(), re.MULTILINE)
+    assert set(specs(role)["main"]) <= set(rows)
+
+
+def test_tables_of_readmes_are_fresh(run) -> None:
+    done = run("python3", "tools/role_readmes.py", "--check")
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: str(path.relative_to(PROJECT / "roles")))
+def test_template_says_who_manages_the_file(template: Path) -> None:
+    first, second = template.read_text().splitlines()[:2]
+    header = second if first.startswith("#!") else first
+    # Where there is none, the first line says why.
+    assert header.startswith("{{ ansible_managed | comment") or re.fullmatch(r"\{# .+ #\}", header)
+
+
+@pytest.mark.parametrize("path", TASKS, ids=lambda path: str(path.relative_to(PROJECT)))
+@pytest.mark.parametrize("module", ["lineinfile", "blockinfile", "replace"])
+def test_files_are_ours_whole_or_not_at_all(path: Path, module: str) -> None:
+    assert not re.search(rf"^\s*(- )?(ansible\.builtin\.)?{module}:", path.read_text(), re.MULTILINE)

@@ -1,0 +1,143 @@
+"""Runs that are refused, or killed: nothing is half-done, and the next run finishes. On one host: they take long."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT, Answer, App
+from faults import LISTEN, OK_APP, Load, Play, eventually, listener, pids, running_tree, site, written_tree
+from testinfra.host import Host
+
+testinfra_hosts = ["ansible://molecule-app1"]
+
+BROKEN = {
+    "raises at import": ("raise RuntimeError('no such luck')", {}, "no such luck"),
+    "raises after a while": ("import time; time.sleep(4); raise RuntimeError('too late')", {}, "too late"),
+    "hangs at import": ("import threading; threading.Event().wait()", {}, "does not listen"),
+    "has no such callable": ("app = None", {"wsgi": "broken:missing"}, "unable to find"),
+    "has a syntax error": ("def app(:", {}, "SyntaxError"),
+    "has an option that uWSGI does not know": (OK_APP, {"uwsgi_options": {"procesess": 3}}, "procesess"),
+    "is not healthy": (OK_APP.replace("200 OK", "500 Oops"), {}, "answered 500"),
+    "requires what there is not": (OK_APP, {"requirements": "missing.txt"}, "no-such-distribution-as-this"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_release_that_is_broken_never_lives(host: Host, tmp_path: Path, what: str) -> None:
+    code, options, words = BROKEN[what]
+    (tmp_path / "broken.py").write_text(f"{code}\n")
+    (tmp_path / "requirements.txt").write_text("")
+    (tmp_path / "missing.txt").write_text("no-such-distribution-as-this==1\n")
+    entry = {
+        "source": {"path": str(tmp_path)},
+        "wsgi": "broken:app",
+        "server_names": ["broken.example.lan"],
+        "health": {"timeout_seconds": 10},
+        **options,
+    }
+    others = pids(host, "uWSGI")
+    play = site(host, "--tags", "flask_app", flask_apps={"broken": entry})
+    assert play.process.returncode != 0
+    assert words in play.output
+    assert host.run("pgrep -u broken").stdout == ""
+    assert host.run("supervisorctl status").stdout.count("broken") == 0
+    assert host.check_output("find /srv/broken/releases -mindepth 1") == ""
+    assert not host.file("/srv/broken/current").exists
+    assert host.run("ls /etc/supervisor/conf.d /run/flaskfleet/supervisor.d").stdout.count("broken") == 0
+    assert pids(host, "uWSGI") == others, "another app was disturbed"
+
+
+def test_a_server_block_that_nginx_refuses_changes_no_byte(host: Host, hello: App, get: Callable[..., Answer]) -> None:
+    entry = {
+        "source": {"path": str(PROJECT / "files/app")},
+        "wsgi": "hello:create_app()",
+        "server_names": [hello.server_name],
+        "nginx_directives": ["nonsense on"],
+    }
+    before = host.check_output("find /etc/nginx -type f -exec sha256sum {} + | sort")
+    with Load(get, hello.server_name) as load:
+        play = site(host, "--tags", "nginx", flask_apps={"hello": entry})
+    assert play.process.returncode != 0
+    assert 'unknown directive "nonsense" in /etc/nginx/servers/hello.conf' in play.output
+    assert host.check_output("find /etc/nginx -type f -exec sha256sum {} + | sort") == before
+    assert load.failed == []
+
+
+def test_a_port_that_is_taken_is_said_before_the_first_change(host: Host) -> None:
+    with listener(host, 8088):
+        play = site(host, nginx_http_port=8088)
+    assert play.process.returncode != 0
+    assert re.search(r"nginx_http_port: port 8088 is taken by python3 \(pid \d+\)", play.output), play.output
+    assert play.changed == 0
+
+
+def test_a_port_that_is_taken_too_late_stays_pending(host: Host, hello: App, get: Callable[..., Answer]) -> None:
+    before = running_tree(host)
+    with Load(get, hello.server_name) as load, listener(host, 8088):
+        late = Play("playbooks/app_servers.yml", host, "--tags", "nginx", variables={"nginx_http_port": 8088})
+        assert late.wait() != 0
+        assert "bind() to 0.0.0.0:8088 failed" in late.output
+        assert running_tree(host) == before != written_tree(host)
+    assert load.failed == []
+    back = site(host)
+    assert back.process.returncode == 0
+    assert running_tree(host) == written_tree(host) == before
+
+
+def test_a_stale_socket_is_healed(host: Host, hello: App, get: Callable[..., Answer], program: str) -> None:
+    host.check_output("supervisorctl stop %s", program)
+    host.check_output(LISTEN, "/srv/hello/current/run/uwsgi.sock", "0")
+    assert host.file("/srv/hello/current/run/uwsgi.sock").is_socket
+    assert site(host, "--tags", "flask_app").process.returncode == 0
+    eventually(lambda: get("/healthz", hello.server_name).status == 200, "answers")
+
+
+def test_a_socket_that_somebody_listens_on_is_left_to_him(
+    host: Host, hello: App, get: Callable[..., Answer], program: str
+) -> None:
+    host.check_output("supervisorctl stop %s", program)
+    socket = host.check_output("readlink -f /srv/hello/current") + "/run/uwsgi.sock"
+    pid = host.check_output(f"({LISTEN}) >/dev/null 2>&1 & echo $!", socket, "60")
+    try:
+        eventually(lambda: host.run("ss -Hlxp src %s", socket).stdout, "somebody who listens")
+        refused = site(host, "--tags", "flask_app")
+        owners = re.findall(r"is already listening on the socket.*kill (\d+)", refused.output)
+        assert refused.process.returncode != 0
+        assert owners, refused.output
+        assert host.file(socket).is_socket
+    finally:
+        host.run("pkill -f %s", "60 is how long")
+        host.run("kill %s", pid)
+    eventually(lambda: not host.run("ss -Hlx src %s", socket).stdout, "the end of the listener")
+    assert site(host, "--tags", "flask_app").process.returncode == 0
+    eventually(lambda: get("/healthz", hello.server_name).status == 200, "answers")
+
+
+# Interrupted
+
+
+@pytest.mark.parametrize("task", ["nginx : Service", "RUNNING HANDLER [nginx : Reload nginx]", "nginx : Wait until"])
+def test_a_run_that_was_killed_is_finished_by_the_next(host: Host, task: str) -> None:
+    # The variable's value makes a tree that is new each time.
+    changed = {"nginx_keepalive_seconds": 60 + len(task)}
+    killed = Play("site.yml", host, variables=changed)
+    killed.kill_at(task)
+    second = site(host, **changed)
+    assert second.process.returncode == 0, second.output
+    assert running_tree(host) == written_tree(host)
+    third = site(host, **changed)
+    assert third.changed == 0, third.output
+    assert site(host).process.returncode == 0
+
+
+def test_a_run_without_changes_changes_nothing(host: Host) -> None:
+    play = site(host, "--diff")
+    assert play.changed == 0, play.output
+    tasks = int(re.findall(r"ok=(\d+)", play.output)[0])
+    assert tasks <= 25
+    dry = site(host, "--check", "--diff")
+    assert dry.changed == 0, dry.output
+    assert "+++" not in dry.output

@@ -1,0 +1,206 @@
+"""The role nginx: the service, what it serves by itself, what it refuses."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+
+import pytest
+from testinfra.host import Host
+
+testinfra_hosts = ["ansible://app_servers"]
+
+
+def test_service(host: Host) -> None:
+    service = host.service("nginx")
+    assert service.is_running
+    assert service.is_enabled
+
+
+@pytest.mark.parametrize(("name", "value"), [("Restart", "always"), ("RestartUSec", "1s"), ("LimitNOFILE", "8256")])
+def test_unit(host: Host, name: str, value: str) -> None:
+    assert host.check_output("systemctl show -P %s nginx", name) == value
+
+
+def test_ports(listeners) -> None:
+    assert {listener[:2] for listener in listeners if listener.program == "nginx"} == {
+        ("0.0.0.0", 80),
+        ("127.0.0.1", 8181),
+    }
+
+
+def test_nothing_but_nginx_and_ssh_listens(listeners) -> None:
+    assert {listener.program for listener in listeners} == {"nginx", "sshd"}
+
+
+def test_status_is_closed_to_others(address: str) -> None:
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((address, 8181), timeout=5)
+
+
+def test_it_runs_what_is_on_disk(host: Host) -> None:
+    manifest = json.loads(host.file("/var/lib/flaskfleet/trees/nginx/manifest.json").content_string)
+    assert host.check_output("curl -s http://127.0.0.1:8181/tree") == manifest["tree"]
+
+
+def test_figures(host: Host) -> None:
+    assert host.check_output("curl -s http://127.0.0.1:8181/status").startswith("Active connections:")
+
+
+def test_configuration_is_valid(host: Host) -> None:
+    assert host.run("nginx -t -q").rc == 0
+
+
+def test_version_is_the_newest_of_the_sources(host: Host) -> None:
+    policy = host.check_output("apt-get update -qq && LC_ALL=C apt-cache policy nginx")
+    lines = dict(line.strip().split(": ", 1) for line in policy.splitlines()[1:3])
+    assert lines["Installed"] == lines["Candidate"]
+
+
+def test_security_updates_are_among_the_sources(host: Host) -> None:
+    assert "-security" in host.check_output("apt-cache policy")
+
+
+def test_version_is_not_told(get, app) -> None:
+    assert get("/healthz", app.server_name).headers["Server"] == "nginx"
+
+
+@pytest.mark.parametrize("name", ["nginx.conf", "app_uwsgi_params", "servers/hello.conf", "servers/notes.conf"])
+def test_files_are_roots(host: Host, name: str) -> None:
+    file = host.file(f"/etc/nginx/{name}")
+    assert (file.user, file.group, file.mode) == ("root", "root", 0o644)
+
+
+def test_workers_are_not_root(processes) -> None:
+    workers = [process.user for process in processes if process.line.startswith("nginx: worker")]
+    assert workers
+    assert set(workers) == {"www-data"}
+
+
+# Static files
+
+
+def test_static_file_comes_from_nginx(get, app) -> None:
+    answer = get(app.static, app.server_name)
+    assert (answer.status, answer.body) == (200, app.source.read_bytes())
+    assert answer.headers["Content-Type"] == "text/css"
+    assert answer.headers["Cache-Control"] == "public, max-age=3600"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert "X-Release" not in answer.headers
+
+
+def test_static_file_is_not_sent_twice(get, app) -> None:
+    tag = get(app.static, app.server_name).headers["ETag"]
+    again = get(app.static, app.server_name, headers={"If-None-Match": tag})
+    assert (again.status, again.body) == (304, b"")
+
+
+def test_missing_static_file(get, app) -> None:
+    answer = get(app.static + ".missing", app.server_name)
+    assert answer.status == 404
+    assert "X-Release" not in answer.headers
+
+
+def test_static_file_is_compressed(get, app) -> None:
+    answer = get(app.static, app.server_name, headers={"Accept-Encoding": "gzip"})
+    assert (answer.headers["Content-Encoding"], answer.headers["Vary"]) == ("gzip", "Accept-Encoding")
+    assert gzip.decompress(answer.body) == app.source.read_bytes()
+
+
+@pytest.mark.parametrize("url", ["/", "/version"])
+def test_answer_of_the_app_is_compressed(get, hello, url: str) -> None:
+    answer = get(url, hello.server_name, headers={"Accept-Encoding": "gzip"})
+    assert (answer.status, answer.headers["Content-Encoding"]) == (200, "gzip")
+    assert b"hello" in gzip.decompress(answer.body)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "/static../static/hello.css",
+        "/static../uwsgi.ini",
+        "/static../src/hello/__init__.py",
+        "/static/../../uwsgi.ini",
+        "/static/..%2f..%2fuwsgi.ini",
+        "/static/..%2fuwsgi.ini",
+        "/static/%2e%2e/uwsgi.ini",
+        "/static/%2e%2e/%2e%2e/uwsgi.ini",
+        "/static/%2e%2e/%2e%2e/src/hello/__init__.py",
+        "/static/..%5c..%5cuwsgi.ini",
+        "/static//..//..//uwsgi.ini",
+        "/static/%252e%252e/uwsgi.ini",
+        "//etc/passwd",
+    ],
+)
+def test_no_file_outside_of_the_static_folder(get, hello, url: str) -> None:
+    answer = get(url, hello.server_name)
+    assert answer.status in (400, 404)
+    assert not [word for word in (b"[uwsgi]", b"create_app", b"root:") if word in answer.body]
+
+
+def test_folder_is_not_listed(get, hello) -> None:
+    assert get("/static/", hello.server_name).status in (403, 404)
+
+
+# Who asks for what
+
+
+@pytest.mark.parametrize("server_name", ["evil.example", "127.0.0.1", "hello.example.lan.evil.example"])
+def test_unknown_host_gets_no_byte(send, server_name: str) -> None:
+    assert send(f"GET / HTTP/1.1\r\nHost: {server_name}\r\n\r\n".encode()) == b""
+
+
+def test_request_without_host_gets_no_byte(send) -> None:
+    assert send(b"GET / HTTP/1.0\r\n\r\n") == b""
+
+
+def test_absolute_uri_outweighs_the_header(send) -> None:
+    answer = send(b"GET http://hello.example.lan/echo HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b" 200 " in head.splitlines()[0]
+    assert b"evil.example" not in body
+    assert b'"host": "hello.example.lan"' in body
+
+
+def test_absolute_uri_of_an_unknown_host_gets_no_byte(send) -> None:
+    assert send(b"GET http://evil.example/ HTTP/1.1\r\nHost: hello.example.lan\r\n\r\n") == b""
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost:\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: hello.example.lan\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
+        b"GET / HTTP/1.1\r\nHost: hello.example.lan\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
+        b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03\r\n\r\n",  # TLS
+        b"\x00\x2d\x00\x00\x0a\x00UWSGI_FILE\x0c\x00/tmp/evil.py\r\n\r\n",  # the uwsgi protocol
+    ],
+)
+def test_nonsense_is_refused(send, sent: bytes) -> None:
+    assert send(sent).startswith(b"HTTP/1.1 400 Bad Request\r\n")
+
+
+# Logs
+
+
+def test_rotation_is_valid_and_knows_our_logs(host: Host, app) -> None:
+    plan = host.run("logrotate -d /etc/logrotate.conf")
+    assert plan.rc == 0
+    assert "error:" not in plan.stderr
+    assert f"considering log /var/log/nginx/{app.name}.access.log" in plan.stderr + plan.stdout
+
+
+# The page that is shown while an app is down
+
+
+def test_maintenance_page(host: Host) -> None:
+    page = host.file("/usr/share/flaskfleet/.flaskfleet-maintenance.html")
+    assert (page.user, page.mode) == ("root", 0o644)
+    assert page.content_string.startswith("<!doctype html>")
+
+
+def test_maintenance_page_cannot_be_asked_for(get, app) -> None:
+    assert get("/.flaskfleet-maintenance.html", app.server_name).status == 404

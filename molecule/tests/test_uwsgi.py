@@ -1,0 +1,133 @@
+"""The role uwsgi: its wheel, an instance's settings, its sockets and its processes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from testinfra.host import Host
+
+testinfra_hosts = ["ansible://app_servers"]
+
+ABI = {"12": "cp311-cp311", "13": "cp313-cp313"}  # of the Debian release's python3
+READ_STATS = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); print(s.makefile().read())"
+
+
+@pytest.fixture
+def settings(host: Host, app) -> list[str]:
+    """The lines of the live release's uwsgi.ini."""
+    return host.file(f"/srv/{app.name}/current/uwsgi.ini").content_string.splitlines()
+
+
+def test_wheel_is_built_for_the_hosts_python(host: Host) -> None:
+    wheel = host.check_output("find /var/lib/flaskfleet/wheels -type f -name '*.whl' -printf %f")
+    assert wheel.lower() == f"uwsgi-2.0.31-{ABI[host.system_info.release.partition('.')[0]]}-linux_x86_64.whl"
+
+
+def test_version(host: Host, app) -> None:
+    assert host.check_output("/srv/%s/current/venv/bin/uwsgi --version", app.name) == "2.0.31"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "strict = true",
+        "master = true",
+        "need-app = true",
+        "single-interpreter = true",
+        "no-orphans = true",
+        "vacuum = true",
+        "die-on-term = true",
+        "hook-master-start = unix_signal:15 gracefully_kill_them_all",
+        "harakiri = {harakiri}",
+        "threads = 1",
+        "listen = 1024",
+        "buffer-size = 65535",
+        "chmod-socket = 660",
+    ],
+)
+def test_setting(settings: list[str], app, line: str) -> None:
+    assert line.format(harakiri=app.harakiri) in settings
+
+
+@pytest.mark.parametrize(("app", "lazy"), [("hello", False), ("notes", True)], indirect=["app"])
+def test_app_is_loaded_before_the_fork_unless_told_otherwise(settings: list[str], app, lazy: bool) -> None:
+    assert ("lazy-apps = true" in settings) is lazy
+
+
+def test_settings_name_no_other_socket(settings: list[str]) -> None:
+    assert not [line for line in settings if line.startswith(("http", "uwsgi-socket", "shared-socket", "fastcgi"))]
+
+
+@pytest.mark.parametrize("name", ["uwsgi.sock", "stats.sock"])
+def test_socket_is_for_the_app_and_nginx(host: Host, app, name: str) -> None:
+    socket = host.file(f"/srv/{app.name}/current/run/{name}")
+    assert socket.is_socket
+    assert (socket.user, socket.group, socket.mode) == (app.name, "www-data", 0o660)
+
+
+def test_socket_is_closed_to_others(host: Host, app) -> None:
+    other = "notes" if app.name == "hello" else "hello"
+    path = f"/srv/{app.name}/current/run/uwsgi.sock"
+    denied = host.run("runuser -u %s -- python3 -c %s %s", other, READ_STATS, path)
+    assert denied.rc == 1
+    assert "PermissionError" in denied.stderr
+
+
+def test_queue_is_as_long_as_asked_for(host: Host, app) -> None:
+    queues = [
+        line.split()[3] for line in host.check_output("ss -Hlx src %s", f"*{app.name}*/run/uwsgi.sock").splitlines()
+    ]
+    assert queues == ["1024"]
+
+
+def test_nothing_listens_on_tcp(listeners) -> None:
+    assert not [listener for listener in listeners if "uwsgi" in listener.program]
+
+
+def test_one_master_under_supervisor(app, processes) -> None:
+    (supervisord,) = (process.pid for process in processes if process.command == "supervisord")
+    masters = [process for process in processes if process.user == app.name and process.parent == supervisord]
+    assert [process.line for process in masters] == [f"{app.name} uWSGI master"]
+
+
+def test_workers_of_the_master(app, processes, master: int) -> None:
+    workers = sorted(process.line for process in processes if process.parent == master)
+    assert workers == [f"{app.name} uWSGI worker {number + 1}" for number in range(app.workers)]
+
+
+def test_nothing_else_runs_as_the_app(app, processes) -> None:
+    mine = [process for process in processes if process.user == app.name]
+    assert len(mine) == app.workers + 1
+
+
+def test_nothing_of_an_app_runs_as_root(processes) -> None:
+    assert not [process for process in processes if process.user == "root" and process.command == "uwsgi"]
+
+
+def test_pidfile_names_the_master(host: Host, app, master: int) -> None:
+    assert host.file(f"/srv/{app.name}/current/run/uwsgi.pid").content_string.strip() == str(master)
+
+
+def test_stats_show_every_worker(host: Host, app, master: int) -> None:
+    stats = json.loads(host.check_output("python3 -c %s %s", READ_STATS, f"/srv/{app.name}/current/run/stats.sock"))
+    assert stats["version"] == "2.0.31"
+    assert stats["pid"] == master
+    assert len(stats["workers"]) == app.workers
+
+
+@pytest.mark.parametrize("user", ["root", "its own"])
+def test_live_release_cannot_be_started_by_hand(host: Host, app, release: str, master: int, user: str) -> None:
+    name = app.name if user == "its own" else user
+    started = host.run("timeout 20 runuser -u %s -- uwsgi /srv/%s/current/uwsgi.ini", name, app.name)
+    assert started.rc not in (0, 124)
+    words = f"{app.name} {release} is running already; stop it first: supervisorctl stop {app.name}-{release}"
+    assert words in started.stderr.splitlines()
+    run = f"/srv/{app.name}/releases/{release}/run"
+    assert sorted(host.file(run).listdir()) == ["stats.sock", "uwsgi.pid", "uwsgi.sock"]
+    assert host.file(f"{run}/uwsgi.pid").content_string.strip() == str(master)
+
+
+def test_command_without_a_release_says_how_it_is_used(host: Host) -> None:
+    said = host.run("uwsgi --version")
+    assert (said.rc, said.stderr.split()[0]) == (64, "usage:")

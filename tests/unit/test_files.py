@@ -1,0 +1,106 @@
+"""A file has its old content or its new one."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from ansible.module_utils.flaskfleet.files import (
+    group_id,
+    point_symlink,
+    read_json,
+    user_id,
+    write_file,
+    write_json,
+)
+from interruption import interruptions
+
+
+def test_write_file_leaves_nothing_but_the_file(tmp_path: Path) -> None:
+    write_file(tmp_path / "a", b"new")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"new")]
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o755, 0o600, 0o2750])
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_write_file_sets_the_mode_whatever_the_umask(tmp_path: Path, mode: int, umask: int) -> None:
+    os.umask(umask)
+    write_file(tmp_path / "a", b"", mode)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == mode
+
+
+def test_write_file_is_never_readable_for_others_before_it_has_its_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes = []
+    monkeypatch.setattr(os, "fchown", lambda descriptor, *_: modes.append(stat.S_IMODE(os.fstat(descriptor).st_mode)))
+    write_file(tmp_path / "a", b"secret", 0o640)
+    assert modes == [0o600]
+
+
+def test_write_file_hands_over_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(os, "fchown", lambda descriptor, uid, gid: asked.append((uid, gid)))
+    write_file(tmp_path / "a", b"", 0o640, 7, 8)
+    assert asked == [(7, 8)]
+
+
+def test_interrupted_write_file_leaves_the_old_content_or_the_new(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    for step in interruptions(lambda _: write_file(path, b"new")):
+        assert path.read_bytes() in (b"old", b"new"), f"after step {step}"
+    assert [(left.name, left.read_bytes()) for left in tmp_path.iterdir()] == [("a", b"new")]
+
+
+def test_write_file_replaces_a_symlink_and_not_its_target(tmp_path: Path) -> None:
+    (tmp_path / "target").write_bytes(b"old")
+    (tmp_path / "a").symlink_to("target")
+    write_file(tmp_path / "a", b"new")
+    assert (tmp_path / "target").read_bytes() == b"old"
+    assert not (tmp_path / "a").is_symlink()
+
+
+def test_records_are_equal_files_whatever_the_order_of_their_keys(tmp_path: Path) -> None:
+    write_json(tmp_path / "a", {"x": 1, "y": "☃"})
+    write_json(tmp_path / "b", {"y": "☃", "x": 1})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+    write_json(tmp_path / "a", {"x": ["☃"]})
+    assert read_json(tmp_path / "a") == {"x": ["☃"]}
+
+
+def test_a_record_that_is_not_there_is_none(tmp_path: Path) -> None:
+    assert read_json(tmp_path / "a") is None
+
+
+@pytest.mark.parametrize("before", [None, "old", "a-folder"])
+def test_point_symlink(tmp_path: Path, before: str | None) -> None:
+    (tmp_path / "a-folder").mkdir()
+    if before:
+        (tmp_path / "current").symlink_to(before)
+    point_symlink(tmp_path / "current", "new")
+    assert os.readlink(tmp_path / "current") == "new"
+    assert {path.name for path in tmp_path.iterdir()} == {"a-folder", "current"}
+
+
+def test_interrupted_point_symlink_leaves_a_link(tmp_path: Path) -> None:
+    link = tmp_path / "current"
+    link.symlink_to("old")
+    for step in interruptions(lambda _: point_symlink(link, "new")):
+        assert os.readlink(link) in ("old", "new"), f"after step {step}"
+    assert os.readlink(link) == "new"
+
+
+def test_ids_of_the_current_user(me: dict[str, str]) -> None:
+    assert (user_id(me["owner"]), group_id(me["group"])) == (os.getuid(), os.getgid())
+
+
+@pytest.mark.parametrize("look_up", [user_id, group_id])
+def test_an_unknown_name_is_a_key_error(look_up) -> None:
+    with pytest.raises(KeyError, match="nobody-has-this-name"):
+        look_up("nobody-has-this-name")

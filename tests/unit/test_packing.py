@@ -1,0 +1,435 @@
+"""A release's id and archive depend on its inputs, on all of them and on nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from interruption import Interrupted, interruptions
+from plugin_utils import packing
+from plugin_utils.packing import SourceError, digest, pack, release_inputs, release_key, requirements, source_files
+
+FILES = {"app.py": "app = None\n", "pkg/__init__.py": "", "pkg/data.txt": "☃\n", "manage": "#!/bin/sh\n"}
+
+
+def make_source(folder: Path, names: list[str] | None = None) -> Path:
+    """Make the source of the tests; ``names`` give the order in which it is written."""
+    for name in names or FILES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(FILES[name])
+    (folder / "manage").chmod((folder / "manage").stat().st_mode | 0o100)
+    (folder / "link").symlink_to("pkg/data.txt")
+    return folder
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return make_source(tmp_path / "source")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep the project's own cache out of the tests."""
+    monkeypatch.setattr(packing, "CACHE", tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+def source_hash(source: Path) -> str:
+    return packing.source_hash(source, source_files(source))
+
+
+def packed(source: Path, archive: Path) -> Path:
+    pack(source, source_files(source), archive)
+    return archive
+
+
+# what is part of a source
+
+
+def test_the_files_and_links_of_a_source(source: Path) -> None:
+    assert [str(path.relative_to(source)) for path in source_files(source)] == [
+        "app.py", "link", "manage", "pkg/__init__.py", "pkg/data.txt",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", [*(f"{folder}/x" for folder in sorted(packing.LEFT_OUT)), "pkg/__pycache__/x", "pkg/app.pyc"]
+)
+def test_caches_environments_and_version_control_are_left_out(source: Path, name: str) -> None:
+    before = source_files(source)
+    (source / name).parent.mkdir(parents=True, exist_ok=True)
+    (source / name).touch()
+    assert source_files(source) == before
+
+
+def test_a_hidden_file_is_part_of_it(source: Path) -> None:
+    (source / ".flaskenv").touch()
+    assert source / ".flaskenv" in source_files(source)
+
+
+@pytest.mark.parametrize("target", ["../outside", "/etc/hostname", "pkg/../../outside", "../source-2/app.py"])
+def test_a_link_that_leads_out_is_refused_by_name(source: Path, target: str) -> None:
+    (source / "escape").symlink_to(target)
+    with pytest.raises(SourceError, match=f"^{source}/escape: the link leads out of the source; copy what"):
+        source_files(source)
+
+
+@pytest.mark.parametrize("target", ["pkg", "missing", "pkg/../app.py"])
+def test_a_link_that_stays_within_is_part_of_it(source: Path, target: str) -> None:
+    (source / "inside").symlink_to(target)
+    assert source / "inside" in source_files(source)
+
+
+def test_a_source_may_itself_be_behind_a_link(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "alias").symlink_to("source")
+    assert source_hash(tmp_path / "alias") == source_hash(source)
+
+
+def test_a_fifo_is_refused_by_name(source: Path) -> None:
+    os.mkfifo(source / "pipe")
+    with pytest.raises(SourceError, match=f"^{source}/pipe: neither a file nor a link; remove it"):
+        source_files(source)
+
+
+# its hash
+
+
+def test_the_same_source_elsewhere_has_the_same_hash(source: Path, tmp_path: Path) -> None:
+    assert source_hash(make_source(tmp_path / "other", list(reversed(FILES)))) == source_hash(source)
+
+
+def test_times_do_not_change_the_hash(source: Path) -> None:
+    before = source_hash(source)
+    os.utime(source / "app.py", (1, 1))
+    assert source_hash(source) == before
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o077])
+def test_the_umask_of_a_checkout_does_not_change_the_hash(source: Path, tmp_path: Path, umask: int) -> None:
+    os.umask(umask)
+    assert source_hash(make_source(tmp_path / "other")) == source_hash(source)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda source: (source / "app.py").write_text("app = 1\n"),
+        lambda source: (source / "app.py").chmod(0o755),
+        lambda source: (source / "manage").chmod(0o644),
+        lambda source: (source / "app.py").rename(source / "apx.py"),
+        lambda source: (source / "pkg/data.txt").rename(source / "data.txt"),
+        lambda source: (source / "new").touch(),
+        lambda source: (source / "pkg/__init__.py").unlink(),
+        lambda source: (source / "link").unlink() or (source / "link").symlink_to("app.py"),
+        lambda source: (source / "link").unlink() or (source / "link").write_text("pkg/data.txt"),
+    ],
+    ids=["content", "+x", "-x", "renamed", "moved", "new", "gone", "link's target", "link to file"],
+)
+def test_a_change_changes_the_hash(source: Path, change: Callable[[Path], object]) -> None:
+    before = source_hash(source)
+    change(source)
+    assert source_hash(source) != before
+
+
+@pytest.mark.parametrize("separator", ["", "\0", "\n"])
+def test_one_file_does_not_pass_for_two(tmp_path: Path, separator: str) -> None:
+    (tmp_path / "a").write_text(f"1b\0file{separator}2")
+    one = source_hash(tmp_path)
+    (tmp_path / "a").write_text("1")
+    (tmp_path / "b").write_text("2")
+    assert source_hash(tmp_path) != one
+
+
+def test_the_hash_knows_of_the_executable_bit_what_the_archive_does(source: Path, tmp_path: Path) -> None:
+    """Whoever asks: root may execute what anybody may."""
+    before = source_hash(source), packed(source, tmp_path / "a.tar.gz").read_bytes()
+    (source / "app.py").chmod(0o645)
+    assert (source_hash(source), packed(source, tmp_path / "a.tar.gz").read_bytes()) == before
+
+
+# its archive
+
+
+def test_two_packs_are_the_same_bytes(source: Path, tmp_path: Path) -> None:
+    first = packed(source, tmp_path / "1.tar.gz").read_bytes()
+    os.utime(source / "app.py", (1, 1))
+    os.umask(0o077)
+    other = make_source(tmp_path / "other", list(reversed(FILES)))
+    assert packed(other, tmp_path / "2.tar.gz").read_bytes() == first
+
+
+def test_an_unpacked_archive_is_the_source(source: Path, tmp_path: Path) -> None:
+    with tarfile.open(packed(source, tmp_path / "a.tar.gz")) as tar:
+        tar.extractall(tmp_path / "out", filter="data")
+    assert source_hash(tmp_path / "out") == source_hash(source)
+
+
+def test_an_archive_tells_nothing_of_when_it_was_packed(source: Path, tmp_path: Path) -> None:
+    """RFC 1952, 2.3.1: MTIME."""
+    assert packed(source, tmp_path / "a.tar.gz").read_bytes()[4:8] == bytes(4)
+
+
+def test_an_archive_tells_nothing_of_who_packed_it(source: Path, tmp_path: Path) -> None:
+    with tarfile.open(packed(source, tmp_path / "a.tar.gz")) as tar:
+        assert {(entry.uid, entry.gid, entry.uname, entry.gname) for entry in tar} == {(0, 0, "", "")}
+
+
+def test_a_second_name_of_a_file_is_a_file(source: Path, tmp_path: Path) -> None:
+    (source / "second").hardlink_to(source / "app.py")
+    with tarfile.open(packed(source, tmp_path / "a.tar.gz")) as tar:
+        assert tar.extractfile("second").read() == b"app = None\n"
+        assert tar.getmember("second").isreg()
+
+
+def test_times_in_an_archive_are_made_of_the_content(source: Path, tmp_path: Path) -> None:
+    """nginx makes ETags of them: the same for the same content, another for another of the same size."""
+    for name in ("1", "2"):
+        (source / name).write_text("same")
+        os.utime(source / name, (int(name), int(name)))
+    (source / "3").write_text("Same")
+    with tarfile.open(packed(source, tmp_path / "a.tar.gz")) as tar:
+        times = [tar.getmember(name).mtime for name in "123"]
+    assert times[0] == times[1] == int(hashlib.sha256(b"same").hexdigest()[:7], 16)
+    assert times[2] != times[0]
+
+
+def test_an_interrupted_pack_leaves_no_archive(source: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "cache" / "a.tar.gz"
+
+    def write_half(path: Path, content: bytes) -> None:
+        path.open("wb").write(content[:10])
+        raise Interrupted
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(Path, "write_bytes", write_half)
+        packed(source, archive)
+    assert not archive.exists()
+    packed(source, archive)
+    assert [path.name for path in archive.parent.iterdir()] == ["a.tar.gz"]
+
+
+# requirements
+
+
+def write(source: Path, name: str, text: str) -> str:
+    (source / name).write_text(text)
+    return name
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "flask\n",
+        "# -r is not here\nflask==3.1 \\\n    --hash=sha256:0\n",
+        "--index-url https://pypi.example/simple\nflask-restful\n",
+        "thing @ https://example.com/thing-1.0.tar.gz\n",
+        "",
+    ],
+)
+def test_a_file_of_requirements_is_taken_as_it_is(source: Path, text: str) -> None:
+    assert requirements(source, write(source, "lock.txt", text)) == text
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "-r base.txt",
+        "-rbase.txt",
+        "  -r base.txt",
+        "--requirement base.txt",
+        "-c pins.txt",
+        "--constraint=pins.txt",
+        "-e .",
+        "--editable ./lib",
+        ".",
+        "./lib",
+        "../lib",
+        "/opt/thing.whl",
+        "file:///opt/thing.whl",
+        "thing @ file:///opt/thing.whl",
+    ],
+)
+def test_a_line_that_needs_another_file_is_refused_by_name(source: Path, line: str) -> None:
+    write(source, "requirements.txt", f"flask\n{line}\n")
+    with pytest.raises(SourceError) as raised:
+        requirements(source, "requirements.txt")
+    assert str(raised.value).startswith(f"{source}/requirements.txt: {line!r} needs another file; lock everything")
+
+
+@pytest.mark.parametrize(
+    ("project", "expected"),
+    [
+        ('dependencies = ["flask>=3", "gunicorn"]', "flask>=3\ngunicorn\n"),
+        ("dependencies = []", ""),
+        ('name = "blog"', ""),
+        ('dynamic = ["version"]\ndependencies = ["flask"]', "flask\n"),
+    ],
+)
+def test_of_a_pyproject_the_dependencies_are_taken(source: Path, project: str, expected: str) -> None:
+    assert requirements(source, write(source, "pyproject.toml", f"[project]\n{project}\n")) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[project]\ndynamic = ["dependencies"]\n', "its dependencies are dynamic; name a lock file"),
+        ("[tool.poetry]\n", r"no \[project\] can be read from it"),
+        ("[project\n", r"no \[project\] can be read from it"),
+    ],
+    ids=["dynamic", "no project", "not TOML"],
+)
+def test_a_pyproject_without_readable_dependencies_is_refused_by_name(source: Path, text: str, words: str) -> None:
+    write(source, "pyproject.toml", text)
+    with pytest.raises(SourceError, match=f"^{source}/pyproject.toml: {words}"):
+        requirements(source, "pyproject.toml")
+
+
+@pytest.mark.parametrize("name", ["lock.txt", "pyproject.toml", "pkg"])
+def test_a_missing_file_is_named(source: Path, name: str) -> None:
+    with pytest.raises(SourceError, match=f"there is no file {source}/{name}"):
+        requirements(source, name)
+
+
+# the key
+
+
+def test_the_key_stays(cache: Path) -> None:
+    assert release_key() == release_key() == (cache / "release.key").read_bytes()
+
+
+def test_each_controller_has_its_own_key(cache: Path) -> None:
+    first = release_key()
+    (cache / "release.key").unlink()
+    assert release_key() != first
+
+
+def test_the_key_is_readable_for_its_owner_alone(cache: Path) -> None:
+    os.umask(0)
+    release_key()
+    assert (cache / "release.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_nobody_ever_sees_half_a_key(cache: Path) -> None:
+    for number in interruptions(lambda _: release_key()):
+        assert not (cache / "release.key").exists() or len(release_key()) == 64, f"interrupted before step {number}"
+
+
+def test_who_wants_the_key_while_it_is_made_has_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ansible forks for each host, and all of them want it at once."""
+    meanwhile = []
+
+    def token(size: int) -> str:
+        monkeypatch.setattr(packing.secrets, "token_hex", lambda size: "1" * 2 * size)
+        meanwhile.append(release_key())
+        return "2" * 2 * size
+
+    monkeypatch.setattr(packing.secrets, "token_hex", token)
+    assert [release_key()] == meanwhile
+
+
+# the inputs
+
+
+@pytest.fixture
+def entry() -> dict[str, Any]:
+    return {
+        "name": "blog",
+        "source": {"path": "/home/me/blog"},
+        "server_names": ["blog.example"],
+        "nginx_directives": [],
+        "processes": 4,
+        "env": {"A": "a"},
+        "secret_env": {"KEY": "s3cret"},
+    }
+
+
+@pytest.fixture
+def templates(tmp_path: Path) -> list[Path]:
+    (tmp_path / "uwsgi.ini.j2").write_text("[uwsgi]\n")
+    return [tmp_path / "uwsgi.ini.j2"]
+
+
+@pytest.fixture
+def identify(entry: dict[str, Any], templates: list[Path]) -> Callable[..., str]:
+    """A function that tells the digest of the inputs, some of which are other ones."""
+
+    def inputs(source: str = "1a", required: str = "flask\n", listen: int = 1024, **changed: Any) -> str:
+        return digest(release_inputs({**entry, **changed}, source, required, templates, {"listen": listen}))
+
+    return inputs
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"source": "2b"},
+        {"required": "flask<4\n"},
+        {"listen": 2048},
+        {"processes": 8},
+        {"env": {"A": "b"}},
+        {"secret_env": {"KEY": "0ther"}},
+        {"secret_env": {}},
+    ],
+)
+def test_an_input_that_changes_makes_another_release(identify: Callable[..., str], changed: dict[str, Any]) -> None:
+    assert identify(**changed) != identify()
+
+
+def rename(path: Path, name: str) -> Path:
+    return path.rename(path.with_name(name))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda templates: templates[0].write_text("[uwsgi]\nmaster = true\n"),
+        lambda templates: templates.append(rename(templates.pop(), "emperor.ini.j2")),
+        lambda templates: templates.append(templates[0]),
+    ],
+    ids=["content", "name", "one more"],
+)
+def test_a_template_that_changes_makes_another_release(
+    identify: Callable[..., str], templates: list[Path], change: Callable[[list[Path]], object]
+) -> None:
+    before = identify()
+    change(templates)
+    assert identify() != before
+
+
+@pytest.mark.parametrize(
+    "changed", [{"server_names": ["www.example"]}, {"nginx_directives": ["x 1"]}, {"name": "shop"}]
+)
+def test_what_steers_other_roles_makes_no_other_release(identify: Callable[..., str], changed: dict[str, Any]) -> None:
+    assert identify(**changed) == identify()
+
+
+def test_where_the_source_lies_makes_no_other_release(entry: dict[str, Any], templates: list[Path]) -> None:
+    moved = {**entry, "source": {"path": "/srv/checkouts/blog"}}
+    assert release_inputs(moved, "1a", "", templates, {}) == release_inputs(entry, "1a", "", templates, {})
+
+
+def test_the_order_of_keys_makes_no_other_release(identify: Callable[..., str]) -> None:
+    assert identify(secret_env={"A": "1", "B": "2"}) == identify(secret_env={"B": "2", "A": "1"})
+
+
+def test_secrets_are_not_in_the_inputs(entry: dict[str, Any], templates: list[Path]) -> None:
+    shown = json.dumps(release_inputs(entry, "1a", "", templates, {}))
+    assert "s3cret" not in shown
+    assert "KEY" not in shown
+
+
+def test_secrets_cannot_be_guessed_from_the_inputs_without_the_key(identify: Callable[..., str], cache: Path) -> None:
+    before = identify()
+    (cache / "release.key").unlink()
+    assert identify() != before
+
+
+def test_inputs_are_what_a_record_can_hold(entry: dict[str, Any], templates: list[Path]) -> None:
+    inputs = release_inputs(entry, "1a", "", templates, {"listen": 1024})
+    assert json.loads(json.dumps(inputs)) == inputs

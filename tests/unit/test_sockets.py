@@ -1,0 +1,140 @@
+"""Who listens where: sockets of this process, and a /proc made by hand for what can't be seen."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from ansible.module_utils.flaskfleet.sockets import Owner, tcp_owners, unix_owners
+
+
+def listener(family: socket.AddressFamily, address: object) -> socket.socket:
+    sock = socket.socket(family)
+    sock.bind(address)
+    sock.listen()
+    return sock
+
+
+@pytest.fixture(params=[(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")], ids=["v4", "v6"])
+def tcp(request: pytest.FixtureRequest):
+    """A listening TCP socket of this process."""
+    try:
+        sock = listener(request.param[0], (request.param[1], 0))
+    except OSError as error:
+        pytest.skip(f"this machine has no such address: {error}")
+    with sock:
+        yield sock
+
+
+@pytest.fixture
+def unix(host: Path):
+    """A listening unix socket of this process."""
+    with listener(socket.AF_UNIX, str(host / "a.sock")) as sock:
+        yield sock
+
+
+def test_a_tcp_listener_is_found_with_its_process(tcp: socket.socket) -> None:
+    assert [owner.pid for owner in tcp_owners(tcp.getsockname()[1])] == [os.getpid()]
+
+
+def test_a_unix_listener_is_found_with_its_process(unix: socket.socket) -> None:
+    assert [owner.pid for owner in unix_owners(unix.getsockname())] == [os.getpid()]
+
+
+def test_an_owner_has_the_name_of_its_program(unix: socket.socket) -> None:
+    assert unix_owners(unix.getsockname())[0].name == Path("/proc/self/comm").read_text().strip()
+
+
+def test_a_descriptor_that_closes_while_we_look_hides_nothing() -> None:
+    """The folder of descriptors itself is one: it has the lowest free number and is closed when it has been listed."""
+    with Path(os.devnull).open() as lower, listener(socket.AF_INET, ("127.0.0.1", 0)) as higher:
+        assert lower.fileno() < higher.fileno()
+        lower.close()
+        assert [owner.pid for owner in tcp_owners(higher.getsockname()[1])] == [os.getpid()]
+
+
+def test_a_closed_tcp_listener_is_not_found(tcp: socket.socket) -> None:
+    port = tcp.getsockname()[1]
+    tcp.close()
+    assert tcp_owners(port) == []
+
+
+def test_a_closed_unix_listener_is_not_found(unix: socket.socket) -> None:
+    path = unix.getsockname()
+    unix.close()
+    assert Path(path).exists()
+    assert unix_owners(path) == []
+
+
+def test_a_port_that_is_connected_to_is_no_listener(tcp: socket.socket) -> None:
+    with socket.socket(tcp.family) as client:
+        client.connect(tcp.getsockname())
+        assert tcp_owners(client.getsockname()[1]) == []
+
+
+def test_a_unix_socket_that_is_bound_only_is_no_listener(host: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(host / "a.sock"))
+        assert unix_owners(str(host / "a.sock")) == []
+
+
+def test_another_path_is_another_socket(unix: socket.socket) -> None:
+    assert unix_owners(unix.getsockname() + "et") == []
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> Path:
+    """A /proc with listeners on port 80 (inode 11), port 443 (12) and /run/a.sock (13), and no process."""
+    (tmp_path / "net").mkdir()
+    row = " 0: 00000000:{port:04X} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000 0 0 {inode} 1\n"
+    (tmp_path / "net" / "tcp").write_text(
+        "  sl  local_address rem_address   st\n"
+        + row.format(port=80, state="0A", inode=11)
+        + row.format(port=443, state="0A", inode=12)
+        + row.format(port=80, state="01", inode=99)
+    )
+    (tmp_path / "net" / "unix").write_text(
+        "Num       RefCount Protocol Flags    Type St Inode Path\n"
+        "ffff8: 00000002 00000000 00010000 0001 01 13 /run/a.sock\n"
+        "ffff9: 00000003 00000000 00000000 0001 03 98 /run/a.sock\n"
+        "ffffa: 00000002 00000000 00010000 0001 01 97\n"
+    )
+    return tmp_path
+
+
+def process(proc: Path, pid: int, name: str, *inodes: int) -> None:
+    (proc / str(pid) / "fd").mkdir(parents=True)
+    (proc / str(pid) / "comm").write_text(f"{name}\n")
+    for number, inode in enumerate(inodes):
+        (proc / str(pid) / "fd" / str(number)).symlink_to(f"socket:[{inode}]")
+
+
+@pytest.mark.parametrize("owners", [lambda proc: tcp_owners(80, proc), lambda proc: unix_owners("/run/a.sock", proc)])
+def test_a_process_that_cannot_be_seen_has_the_pid_0(proc: Path, owners) -> None:
+    process(proc, 7, "other", 12)
+    assert [owner.pid for owner in owners(proc)] == [0]
+
+
+def test_every_process_that_holds_the_socket_is_found_once(proc: Path) -> None:
+    process(proc, 9, "nginx", 1, 11, 11)
+    process(proc, 8, "nginx", 11)
+    process(proc, 7, "other", 12, 99, 111)
+    assert tcp_owners(80, proc) == [Owner(8, "nginx"), Owner(9, "nginx")]
+
+
+def test_a_process_that_ends_while_we_look_is_left_out(proc: Path) -> None:
+    (proc / "7").mkdir()
+    process(proc, 8, "nginx", 11)
+    assert tcp_owners(80, proc) == [Owner(8, "nginx")]
+
+
+def test_a_port_nobody_listens_on_has_no_owner(proc: Path) -> None:
+    assert tcp_owners(8080, proc) == []
+
+
+def test_a_host_without_ipv6_has_owners(proc: Path) -> None:
+    assert not (proc / "net" / "tcp6").exists()
+    process(proc, 8, "nginx", 11)
+    assert tcp_owners(80, proc) == [Owner(8, "nginx")]
