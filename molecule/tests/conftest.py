@@ -171,3 +171,9 @@ def release(host: Host, app: App) -> str:
 def master(host: Host, app: App, release: str) -> int:
     """The pid of the app's uWSGI master, as Supervisor has it."""
     return int(host.check_output("supervisorctl pid %s", f"{app.name}-{release}"))
+
+
+@pytest.fixture
+def program(host: Host, hello: App) -> str:
+    """The Supervisor program of hello."""
+    return f"hello-{host.check_output('readlink /srv/hello/current').rpartition('/')[2]}"

@@ -22,7 +22,7 @@ AT_MOST = 60  # seconds to wait for what has no promise
 
 
 class Load:
-    """Four clients that ask a hundred times a second at the most. ``answers`` are (seconds, status), status 0 for none."""
+    """Four clients that ask up to a hundred times a second. ``answers`` are (seconds, status), status 0 for none."""
 
     def __init__(self, get: Callable[..., Answer], server_name: str, url: str = "/healthz") -> None:
         self.answers: list[tuple[float, int]] = []

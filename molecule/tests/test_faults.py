@@ -10,7 +10,6 @@ from conftest import Answer, App
 from faults import ONE_STACK, PIDFILES, Load, background, busy_workers, eventually, pids, stack
 from testinfra.host import Host
 
-
 # Stops a program, counts what is left of it, and starts it again, twenty times. It does not wait for startsecs.
 TWENTY_STOPS = """
 import os, subprocess, sys, time, xmlrpc.client
@@ -25,12 +24,6 @@ for _ in range(20):
     while not os.path.exists("/srv/hello/current/run/stats.sock"):
         time.sleep(0.05)
 """
-
-
-@pytest.fixture
-def program(host: Host, hello: App) -> str:
-    """The Supervisor program of hello."""
-    return f"hello-{host.check_output('readlink /srv/hello/current').rpartition('/')[2]}"
 
 
 @pytest.fixture(autouse=True)

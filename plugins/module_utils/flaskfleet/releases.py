@@ -37,6 +37,7 @@ from .sockets import unix_owners
 
 ALREADY_ADDED = 90  # supervisor.xmlrpc.Faults
 BAD_NAME = 10
+UWSGI_IS_UP = "*** Operational MODE: "  # ends what uWSGI says of itself before it loads the app
 RUNNING = {"RUNNING", "STARTING"}
 
 
@@ -295,7 +296,8 @@ class App:
             log = (self.logs / f"{release}.log").read_text(errors="replace")
         except FileNotFoundError:
             return "(it wrote nothing)"
-        return "\n".join(log.splitlines()[-lines:])
+        _, _, after_banner = log.rpartition(UWSGI_IS_UP)
+        return "\n".join(after_banner.splitlines()[-lines:]).strip() or "(it wrote nothing)"
 
     # live
 
