@@ -64,7 +64,7 @@ def test_completing_leaves_the_inventory_as_it_was() -> None:
         ({"processes": "many"}, "processes.*many"),
         ({"server_names": {"a": "b"}}, "server_names"),
         ({"preload": "perhaps"}, "preload.*perhaps"),
-        ({"proceses": 4}, "proceses"),
+        ({"procs": 4}, "procs"),
         ({"health": {"pth": "/"}}, "pth"),
     ],
     ids=["number", "list", "boolean", "unknown", "unknown within"],

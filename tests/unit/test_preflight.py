@@ -84,7 +84,7 @@ def test_the_roles_are_those_of_the_playbook() -> None:
         ("ngnix_http_port", 80, "did you mean nginx_http_port?"),
         ("python_zoo", 1, "python_zoo: no role has this variable; remove it"),
         ("flask_app", {}, "flask_app: no role has this variable; did you mean flask_apps?"),
-        ("flask_apps blog processs", 4, "flask_apps.blog.processs: there is no such option; did you mean processes?"),
+        ("flask_apps blog procs", 4, "flask_apps.blog.procs: there is no such option; did you mean processes?"),
         (
             "flask_apps blog health",
             {"pth": "/"},
