@@ -33,7 +33,7 @@ demo: .venv engine ## a server in a container, from nothing to a page that answe
 	$(step) 'Asking it for a page'
 	@ansible-playbook lab/show.yml $(lab)
 	$(step) 'It answers at the address above'
-	@printf '    next     edit files/app, then .venv/bin/ansible-playbook playbooks/deploy.yml %s\n' '$(lab)'
+	@printf '    next     .venv/bin/ansible-playbook site.yml %s --check --diff\n' '$(lab)'
 	@printf '    remove   make demo-down\n'
 
 .PHONY: demo-down
@@ -76,6 +76,10 @@ molecule: .venv image-bookworm image-trixie ## every scenario on containers
 
 .PHONY: test
 test: lint unit contract molecule ## everything above
+
+.PHONY: docs
+docs: .venv ## write the tables of variables in the roles' READMEs
+	@tools/role_readmes.py
 
 .PHONY: lock
 lock: ## resolve requirements.in anew into requirements.txt

@@ -84,7 +84,7 @@ def test_workers_are_not_root(processes) -> None:
 def test_static_file_comes_from_nginx(get, app) -> None:
     answer = get(app.static, app.server_name)
     assert (answer.status, answer.body) == (200, app.source.read_bytes())
-    assert answer.headers["Content-Type"] == "text/css"
+    assert answer.headers["Content-Type"] == "text/css; charset=utf-8"
     assert answer.headers["Cache-Control"] == "public, max-age=3600"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert "X-Release" not in answer.headers
@@ -94,6 +94,11 @@ def test_static_file_is_not_sent_twice(get, app) -> None:
     tag = get(app.static, app.server_name).headers["ETag"]
     again = get(app.static, app.server_name, headers={"If-None-Match": tag})
     assert (again.status, again.body) == (304, b"")
+
+
+@pytest.mark.parametrize("url", ["/healthz", "/assets/notes.css"])
+def test_directive_of_an_app_reaches_all_its_answers(get, url: str) -> None:
+    assert get(url, "notes.example.lan").headers["X-Frame-Options"] == "DENY"
 
 
 def test_missing_static_file(get, app) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -28,22 +29,27 @@ class ActionModule(ActionBase):
         task_vars = task_vars or {}
         entry: Entry = json.loads(json.dumps(self._task.args["app"]))
         try:
-            arguments, archive = self._release(entry, task_vars)
+            arguments = self._release(entry, task_vars)
         except (packing.SourceError, OSError) as error:
             raise AnsibleActionFail(f"flask_apps.{entry['name']}: {error}") from error
         result = self._execute_module("app_release", arguments, task_vars=task_vars)
         if result.get("needs_archive") and not self._task.check_mode:
             try:
-                self._connection._shell.tmpdir or self._make_tmp_path()
-                remote = self._connection._shell.join_path(self._connection._shell.tmpdir, archive.name)
-                arguments["archive"] = self._transfer_file(str(archive), remote)
+                arguments["archive"] = self._send(Path(entry["source"]["path"]))
                 result = self._execute_module("app_release", arguments, task_vars=task_vars)
             finally:
                 self._remove_tmp_path(self._connection._shell.tmpdir)
         return result
 
-    def _release(self, entry: Entry, task_vars: dict[str, Any]) -> tuple[dict[str, Any], Path]:
-        """The module's arguments, and the packed source on the controller."""
+    def _send(self, source: Path) -> str:
+        """Pack the source and copy it to the host; its path there."""
+        folder = self._connection._shell.tmpdir or self._make_tmp_path()
+        with tempfile.NamedTemporaryFile(suffix=".tar.gz") as archive:
+            packing.pack(source, packing.source_files(source), Path(archive.name))
+            return self._transfer_file(archive.name, self._connection._shell.join_path(folder, "source.tar.gz"))
+
+    def _release(self, entry: Entry, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """The module's arguments but for the archive."""
         source = Path(entry["source"]["path"])
         files = packing.source_files(source)
         required = packing.requirements(source, entry["requirements"])
@@ -53,9 +59,6 @@ class ActionModule(ActionBase):
         ]
         inputs = packing.release_inputs(entry, packing.source_hash(source, files), required, templates, settings)
         release = packing.digest(inputs)[:12]
-        archive = packing.CACHE / "releases" / f"{entry['name']}-{release}.tar.gz"
-        if not archive.exists():
-            packing.pack(source, files, archive)
 
         variables = {
             **task_vars,
@@ -83,4 +86,4 @@ class ActionModule(ActionBase):
             "health": {**entry["health"], "host": entry["server_names"][0].removeprefix("*.")},
             "record": {"app": entry["name"], "release": release, "source": str(source), "inputs": inputs},
             "by": f"{os.environ.get('SUDO_USER') or getpass.getuser()}@{socket.gethostname()}",
-        }, archive
+        }

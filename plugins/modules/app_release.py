@@ -67,6 +67,7 @@ from ansible.module_utils.flaskfleet.environments import EnvironmentFailed, find
 from ansible.module_utils.flaskfleet.releases import App, Release, ReleaseFailed, differences
 from ansible.module_utils.flaskfleet.services import supervisor
 
+SUPERVISOR_SOCKET = "/run/supervisor.sock"
 WHEELS = Path("/var/lib/flaskfleet/wheels")
 
 
@@ -133,7 +134,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     os.umask(0o022)  # a hardened root's would lock the app out of its own release
-    app = App(module.params["name"], module.params["web_group"], supervisor())
+    app = App(module.params["name"], module.params["web_group"], supervisor(SUPERVISOR_SOCKET))
     try:
         result = run(module.params, app, module.check_mode)
     except (ReleaseFailed, EnvironmentFailed) as error:
@@ -141,7 +142,8 @@ def main() -> None:
     except xmlrpc.client.Fault as fault:
         module.fail_json(msg=f"{app.name}: Supervisor refused ({fault.faultString}); see supervisorctl reread")
     except OSError as error:
-        module.fail_json(msg=f"{app.name}: {error}; is Supervisor running (systemctl status supervisor)?")
+        hint = "; is Supervisor running?" if error.filename == SUPERVISOR_SOCKET else ""
+        module.fail_json(msg=f"{app.name}: {error}{hint}")
     if result["undeployed"]:
         module.warn(f"{app.name}: undeployed changes: {', '.join(result['undeployed'])}")
     module.exit_json(**result)

@@ -34,7 +34,9 @@ msg:
   returned: failure
 """
 
+import grp
 import pwd
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -52,22 +54,28 @@ def taken_ports(ports: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def foreign_users(users: list[dict[str, Any]]) -> list[str]:
-    """Users that exist and are somebody else's, in words."""
+def foreign_names(users: list[dict[str, Any]]) -> list[str]:
+    """Apps whose name is somebody else's user, group or folder on this host, in words."""
     homes = {user.pw_name: user.pw_dir for user in pwd.getpwall()}
-    return [
-        f"{claim['variable']}: there is a user {claim['name']} already, with the home {homes[claim['name']]}; "
-        "give the app another name"
-        for claim in users
-        if homes.get(claim["name"], claim["home"]) != claim["home"]
-    ]
+    groups = {group.gr_name for group in grp.getgrall()}
+    problems = []
+    for claim in users:
+        name, home = claim["name"], claim["home"]
+        if homes.get(name) == home:
+            continue  # ours
+        taken = [f"a user {name} with the home {homes[name]}"] if name in homes else []
+        taken += [f"a group {name}"] if name in groups else []
+        taken += [folder for folder in (home, f"/var/log/{name}") if Path(folder).exists()]
+        if taken:
+            problems.append(f"{claim['variable']}: there is {taken[0]} already; give the app another name")
+    return problems
 
 
 def main() -> None:
     """Run as an Ansible module."""
     lists = {"type": "list", "elements": "dict", "default": []}
     module = AnsibleModule(argument_spec={"ports": lists, "users": lists}, supports_check_mode=True)
-    problems = taken_ports(module.params["ports"]) + foreign_users(module.params["users"])
+    problems = taken_ports(module.params["ports"]) + foreign_names(module.params["users"])
     if problems:
         module.fail_json(msg="\n".join(["Nothing was changed.", *(f"- {problem}" for problem in problems)]))
     module.exit_json(changed=False)

@@ -8,6 +8,7 @@ import hmac
 import io
 import json
 import os
+import re
 import secrets
 import stat
 import tarfile
@@ -49,6 +50,8 @@ def _walk(folder: Path, source: Path) -> Iterator[Path]:
         if path.name in LEFT_OUT or path.suffix == ".pyc":
             continue
         if stat.S_ISLNK(mode):
+            if Path(os.readlink(path)).is_absolute():
+                raise SourceError(f"{path}: the link is absolute and would lead elsewhere on a host; make it relative")
             if not path.resolve().is_relative_to(source.resolve()):
                 raise SourceError(f"{path}: the link leads out of the source; copy what it points at")
             yield path
@@ -85,10 +88,7 @@ def pack(source: Path, files: list[Path], archive: Path) -> None:
             if entry.islnk():  # a second name of a file that is in the archive already
                 entry.type, entry.size = tarfile.REGTYPE, len(content)
             tar.addfile(entry, io.BytesIO(content) if entry.isreg() else None)
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    beside = archive.with_name(f".{archive.name}.{os.getpid()}")
-    beside.write_bytes(buffer.getvalue())
-    beside.replace(archive)
+    archive.write_bytes(buffer.getvalue())
 
 
 def _content_time(content: bytes) -> int:
@@ -122,6 +122,8 @@ def requirements(source: Path, name: str) -> str:
             raise SourceError(
                 f"{path}: {line!r} needs another file; lock everything into one (uv pip compile, pip-compile)"
             )
+        if re.match(r"\s*uwsgi\b", line, re.IGNORECASE):
+            raise SourceError(f"{path}: {line!r} would replace the uWSGI that was built for this host; remove the line")
     return text
 
 

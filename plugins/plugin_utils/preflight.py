@@ -147,7 +147,9 @@ def _check_options(path: str, options: dict[str, Any], values: Any) -> Iterator[
         value = values[name]
         leaf = {key: spec[key] for key in ("type", "elements", "choices") if key in spec}
         _, errors = validate({name: leaf}, {name: value})
-        if errors or value is None:
+        # Ansible takes text for a number, JSON Schema then does not look at its range.
+        is_text = spec["type"] == "int" and type(value) is not int
+        if errors or value is None or is_text:
             hidden = HIDDEN if spec.get("no_log") else value
             yield Problem(here, hidden, f"must be {_type(spec)}. {_text(spec['description'])}")
         elif "options" in spec:
@@ -247,13 +249,14 @@ def _check_source(where: str, app: dict[str, Any]) -> Iterator[Problem]:
         yield Problem(f"{where}.source.path", str(source), "there is no such folder on the controller")
         return
     try:
-        packing.source_files(source)
+        files = packing.source_files(source)
         packing.requirements(source, app["requirements"])
     except (packing.SourceError, OSError, UnicodeDecodeError) as error:
         yield Problem(f"{where}.source", str(source), str(error))
+        return
     for prefix, folder in app["static"].items():
-        if not (source / folder).is_dir():
-            yield Problem(f"{where}.static.{prefix}", folder, f"there is no such folder below {source}")
+        if not any(path.is_relative_to(source / folder) for path in files):
+            yield Problem(f"{where}.static.{prefix}", folder, f"there is no file in such a folder below {source}")
 
 
 def _join(path: str, name: Any) -> str:

@@ -171,21 +171,32 @@ def test_hashes_are_required_of_a_lock_file_that_has_them(
     assert ("--require-hashes" in install) == checked
 
 
-@pytest.mark.parametrize("step", ["-m venv", "--no-deps", " -r ", "compileall"])
+@pytest.mark.parametrize("step", ["-m venv", "--no-deps", " -r "])
 def test_a_failure_leaves_nothing_at_the_final_path(venvs: Path, wheel: Path, interpreter, step: str) -> None:
     with pytest.raises(EnvironmentFailed):
         build_environment(venvs, interpreter(failing=f'"{step}"'), "flask\n", wheel)
     assert not (venvs / environment_key(interpreter(), "cpython-fake", "flask\n", wheel)).exists()
 
 
-def test_after_a_failure_it_can_be_built(venvs: Path, wheel: Path, interpreter) -> None:
+def test_after_a_failure_all_is_gone_and_it_can_be_built(venvs: Path, wheel: Path, interpreter) -> None:
     with pytest.raises(EnvironmentFailed):
-        build_environment(venvs, interpreter(failing="compileall"), "flask\n", wheel)
-    (aside,) = venvs.iterdir()
-    (aside / "left-over").touch()
+        build_environment(venvs, interpreter(failing='" -r "'), "flask\n", wheel)
+    assert list(venvs.iterdir()) == []
     key = build_environment(venvs, interpreter(), "flask\n", wheel)
     assert [path.name for path in venvs.iterdir()] == [key]
+
+
+def test_what_an_interrupted_build_has_left_is_not_used(venvs: Path, wheel: Path, interpreter) -> None:
+    aside = venvs / f".{environment_key(interpreter(), 'cpython-fake', 'flask', wheel)}"
+    aside.mkdir(parents=True)
+    (aside / "left-over").touch()
+    key = build_environment(venvs, interpreter(), "flask", wheel)
     assert not (venvs / key / "left-over").exists()
+
+
+def test_a_file_that_does_not_compile_is_its_packages_business(venvs: Path, wheel: Path, interpreter) -> None:
+    key = build_environment(venvs, interpreter(failing="compileall"), "flask\n", wheel)
+    assert (venvs / key).is_dir()
 
 
 def test_a_failure_has_pips_words(venvs: Path, wheel: Path, interpreter) -> None:

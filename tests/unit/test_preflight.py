@@ -21,6 +21,7 @@ def inventory(tmp_path: Path) -> dict[str, Any]:
     source = tmp_path / "blog"
     (source / "static").mkdir(parents=True)
     (source / "blog.py").write_text("app = None\n")
+    (source / "static" / "blog.css").write_text("")
     (source / "requirements.txt").write_text("flask\n")
     (tmp_path / "ca.pem").write_text("")
     return {
@@ -78,6 +79,9 @@ def test_the_roles_are_those_of_the_playbook() -> None:
         ("flask_apps blog processes", None, "flask_apps.blog.processes: None must be an integer"),
         ("flask_apps blog preload", "perhaps", "flask_apps.blog.preload: 'perhaps' must be true or false"),
         ("flask_apps blog health", {"timeout_seconds": "1 min"}, "timeout_seconds: '1 min' must be an integer"),
+        ("nginx_http_port", "8080", "nginx_http_port: '8080' must be an integer"),
+        ("nginx_http_port", True, "nginx_http_port: True must be an integer"),
+        ("flask_apps blog processes", "4", "flask_apps.blog.processes: '4' must be an integer"),
         # a misspelt variable
         ("base_package", [], "base_package: no role has this variable; did you mean base_packages?"),
         ("nginx_htp_port", 80, "nginx_htp_port: no role has this variable; did you mean nginx_http_port?"),
@@ -112,7 +116,7 @@ def test_the_roles_are_those_of_the_playbook() -> None:
             "flask_apps.blog.static.static: 'static' a URL prefix starts with /",
         ),
         ("flask_apps blog health", {"path": "healthz"}, "flask_apps.blog.health.path: 'healthz' a path starts with /"),
-        ("flask_apps blog uwsgi_options", {"socket": ":1"}, "are set by the release, leave them out"),
+        ("flask_apps blog uwsgi_options", {"socket": ":1"}, "are set by the release and the app's own"),
         ("flask_apps blog nginx_directives", ["return 200;"], "'return 200;' write one directive without ;"),
         ("flask_apps blog env", {"A-B": "x"}, "flask_apps.blog.env.A-B: 'A-B' a variable's name is"),
         ("flask_apps blog env", {"A": "x "}, "flask_apps.blog.env.A: 'x ' quote the value"),
@@ -127,7 +131,7 @@ def test_the_roles_are_those_of_the_playbook() -> None:
         (
             "flask_apps blog static",
             {"/static": "assets"},
-            "flask_apps.blog.static./static: 'assets' there is no such folder",
+            "flask_apps.blog.static./static: 'assets' there is no file in such a folder",
         ),
         (
             "base_ca_certificates",

@@ -287,7 +287,7 @@ def test_an_interrupted_stage_leaves_nothing_at_the_final_path(
 @pytest.fixture
 def workers() -> list[dict[str, int]]:
     """What the stats socket says of the workers."""
-    return [{"id": 1, "requests": 1}, {"id": 2, "requests": 1}]
+    return [{"id": number, "requests": 1, "status": "idle"} for number in (1, 2)]
 
 
 @pytest.fixture
@@ -425,6 +425,14 @@ def test_an_app_that_is_not_healthy_is_refused(app: App, hasty: Release, start, 
         app.warm(hasty)
 
 
+def test_a_worker_that_is_cheaped_need_not_answer(
+    app: App, hasty: Release, start, workers: list[dict[str, Any]]
+) -> None:
+    workers[1] |= {"requests": 0, "status": "cheap"}
+    start()
+    app.warm(hasty)
+
+
 def test_an_app_with_a_worker_that_never_answers_is_refused(
     app: App, hasty: Release, start, workers: list[dict[str, int]]
 ) -> None:
@@ -450,7 +458,7 @@ def test_a_program_that_supervisor_cannot_read_is_refused(
 def test_a_refusal_has_the_apps_last_words(app: App, hasty: Release) -> None:
     log = app.logs / f"{RELEASE.id}.log"
     log.write_bytes(b"".join(b"line %d\n" % number for number in range(100)) + b"ImportError: \xff\n")
-    with pytest.raises(ReleaseFailed, match=r"(?s)ends with:\nline 61\n.*line 99\nImportError: \ufffd$"):
+    with pytest.raises(ReleaseFailed, match=r"(?s)ends with:\nline 41\n.*line 99\nImportError: \ufffd$"):
         app.warm(hasty)
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -46,6 +47,16 @@ def build_environment(venvs: Path, python: str, requirements: str, wheel: Path) 
     if final.exists():
         return key
     aside = venvs / f".{key}"
+    try:
+        _build(aside, final, python, requirements, wheel)
+        os.sync()
+        aside.rename(final)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return key
+
+
+def _build(aside: Path, final: Path, python: str, requirements: str, wheel: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     _run([python, "-m", "venv", str(aside)])
     pip = [str(aside / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-compile"]
@@ -54,11 +65,10 @@ def build_environment(venvs: Path, python: str, requirements: str, wheel: Path) 
         listed = aside / "requirements.txt"
         listed.write_text(requirements)
         _run([*pip, "-r", str(listed), *(["--require-hashes"] if "--hash=" in requirements else [])])
+        listed.unlink()  # it may name an index with its password
     _relocate(aside, final)
-    _run([str(aside / "bin" / "python"), "-m", "compileall", "-q", "-s", str(aside), "-p", str(final), str(aside)])
-    os.sync()
-    aside.rename(final)
-    return key
+    with suppress(EnvironmentFailed):  # a file that does not compile is its package's business
+        _run([str(aside / "bin" / "python"), "-m", "compileall", "-q", "-s", str(aside), "-p", str(final), str(aside)])
 
 
 def _relocate(aside: Path, final: Path) -> None:

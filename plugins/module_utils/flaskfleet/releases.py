@@ -17,7 +17,9 @@ a reboot at any moment starts what ``current`` points at.
 from __future__ import annotations
 
 import compileall
+import json
 import os
+import re
 import shutil
 import signal
 import tarfile
@@ -37,7 +39,10 @@ from .sockets import unix_owners
 
 ALREADY_ADDED = 90  # supervisor.xmlrpc.Faults
 BAD_NAME = 10
-UWSGI_IS_UP = "*** Operational MODE: "  # ends what uWSGI says of itself before it loads the app
+# What uWSGI says of itself, at each start, before it loads the app.
+FIRST = r"\[uWSGI\] getting INI configuration"
+BANNER = re.compile(rf"{FIRST}(?:(?!{FIRST}).)*?\*\*\* Operational MODE: [^\n]*\n", re.DOTALL)
+SETTLES_WITHIN = 15  # seconds; a program is STARTING for startsecs (3)
 RUNNING = {"RUNNING", "STARTING"}
 
 
@@ -150,7 +155,8 @@ class App:
         _write_variables(aside / "env", release.env, gid)
         for name, content in release.files.items():
             write_file(aside / name, content.encode())
-        write_json(aside / "release.json", release.record)
+        record = json.dumps(release.record, indent=2, sort_keys=True) + "\n"
+        write_file(aside / "release.json", record.encode(), 0o640, 0, gid)  # it has the plain environment
         os.sync()
         aside.rename(final)
 
@@ -215,7 +221,8 @@ class App:
                     problem = next(filter(None, pool.map(ask, range(release.processes))), None) or ""
                     with suppress(OSError, ValueError):
                         workers = uwsgi_stats(str(run / "stats.sock"))["workers"]
-                        idle = [worker["id"] for worker in workers if not worker["requests"]]
+                        awake = [worker for worker in workers if worker["status"] != "cheap"]
+                        idle = [worker["id"] for worker in awake if not worker["requests"]]
                         if not problem and not idle:
                             return None
                         problem = problem or f"workers {idle} have not answered"
@@ -291,13 +298,12 @@ class App:
         except xmlrpc.client.Fault:
             return None
 
-    def _last_words(self, release: str, lines: int = 40) -> str:
+    def _last_words(self, release: str, lines: int = 60) -> str:
         try:
             log = (self.logs / f"{release}.log").read_text(errors="replace")
         except FileNotFoundError:
             return "(it wrote nothing)"
-        _, _, after_banner = log.rpartition(UWSGI_IS_UP)
-        return "\n".join(after_banner.splitlines()[-lines:]).strip() or "(it wrote nothing)"
+        return "\n".join(BANNER.sub("", log).splitlines()[-lines:]).strip() or "(it wrote nothing)"
 
     # live
 
@@ -322,7 +328,10 @@ class App:
         registered = self.conf_d / f"{self.program(release)}.conf"
         write_file(registered, (self.path(release) / "supervisor.conf").read_bytes())
         self.start(release)
-        if not self.is_running(release):
+        end = time.monotonic() + SETTLES_WITHIN
+        while self._state(self.program(release)) == "STARTING" and time.monotonic() < end:
+            time.sleep(0.1)
+        if self._state(self.program(release)) != "RUNNING":
             raise ReleaseFailed(
                 f"{self.name} {release} does not start. Its log ends with:\n{self._last_words(release)}"
             )

@@ -34,11 +34,15 @@ class _UnixTransport(xmlrpc.client.Transport):
 def _connect(path: str, timeout: float) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(timeout)
-    connection.connect(path)
+    try:
+        connection.connect(path)
+    except OSError as error:
+        connection.close()
+        raise type(error)(error.errno, error.strerror, path) from error
     return connection
 
 
-def supervisor(path: str = "/run/supervisor.sock", timeout: float = 90) -> Any:
+def supervisor(path: str, timeout: float = 90) -> Any:
     """Supervisor's XML-RPC interface, http://supervisord.org/api.html, over its unix socket."""
     return xmlrpc.client.ServerProxy("http://localhost", transport=_UnixTransport(path, timeout)).supervisor
 
