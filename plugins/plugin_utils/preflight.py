@@ -148,8 +148,8 @@ def _check_options(path: str, options: dict[str, Any], values: Any) -> Iterator[
         leaf = {key: spec[key] for key in ("type", "elements", "choices") if key in spec}
         _, errors = validate({name: leaf}, {name: value})
         # Ansible takes text for a number, JSON Schema then does not look at its range.
-        is_text = spec["type"] == "int" and type(value) is not int
-        if errors or value is None or is_text:
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        if errors or value is None or (spec["type"] == "int" and not is_number):
             hidden = HIDDEN if spec.get("no_log") else value
             yield Problem(here, hidden, f"must be {_type(spec)}. {_text(spec['description'])}")
         elif "options" in spec:

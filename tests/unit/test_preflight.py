@@ -59,6 +59,11 @@ def test_a_sound_inventory_passes(inventory: dict[str, Any]) -> None:
     assert problems(inventory) == []
 
 
+def test_a_number_that_ansible_has_tagged_with_its_origin_passes(inventory: dict[str, Any]) -> None:
+    tagged = type("Tagged", (int,), {})
+    assert problems({**inventory, "nginx_http_port": tagged(8080)}) == []
+
+
 def test_the_roles_are_those_of_the_playbook() -> None:
     assert ROLES == ["base", "python", "uwsgi", "supervisor", "flask_app", "nginx"]
 
