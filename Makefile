@@ -75,7 +75,7 @@ molecule: .venv image-bookworm image-trixie ## every scenario on containers
 	@for scenario in $(scenarios); do printf '\n==> Scenario %s\n' $$scenario; molecule test -s $$scenario; done
 
 .PHONY: test
-test: lint unit contract molecule ## everything above
+test: lint unit contract molecule demo demo-down ## everything above, the demo last
 
 .PHONY: docs
 docs: .venv ## write the tables of variables in the roles' READMEs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,19 @@ from testinfra.host import Host
 
 testinfra_hosts = ["ansible://molecule-app1"]
 
+HELLO = {
+    "source": {"path": str(PROJECT / "files/app")},
+    "wsgi": "hello:create_app()",
+    "server_names": ["hello.example.lan"],
+}
+# Asks the running Supervisor which configuration it has.
+IDENTIFIER = """
+import xmlrpc.client
+from supervisor.xmlrpc import SupervisorTransport
+url = "unix:///run/supervisor.sock"
+rpc = xmlrpc.client.ServerProxy("http://localhost", transport=SupervisorTransport(serverurl=url)).supervisor
+print(rpc.getIdentification())
+"""
 BROKEN = {
     "raises at import": ("raise RuntimeError('no such luck')", {}, "no such luck"),
     "raises after a while": ("import time; time.sleep(4); raise RuntimeError('too late')", {}, "too late"),
@@ -51,12 +65,7 @@ def test_a_release_that_is_broken_never_lives(host: Host, tmp_path: Path, what: 
 
 
 def test_a_server_block_that_nginx_refuses_changes_no_byte(host: Host, hello: App, get: Callable[..., Answer]) -> None:
-    entry = {
-        "source": {"path": str(PROJECT / "files/app")},
-        "wsgi": "hello:create_app()",
-        "server_names": [hello.server_name],
-        "nginx_directives": ["nonsense on"],
-    }
+    entry = {**HELLO, "nginx_directives": ["nonsense on"]}
     before = host.check_output("find /etc/nginx -type f -exec sha256sum {} + | sort")
     with Load(get, hello.server_name) as load:
         play = site(host, "--tags", "nginx", flask_apps={"hello": entry})
@@ -116,6 +125,32 @@ def test_a_socket_that_somebody_listens_on_is_left_to_him(
     eventually(lambda: get("/healthz", hello.server_name).status == 200, "answers")
 
 
+# Changed
+
+
+def test_an_app_that_is_no_longer_asked_for_is_no_longer_served(
+    host: Host, hello: App, get: Callable[..., Answer], send: Callable[[bytes], bytes]
+) -> None:
+    assert site(host, "--tags", "nginx", flask_apps={"hello": HELLO}).process.returncode == 0
+    assert not host.file("/etc/nginx/servers/notes.conf").exists
+    assert send(b"GET / HTTP/1.1\r\nHost: notes.example.lan\r\n\r\n") == b""
+    assert get("/healthz", hello.server_name).status == 200
+    assert site(host).process.returncode == 0
+    assert get("/healthz", "notes.example.lan").status == 200
+
+
+def test_a_balancers_word_is_taken_where_it_is_trusted(host: Host, hello: App, get: Callable[..., Answer]) -> None:
+    claim = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "https"}
+    before = get("/echo", hello.server_name, headers=claim).json
+    assert (before["remote_addr"], before["scheme"]) == (before["peer_addr"], "http")
+    trusted = site(host, "--tags", "nginx", nginx_trusted_proxies=[before["peer_addr"]])
+    assert trusted.process.returncode == 0
+    after = get("/echo", hello.server_name, headers=claim).json
+    assert (after["remote_addr"], after["scheme"]) == ("203.0.113.7", "https")
+    assert after["peer_addr"] == before["peer_addr"]
+    assert site(host).process.returncode == 0
+
+
 # Interrupted
 
 
@@ -131,6 +166,23 @@ def test_a_run_that_was_killed_is_finished_by_the_next(host: Host, task: str) ->
     third = site(host, **changed)
     assert third.changed == 0, third.output
     assert site(host).process.returncode == 0
+
+
+def test_a_restart_of_supervisor_that_was_missed_is_made_up_for(host: Host) -> None:
+    changed = {"supervisor_log_backups": 6}
+    Play("site.yml", host, variables=changed).kill_at("supervisor : Service")
+    written = json.loads(host.file("/var/lib/flaskfleet/trees/supervisor/manifest.json").content_string)["tree"]
+    assert written not in host.check_output("python3 -c %s", IDENTIFIER)
+    assert site(host, **changed).process.returncode == 0
+    assert written in host.check_output("python3 -c %s", IDENTIFIER)
+    assert site(host, **changed).changed == 0
+    assert site(host).process.returncode == 0
+
+
+def test_the_most_talkative_run_tells_no_secret(host: Host) -> None:
+    play = site(host, "--diff", "-vvv", "--tags", "flask_app")
+    assert "NOTES_DOLLAR" in play.output, "it tells the plain environment"
+    assert "$x #1;2" not in play.output
 
 
 def test_a_run_without_changes_changes_nothing(host: Host) -> None:

@@ -1,0 +1,67 @@
+"""What only a host knows: who has a port, a user, a group or a folder already."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from ansible.modules import preflight_host
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A host with the users root and backup and the group video; its folders are below the path."""
+    users = [("root", "/root"), ("backup", "/var/backups")]
+    monkeypatch.setattr(pwd, "getpwall", lambda: [SimpleNamespace(pw_name=name, pw_dir=home) for name, home in users])
+    monkeypatch.setattr(grp, "getgrall", lambda: [SimpleNamespace(gr_name="video")])
+    return tmp_path
+
+
+def claim(host: Path, name: str) -> list[dict[str, str]]:
+    return [{"variable": f"flask_apps.{name}", "name": name, "home": str(host / name)}]
+
+
+def test_a_name_that_nobody_has_is_free(host: Path) -> None:
+    assert preflight_host.foreign_names(claim(host, "no-such-app")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("backup", "a user backup with the home /var/backups"), ("video", "a group video")]
+)
+def test_a_name_that_somebody_has_is_refused(host: Path, name: str, words: str) -> None:
+    (problem,) = preflight_host.foreign_names(claim(host, name))
+    assert problem == f"flask_apps.{name}: there is {words} already; give the app another name"
+
+
+def test_a_folder_that_somebody_has_is_refused(host: Path) -> None:
+    (host / "nfs").mkdir()
+    (problem,) = preflight_host.foreign_names(claim(host, "nfs"))
+    assert f"there is {host}/nfs already" in problem
+
+
+def test_our_own_app_is_ours(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (host / "blog").mkdir()
+    monkeypatch.setattr(pwd, "getpwall", lambda: [SimpleNamespace(pw_name="blog", pw_dir=str(host / "blog"))])
+    assert preflight_host.foreign_names(claim(host, "blog")) == []
+
+
+def test_a_port_of_another_program_is_refused_with_its_owner() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        claims = [{"variable": "nginx_http_port", "port": port, "program": "nginx"}]
+        (problem,) = preflight_host.taken_ports(claims)
+    assert problem.startswith(f"nginx_http_port: port {port} is taken by ")
+    assert f"(pid {os.getpid()})" in problem
+    assert preflight_host.taken_ports(claims) == []
+
+
+def test_a_port_of_our_own_program_is_ours() -> None:
+    name = Path("/proc/self/comm").read_text().strip()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        claims = [{"variable": "nginx_http_port", "port": server.getsockname()[1], "program": name}]
+        assert preflight_host.taken_ports(claims) == []
