@@ -40,7 +40,7 @@ def test_user_shares_no_group(host: Host, app) -> None:
         ("current/env", "root", "{app}", 0o750),
         ("current/run", "{app}", "www-data", 0o2750),
         ("current/uwsgi.ini", "root", "root", 0o644),
-        ("current/release.json", "root", "root", 0o644),
+        ("current/release.json", "root", "{app}", 0o640),
     ],
 )
 def test_mode(host: Host, app, path: str, owner: str, group: str, mode: int) -> None:

@@ -101,10 +101,9 @@ def test_directive_of_an_app_reaches_all_its_answers(get, url: str) -> None:
     assert get(url, "notes.example.lan").headers["X-Frame-Options"] == "DENY"
 
 
-def test_missing_static_file(get, app) -> None:
+def test_what_is_no_static_file_may_be_a_route_of_the_app(get, app, release: str) -> None:
     answer = get(app.static + ".missing", app.server_name)
-    assert answer.status == 404
-    assert "X-Release" not in answer.headers
+    assert (answer.status, answer.headers["X-Release"]) == (404, release)
 
 
 def test_static_file_is_compressed(get, app) -> None:
