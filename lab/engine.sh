@@ -28,6 +28,11 @@ if [ -d /run/systemd/system ]; then
     systemctl start docker || die "see journalctl -u docker."
 elif may 12 && may 21; then
     mkdir -p "$(dirname "$log")"
+    # An engine that was killed leaves its pid files, and the next does not start while any process has such a pid.
+    for file in /run/docker.pid /run/docker/containerd/containerd.pid; do
+        pid=$(cat "$file" 2>/dev/null || true)
+        [[ $(readlink "/proc/$pid/exe" 2>/dev/null || true) =~ /(dockerd|containerd)$ ]] || rm -f "$file"
+    done
     echo "    dockerd runs in the background: log $log, end it with kill \$(cat /run/docker.pid)"
     setsid dockerd </dev/null >"$log" 2>&1 &
 else
