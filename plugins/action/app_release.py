@@ -7,17 +7,19 @@ import json
 import os
 import socket
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from plugin_utils import packing
+from plugin_utils import packing, sources
 from plugin_utils.entries import Entry
 from plugin_utils.rendering import PROJECT, render
+
+NOBODY = "nobody"
 
 
 class ActionModule(ActionBase):
@@ -29,41 +31,78 @@ class ActionModule(ActionBase):
         task_vars = task_vars or {}
         entry: Entry = json.loads(json.dumps(self._task.args["app"]))
         try:
-            arguments = self._release(entry, task_vars)
-        except (packing.SourceError, OSError) as error:
+            arguments = self._arguments(entry, task_vars)
+            result = self._execute(arguments, task_vars)
+            if result.get("needs_archive") and not self._task.check_mode:
+                try:
+                    arguments["archive"] = self._send(entry, arguments)
+                    result = self._execute(arguments, task_vars)
+                finally:
+                    self._remove_tmp_path(self._connection._shell.tmpdir)
+        except (sources.SourceError, OSError) as error:
             raise AnsibleActionFail(f"flask_apps.{entry['name']}: {error}") from error
+        for line in result.get("said", []):
+            Display().display(f"{entry['name']} on {task_vars['inventory_hostname']}: {line}")
+        hooks = entry.get("hooks", {}) if result.get("switching") == "deploy" else {}
+        hooked = [name for name in ("before_switch", "after_switch") if hooks.get(name)]
+        return {"switching": "", **result, "app": entry["name"], "hooked": hooked}
+
+    def _execute(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Run the module; take over from a rollout of this controller whose process is gone."""
         result = self._execute_module("app_release", arguments, task_vars=task_vars)
-        if result.get("needs_archive") and not self._task.check_mode:
-            try:
-                arguments["archive"] = self._send(Path(entry["source"]["path"]))
-                result = self._execute_module("app_release", arguments, task_vars=task_vars)
-            finally:
-                self._remove_tmp_path(self._connection._shell.tmpdir)
+        holder = result.get("holder", {}).get("process", NOBODY)
+        if result.get("failed") and has_ended(holder):
+            result = self._execute_module("app_release", {**arguments, "take_over": holder}, task_vars=task_vars)
         return result
 
-    def _send(self, source: Path) -> str:
+    def _send(self, entry: Entry, arguments: dict[str, Any]) -> str:
         """Pack the source and copy it to the host; its path there."""
+        fetched = sources.fetched(entry["source"])
+        files = packing.source_files(fetched.folder)
+        inputs = arguments["record"]["inputs"]
+        key = packing.digest([inputs["source"], entry["static"]])
+        archive = packing.packed(fetched.folder, files, entry["static"], key)
         folder = self._connection._shell.tmpdir or self._make_tmp_path()
-        with tempfile.NamedTemporaryFile(suffix=".tar.gz") as archive:
-            packing.pack(source, packing.source_files(source), Path(archive.name))
-            return self._transfer_file(archive.name, self._connection._shell.join_path(folder, "source.tar.gz"))
+        return self._transfer_file(str(archive), self._connection._shell.join_path(folder, "source.tar.gz"))
 
-    def _release(self, entry: Entry, task_vars: dict[str, Any]) -> dict[str, Any]:
+    def _arguments(self, entry: Entry, task_vars: dict[str, Any]) -> dict[str, Any]:
         """The module's arguments but for the archive."""
-        source = Path(entry["source"]["path"])
-        files = packing.source_files(source)
-        required = packing.requirements(source, entry["requirements"])
-        settings = json.loads(json.dumps(self._task.args["settings"]))
-        templates = [
-            path for folder in self._task.args["templates"] for path in sorted((PROJECT / folder).glob("*.j2"))
-        ]
-        inputs = packing.release_inputs(entry, packing.source_hash(source, files), required, templates, settings)
+        args = json.loads(json.dumps(self._task.args))
+        step, target = args.get("step", "present"), args.get("target", "inventory")
+        common = {
+            "name": entry["name"],
+            "step": step,
+            "target": target,
+            "rollout": {
+                "process": f"{socket.gethostname()} {os.getppid()}",
+                "by": f"{os.environ.get('SUDO_USER') or getpass.getuser()}@{socket.gethostname()}",
+            },
+            **{key: args[key] for key in ("force", "purge", "keep_releases", "keep_warm") if key in args},
+        }
+        if step == "absent":
+            return common
+        common |= {
+            "hooks": entry["hooks"],
+            "secret_env": {name: str(value) for name, value in entry["secret_env"].items()},
+        }
+        if step not in ("present", "warm") or target != "inventory":
+            return common
+        return {**common, **self._release(entry, args, task_vars)}
+
+    def _release(self, entry: Entry, args: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        """What the inventory asks for: the release and the router before it."""
+        fetched = sources.fetched(entry["source"])
+        files = packing.source_files(fetched.folder)
+        required = packing.required(fetched, entry)
+        templates = [path for folder in args["templates"] for path in sorted((PROJECT / folder).glob("*.j2"))]
+        source = packing.source_hash(fetched.folder, files)
+        inputs = packing.release_inputs(entry, source, required, templates, args["settings"])
         release = packing.digest(inputs)[:12]
 
         variables = {
             **task_vars,
             "app": entry,
-            "settings": settings,
+            "settings": args["settings"],
             "release": {"id": release, "path": f"/srv/{entry['name']}/releases/{release}"},
         }
         environment = {
@@ -72,18 +111,35 @@ class ActionModule(ActionBase):
             "FLASKFLEET_RELEASE": release,
             "FLASKFLEET_SHARED": f"/srv/{entry['name']}/shared",
         }
+        router = render(self._templar, PROJECT / args["router_template"], variables) if entry["http"] else None
         return {
-            "name": entry["name"],
             "release": release,
             "files": {template.stem: render(self._templar, template, variables) for template in templates},
+            "router": router,
             "env": environment,
-            "secret_env": {name: str(value) for name, value in entry["secret_env"].items()},
             "static": entry["static"],
             "requirements": required,
             "python": entry["python"],
-            "uwsgi_version": settings["uwsgi_version"],
-            "processes": entry["processes"],
-            "health": {**entry["health"], "host": entry["server_names"][0].removeprefix("*.")},
-            "record": {"app": entry["name"], "release": release, "source": str(source), "inputs": inputs},
-            "by": f"{os.environ.get('SUDO_USER') or getpass.getuser()}@{socket.gethostname()}",
+            "uwsgi_version": args["settings"]["uwsgi_version"],
+            "record": {
+                "app": entry["name"],
+                "release": release,
+                "source": fetched.record,
+                "host": next(iter(entry["server_names"]), "localhost").removeprefix("*."),
+                "inputs": inputs,
+            },
         }
+
+
+def has_ended(process: str) -> bool:
+    """Whether a controller's process, like ``name 4711``, was one of this machine and is gone."""
+    host, _, pid = process.rpartition(" ")
+    if host != socket.gethostname():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False

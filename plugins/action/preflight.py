@@ -1,4 +1,7 @@
-"""Check all roles' variables for all hosts of the run, on the controller. See the module of the same name."""
+"""Check all roles' variables for all hosts, and fetch the apps' sources, on the controller.
+
+See the module of the same name.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from plugin_utils import preflight
+from plugin_utils import preflight, sources
 from plugin_utils.rendering import PROJECT
 
 
@@ -22,6 +25,7 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         variables = task_vars or {}
         imports = [item for name in self._task.args["playbooks"] for item in preflight.role_imports(PROJECT / name)]
+        fetch = preflight.once(sources.fetch)
         problems: defaultdict[str, list[str]] = defaultdict(list)
         claims = {}
         for host in variables["ansible_play_hosts_all"]:
@@ -29,7 +33,7 @@ class ActionModule(ActionBase):
             groups = {"all", *hostvars["group_names"]}
             mine = [item for item in imports if item.hosts in groups]
             names = {str(name) for name in hostvars}
-            found = preflight.check_host(mine, names, hostvars.__getitem__)
+            found = preflight.check_host(mine, names, hostvars.__getitem__, fetch)
             for problem in found:
                 problems[str(problem)].append(host)
             if not found:

@@ -1,4 +1,4 @@
-"""Filters over ``flask_apps``, for the playbook that wires roles together."""
+"""Filters over ``flask_apps`` and what hosts say of them, for the playbooks that wire roles together."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from plugin_utils import entries
+from plugin_utils import entries, status
 
 
 class FilterModule:
-    """``flask_apps | nginx_sites`` and ``flask_apps | complete_apps``."""
+    """``flask_apps | nginx_sites``, ``flask_apps | complete_apps``, and ``state | status_lines(asked)``."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """The filters by name."""
-        return {"nginx_sites": entries.sites, "complete_apps": entries.complete}
+        return {"nginx_sites": entries.sites, "complete_apps": entries.complete, "status_lines": status.lines}

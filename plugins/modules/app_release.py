@@ -1,33 +1,69 @@
 #!/usr/bin/python
-"""Release an app on a host, or say what differs from what it runs."""
+"""A step in the life of an app's release on a host."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: app_release
-short_description: Bring the first release of an app to life on a host, and report what runs
+short_description: A step in the life of an app's release on a host
 description:
   - Packs the source of an app on the controller, renders what makes it run, and names the release by a hash of all
-    its inputs.
-  - A host that runs no release of the app gets this one. It is staged aside, run beside nothing, and becomes live
-    only when every worker has answered its health path. A release that can't is removed, and the app's own error is
-    the message.
-  - Where a release is live it stays live; what the inventory asks for beyond it is reported in words. Its program is
-    started if somebody has stopped it.
+    its inputs. Each step runs to its end on the host, even where the controller goes away.
+  - Several hosts take each step together, so that a release becomes live on all of them or on none.
 options:
   app:
-    description: One entry of C(flask_apps) with its defaults (filter C(complete_apps)).
+    description: One entry of C(flask_apps) with its defaults (filter C(complete_apps)). For C(absent), its C(name).
     type: dict
     required: true
+  step:
+    description:
+      - C(present) keeps what is live running, starts the first release where none is live, and reports what the
+        inventory asks for beyond that. It never moves C(current) from one release to another.
+      - C(warm) stages the target, runs it beside the live release, and waits until every worker has answered its
+        health path. A release that can't is removed, and the app's own error is the message. Where the target is live
+        already, what an interrupted run has left is finished.
+      - C(before_switch) and C(after_switch) run the app's hooks of that name.
+      - C(live) points C(current) at what was warmed up. A C(rollback) voids the release that it leaves.
+      - C(retire) lets the app's further programs be those of the live release, stops the old ones once their last
+        request is done, and removes what is older than C(keep_releases).
+      - C(absent) removes the app's programs and releases; its C(shared) folder and logs stay unless C(purge).
+    choices: [present, warm, before_switch, live, after_switch, retire, absent]
+    type: str
+    default: present
+  target:
+    description:
+      - The release to C(warm) up. C(inventory) is the one that the inventory asks for, C(previous) the one before,
+        C(live) what is live, to start it anew. Anything else is the id of a release on the host.
+    type: str
+    default: inventory
+  force:
+    description: Make a voided release live again, and take over from a rollout that goes on.
+    type: bool
+    default: false
+  purge:
+    description: With C(absent), remove C(shared), logs and the journal, too.
+    type: bool
+    default: false
+  keep_releases:
+    description: How many releases stay on disk for a rollback, the live one included.
+    type: int
+    default: 5
+  keep_warm:
+    description: Whether the previous release stays up, for a rollback that is one rename.
+    type: bool
+    default: false
   templates:
     description: Folders, relative to the project, whose C(*.j2) become the release's files.
     type: list
     elements: path
-    required: true
+    default: []
+  router_template:
+    description: The template of the Supervisor program that listens where the app has C(http), relative to the project.
+    type: path
   settings:
     description: What the templates need beside the app, C(uwsgi_version) among it; part of the release's inputs.
     type: dict
-    required: true
+    default: {}
 author: flaskfleet
 """
 
@@ -38,22 +74,41 @@ EXAMPLES = r"""
     templates: [roles/uwsgi/release, roles/flask_app/release]
     settings: {uwsgi_version: 2.0.31, listen: 1024, buffer_size: 65535}
   loop: "{{ flask_apps.keys() }}"
+
+- name: Warm up what was live before
+  app_release:
+    app: "{{ (flask_apps | complete_apps).blog }}"
+    step: warm
+    target: previous
 """
 
 RETURN = r"""
 release:
-  description: The id of the release that the inventory asks for.
+  description: The release that the step was about; null where there is none.
   type: str
   returned: always
 live:
-  description: The id of the release that is live in the end; null where none is.
+  description: The release that is live in the end; null where none is.
   type: str
   returned: always
 undeployed:
   description: What the inventory asks for that is not live, like C(processes 4 → 8).
   type: list
   elements: str
+  returned: with present
+switching:
+  description: C(deploy), C(rollback) or C(restart), where the steps after C(warm) are to follow.
+  type: str
+  returned: after C(warm), where the target is not live
+said:
+  description: What hooks said, a line each.
+  type: list
+  elements: str
   returned: always
+holder:
+  description: The rollout that is in the way.
+  type: dict
+  returned: on failure, where there is one
 """
 
 import os
@@ -64,26 +119,24 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.flaskfleet.environments import EnvironmentFailed, find_wheel, python_abi
-from ansible.module_utils.flaskfleet.releases import App, Release, ReleaseFailed, differences
+from ansible.module_utils.flaskfleet.journal import release_id
+from ansible.module_utils.flaskfleet.layout import Release, ReleaseFailed
+from ansible.module_utils.flaskfleet.releases import App, InUse, differences
 from ansible.module_utils.flaskfleet.services import supervisor
 
 SUPERVISOR_SOCKET = "/run/supervisor.sock"
 WHEELS = Path("/var/lib/flaskfleet/wheels")
+Wanted = dict[str, Any]
+Result = dict[str, Any]
 
 
-def first_release(app: App, release: Release, wanted: dict[str, Any]) -> None:
-    """Stage, warm and make live."""
-    app.prepare(wanted["secret_env"])
-    app.discard_leftovers(release.id)
-    if not app.path(release.id).exists():
-        wheel = find_wheel(WHEELS, release.python, python_abi(release.python), wanted["uwsgi_version"])
-        app.stage(release, Path(wanted["archive"]), wheel)
-    app.warm(release)
-    app.go_live(release, wanted["by"])
+def wheel(wanted: Wanted) -> Path:
+    """uWSGI's wheel for the app's interpreter."""
+    return find_wheel(WHEELS, wanted["python"], python_abi(wanted["python"]), wanted["uwsgi_version"])
 
 
-def run(wanted: dict[str, Any], app: App, check_mode: bool) -> dict[str, Any]:
-    """Bring the app to its first release, or keep the live one running; the module's result."""
+def stage(app: App, wanted: Wanted) -> None:
+    """Stage the release that the inventory asks for."""
     release = Release(
         id=wanted["release"],
         files=wanted["files"],
@@ -91,24 +144,188 @@ def run(wanted: dict[str, Any], app: App, check_mode: bool) -> dict[str, Any]:
         static=wanted["static"],
         requirements=wanted["requirements"],
         python=wanted["python"],
-        processes=wanted["processes"] or os.cpu_count() or 1,
-        health=wanted["health"],
         record=wanted["record"],
     )
+    app.stage(release, Path(wanted["archive"]), wheel(wanted))
+
+
+def present(app: App, wanted: Wanted, check_mode: bool) -> Result:
+    """Start the first release, or keep the live one running and say what is not deployed."""
+    live = app.live()
+    if live:
+        undeployed = differences(app.record(live).get("inputs", {}), wanted["record"]["inputs"])
+        changed = not app.is_running(live)
+        if changed and not check_mode:
+            app.run_again(live)
+        if not check_mode and app.route(
+            wanted["router"], wanted["python"], wheel(wanted) if wanted["router"] else None
+        ):
+            changed = True
+        return {"changed": changed, "release": wanted["release"], "undeployed": undeployed}
+    result: Result = {"changed": True, "release": wanted["release"], "undeployed": []}
+    if check_mode:
+        return result
+    if not wanted["archive"] and not app.path(wanted["release"]).exists():
+        return {**result, "changed": False, "needs_archive": True}
+    claim(app, wanted, "first release", wanted["release"])
+    try:
+        app.clear(wanted["release"], False)
+        app.prepare(wanted["secret_env"])
+        if not app.path(wanted["release"]).exists():
+            stage(app, wanted)
+        # There is no old release that runs on what a hook changes: the first one may need it to get warm.
+        said = hooks(app, wanted, wanted["release"], "before_switch")
+        app.warm(wanted["release"])
+        app.go_live(wanted["release"], wanted["rollout"]["by"], "first release")
+        app.swap_programs()
+        app.route(wanted["router"], wanted["python"], wheel(wanted) if wanted["router"] else None)
+        said += hooks(app, wanted, wanted["release"], "after_switch")
+    finally:
+        app.end()
+    return {**result, "said": said}
+
+
+def claim(app: App, wanted: Wanted, what: str, release: str) -> None:
+    """Begin a rollout; by force, or where its controller is known to be gone, take over from another one."""
+    if wanted["force"] or app.rollout().get("process") == wanted["take_over"]:
+        app.end()
+    app.begin({**wanted["rollout"], "what": what, "target": release})
+
+
+def hooks(app: App, wanted: Wanted, release: str, name: str) -> list[str]:
+    """Run the app's hooks of a name; before the switch each once per release."""
+    wished = wanted["hooks"]
+    return app.run_hooks(release, wished[name], wished["timeout_seconds"], once=name == "before_switch")
+
+
+def target(app: App, wanted: Wanted) -> str | None:
+    """The name of the release to warm up; None where it is live already.
+
+    :raises ReleaseFailed: there is none, or it was voided.
+    """
+    live, asked = app.live(), wanted["target"]
+    if not live:
+        raise ReleaseFailed(f"{app.name}: no release is live on this host; run site.yml first")
+    if asked == "live":
+        return live
+    if asked == "inventory":
+        found = app.kept_under(wanted["release"]) or wanted["release"]
+    elif asked == "previous":
+        found = app.before()
+        if not found:
+            raise ReleaseFailed(f"{app.name}: there is no release to roll back to; {_on_disk(app)}")
+    else:
+        found = asked if asked in app.on_disk() else app.kept_under(asked)
+        if not found:
+            raise ReleaseFailed(f"{app.name}: there is no release {asked} on this host; {_on_disk(app)}")
+    if release_id(found) == release_id(live):
+        return None
+    voided = app.journal().voided.get(release_id(found))
+    if voided and not wanted["force"]:
+        raise ReleaseFailed(
+            f"{app.name}: {found} was voided by {voided['by']} at {voided['since']}, when it was rolled back from; "
+            "change something, or make it live again with -e force=true"
+        )
+    return found
+
+
+def _on_disk(app: App) -> str:
+    journal = app.journal()
+    names = [f"{name} (voided)" if release_id(name) in journal.voided else name for name in app.on_disk()]
+    return f"on disk: {', '.join(names)}; {app.live()} is live"
+
+
+def warm(app: App, wanted: Wanted) -> Result:
+    """Stage and warm up the target beside the live release."""
+    release = target(app, wanted)
+    live = app.live()
+    assert live
+    restart = release == live
+    if release is None and app.is_settled(wanted["keep_warm"]):
+        return {"changed": False, "release": live}
+    if release and not app.path(release).exists() and not wanted["archive"]:
+        return {"changed": False, "release": release, "needs_archive": True}
+    if release is None:
+        claim(app, wanted, "repair", live)
+        app.retire(wanted["keep_releases"], wanted["keep_warm"])
+        return {"changed": True, "release": live}
+    what = "restart" if restart else "deploy" if wanted["target"] == "inventory" else "rollback"
+    claim(app, wanted, what, release)
+    try:
+        app.clear(None if restart else release, wanted["keep_warm"])
+        app.prepare(wanted["secret_env"])
+        if restart:
+            release = app.copy(release)
+            claim(app, wanted, what, release)
+        elif not app.path(release).exists():
+            stage(app, wanted)
+        app.warm(release)
+    except BaseException:
+        app.end()
+        raise
+    return {"changed": True, "release": release, "switching": what}
+
+
+def before_switch(app: App, wanted: Wanted) -> Result:
+    """Run the hooks that must have passed before the switch; where one fails, the new release is removed."""
+    release = app.mine(wanted["rollout"]["process"])["target"]
+    try:
+        return {"changed": True, "release": release, "said": hooks(app, wanted, release, "before_switch")}
+    except ReleaseFailed:
+        app.discard(release)
+        app.end()
+        raise
+
+
+def switch(app: App, wanted: Wanted) -> Result:
+    """Make what was warmed up live."""
+    rollout = app.mine(wanted["rollout"]["process"])
+    before = app.live()
+    app.go_live(rollout["target"], rollout["by"], rollout["what"])
+    return {"changed": True, "release": rollout["target"], "before": before}
+
+
+def after_switch(app: App, wanted: Wanted) -> Result:
+    """Run the hooks that follow the switch."""
+    live = app.live()
+    assert live
+    return {"changed": True, "release": live, "said": hooks(app, wanted, live, "after_switch")}
+
+
+def retire(app: App, wanted: Wanted) -> Result:
+    """Stop and prune what is not live any more."""
+    app.mine(wanted["rollout"]["process"])
+    app.retire(wanted["keep_releases"], wanted["keep_warm"])
+    return {"changed": True, "release": app.live()}
+
+
+def absent(app: App, wanted: Wanted) -> Result:
+    """Remove the app."""
+    return {"changed": app.remove(wanted["purge"], wanted["rollout"]["by"]), "release": None}
+
+
+STEPS = {
+    "warm": warm,
+    "before_switch": before_switch,
+    "live": switch,
+    "after_switch": after_switch,
+    "retire": retire,
+    "absent": absent,
+}
+
+
+def run(app: App, wanted: Wanted, check_mode: bool) -> Result:
+    """Take a step; the module's result."""
     with nullcontext() if check_mode else app.lock():
-        live = app.live()
-        result = {"changed": True, "release": release.id, "live": live, "undeployed": []}
-        if live:
-            result["undeployed"] = differences(app.record(live).get("inputs", {}), release.record["inputs"])
-            result["changed"] = not app.is_running(live)
-            if result["changed"] and not check_mode:
-                app.run_again(live)
-        elif not check_mode:
-            if not wanted["archive"] and not app.path(release.id).exists():
-                return {**result, "changed": False, "needs_archive": True}
-            first_release(app, release, wanted)
-            result["live"] = release.id
-    return result
+        if wanted["step"] == "present":
+            result = present(app, wanted, check_mode)
+        elif check_mode and wanted["step"] == "absent":
+            result = {"changed": app.is_there(wanted["purge"]), "release": None}
+        elif check_mode:
+            result = {"changed": not app.live() or target(app, wanted) is not None, "release": None}
+        else:
+            result = STEPS[wanted["step"]](app, wanted)
+        return {"said": [], **result, "live": app.live()}
 
 
 def main() -> None:
@@ -116,27 +333,38 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},
-            "release": {"type": "str", "required": True},
+            "step": {"type": "str", "default": "present", "choices": ["present", *STEPS]},
+            "target": {"type": "str", "default": "inventory"},
+            "force": {"type": "bool", "default": False},
+            "purge": {"type": "bool", "default": False},
+            "keep_releases": {"type": "int", "default": 5},
+            "keep_warm": {"type": "bool", "default": False},
+            "rollout": {"type": "dict", "default": {}},
+            "take_over": {"type": "str", "default": "nobody"},
+            "hooks": {"type": "dict", "default": {}},
+            "release": {"type": "str"},
             "archive": {"type": "path"},
-            "files": {"type": "dict", "required": True},
-            "env": {"type": "dict", "required": True},
-            "secret_env": {"type": "dict", "required": True, "no_log": True},
-            "static": {"type": "dict", "required": True},
-            "requirements": {"type": "str", "required": True},
-            "python": {"type": "path", "required": True},
-            "uwsgi_version": {"type": "str", "required": True},
-            "processes": {"type": "int", "required": True},
-            "health": {"type": "dict", "required": True},
-            "record": {"type": "dict", "required": True},
-            "by": {"type": "str", "required": True},
+            "files": {"type": "dict", "default": {}},
+            "router": {"type": "str"},
+            "env": {"type": "dict", "default": {}},
+            "secret_env": {"type": "dict", "default": {}, "no_log": True},
+            "static": {"type": "dict", "default": {}},
+            "requirements": {"type": "str", "default": ""},
+            "python": {"type": "path"},
+            "uwsgi_version": {"type": "str"},
+            "record": {"type": "dict", "default": {}},
             "web_group": {"type": "str", "default": "www-data"},
         },
         supports_check_mode=True,
     )
     os.umask(0o022)  # a hardened root's would lock the app out of its own release
+    if module.params["step"] == "warm":
+        os.nice(10)  # what is live goes first
     app = App(module.params["name"], module.params["web_group"], supervisor(SUPERVISOR_SOCKET))
     try:
-        result = run(module.params, app, module.check_mode)
+        result = run(app, module.params, module.check_mode)
+    except InUse as other:
+        module.fail_json(msg=str(other), holder=other.rollout)
     except (ReleaseFailed, EnvironmentFailed) as error:
         module.fail_json(msg=str(error))
     except xmlrpc.client.Fault as fault:
@@ -144,7 +372,7 @@ def main() -> None:
     except OSError as error:
         hint = "; is Supervisor running?" if error.filename == SUPERVISOR_SOCKET else ""
         module.fail_json(msg=f"{app.name}: {error}{hint}")
-    if result["undeployed"]:
+    if result.get("undeployed"):
         module.warn(f"{app.name}: undeployed changes: {', '.join(result['undeployed'])}")
     module.exit_json(**result)
 

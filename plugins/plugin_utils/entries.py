@@ -28,17 +28,32 @@ def validate(options: dict[str, Any], values: dict[str, Any]) -> tuple[dict[str,
     return result.validated_parameters, result.error_messages
 
 
+def plain(value: Any) -> Any:
+    """A value with all that Ansible would evaluate on access evaluated: its lazy containers can't be copied deeply.
+
+    A copy would have copies of Ansible's plugin loaders, which find no filter.
+    """
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, list) else value
+
+
 def complete(apps: dict[str, Entry]) -> dict[str, Entry]:
     """Entries with every default filled in and their name added.
 
     :raises ValueError: an entry that preflight would have refused.
     """
     entries = {}
-    for name, app in (apps or {}).items():
+    for name, app in plain(apps or {}).items():
         entry, errors = validate(role_specs("flask_app")["app"], app)
         if errors:
             raise ValueError(f"flask_apps.{name}: {'; '.join(errors)}")
-        entries[name] = {**entry, "name": name}
+        programs = {}
+        for program, options in entry["programs"].items():
+            programs[program], errors = validate(role_specs("flask_app")["program"], options)
+            if errors:
+                raise ValueError(f"flask_apps.{name}.programs.{program}: {'; '.join(errors)}")
+        entries[name] = {**entry, "name": name, "programs": programs}
     return entries
 
 
@@ -55,4 +70,5 @@ def sites(apps: dict[str, Entry]) -> list[dict[str, Any]]:
             "directives": entry["nginx_directives"],
         }
         for name, entry in complete(apps).items()
+        if entry["server_names"]
     ]

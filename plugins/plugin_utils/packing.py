@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import hashlib
 import hmac
@@ -17,31 +18,33 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .entries import Entry
-from .rendering import PROJECT
+from .sources import CACHE, Fetched, SourceError, locked, prune, settle
 
-CACHE = PROJECT / ".cache"
 LEFT_OUT = {
     ".git", ".hg", ".svn", ".venv", "venv", "node_modules",
     "__pycache__", ".pytest_cache", ".ruff_cache", ".mypy_cache", ".tox",
 }  # fmt: skip
+COMPRESSIBLE = {
+    ".css", ".js", ".mjs", ".svg", ".json", ".map", ".xml", ".txt", ".html", ".htm", ".ico", ".wasm",
+    ".ttf", ".otf", ".eot", ".webmanifest",
+}  # fmt: skip
+COMPRESSIBLE_BYTES = 1024  # below, the headers of an answer weigh more than what is saved
+KEPT_ARCHIVES = 10
 NEEDS_A_FILE = ("-r", "-c", "-e", "--requirement", "--constraint", "--editable", ".", "/", "file:")
 # What steers other roles: a change of it is no new release.
-NOT_OF_A_RELEASE = {"name", "source", "server_names", "nginx_directives", "secret_env"}
+NOT_OF_A_RELEASE = {"name", "source", "server_names", "nginx_directives", "secret_env", "http", "hooks"}
 
 
-class SourceError(ValueError):
-    """A source can't be packed; the message names the file and says what to do."""
-
-
-def source_files(source: Path) -> list[Path]:
+def source_files(source: Path | None) -> list[Path]:
     """The files and links of a source, by path, without caches, environments and version control.
 
+    :param source: None, as a package has none, is an empty one.
     :raises SourceError: something that can't be part of a release.
     """
-    return sorted(_walk(source, source))
+    return sorted(_walk(source, source)) if source else []
 
 
 def _walk(folder: Path, source: Path) -> Iterator[Path]:
@@ -52,7 +55,7 @@ def _walk(folder: Path, source: Path) -> Iterator[Path]:
         if stat.S_ISLNK(mode):
             if Path(os.readlink(path)).is_absolute():
                 raise SourceError(f"{path}: the link is absolute and would lead elsewhere on a host; make it relative")
-            if not path.resolve().is_relative_to(source.resolve()):
+            if not _real(path).is_relative_to(_real(source)):
                 raise SourceError(f"{path}: the link leads out of the source; copy what it points at")
             yield path
         elif stat.S_ISDIR(mode):
@@ -63,7 +66,12 @@ def _walk(folder: Path, source: Path) -> Iterator[Path]:
             raise SourceError(f"{path}: neither a file nor a link; remove it from the source")
 
 
-def source_hash(source: Path, files: list[Path]) -> str:
+def _real(path: Path) -> Path:
+    """Where a path leads to, also when that is nowhere or in a circle."""
+    return Path(os.path.realpath(path))
+
+
+def source_hash(source: Path | None, files: list[Path]) -> str:
     """The sha256 over the files' paths, contents and executable bits."""
     total = hashlib.sha256()
     for path in files:
@@ -73,13 +81,64 @@ def source_hash(source: Path, files: list[Path]) -> str:
     return total.hexdigest()
 
 
-def pack(source: Path, files: list[Path], archive: Path) -> None:
-    """Write a source as a tar.gz whose bytes depend on nothing but the source."""
-    buffer = io.BytesIO()
-    compressed = gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0, compresslevel=6)
-    with compressed, tarfile.open(fileobj=compressed, mode="w") as tar:
+def static_files(source: Path | None, files: list[Path], static: dict[str, str]) -> dict[str, Path]:
+    """What nginx serves by itself: for each member ``static/<url prefix>/…`` of the archive, by name, its file.
+
+    A link below a static folder stands for the file that it leads to, or for all files of that folder.
+
+    :param static: folders below the source by URL prefix; of two prefixes, the longer one has its files.
+    :raises SourceError: a link leads to what is no part of the release, or a name is a file's and a folder's.
+    """
+    if not source:
+        return {}
+    root = _real(source)
+    known = dict.fromkeys(root / path.relative_to(source) for path in files)
+    members = {
+        f"static{prefix}/{name}".removesuffix("/."): path
+        for prefix, folder in sorted(static.items())
+        for name, path in _served(_real(root / folder), known, set())
+    }
+    for name in members:
+        for parent in map(str, Path(name).parents):
+            if parent in members:
+                raise SourceError(
+                    f"static: {members[parent]} and {members[name]} would be a file and a folder of the same name, "
+                    f"{parent.removeprefix('static')}; rename one of them, or its prefix"
+                )
+    return members
+
+
+def _served(folder: Path, files: dict[Path, None], above: set[Path]) -> Iterator[tuple[Path, Path]]:
+    """The files below a folder, links followed, each with its path below the folder.
+
+    :param files: the source's, whose paths are real but for a link's own name.
+    :param above: the folders that have led to this one: a link to one of them would go round in a circle.
+    """
+    above = {*above, folder}
+    for path in files:
+        if path.is_relative_to(folder):
+            target = _real(path)
+            if target in files:
+                yield path.relative_to(folder), target
+            elif target.is_dir() and target not in above:
+                for name, file in _served(target, files, above):
+                    yield path.relative_to(folder) / name, file
+            elif target.is_file():
+                raise SourceError(f"{path}: the link leads to a file that is left out of a release; copy it")
+
+
+def pack(source: Path | None, files: list[Path], static: dict[str, str], archive: Path) -> None:
+    """Write a source as a tar.gz whose bytes depend on nothing but the source.
+
+    It has the source as ``src/…``, and what nginx serves as ``static/<url prefix>/…``: further names (hard links) of
+    the source's files, and for nginx's gzip_static their compressed forms, where that is worth it.
+    """
+    base = source or Path()
+    root = _real(base)
+    entries: dict[Path, tarfile.TarInfo] = {}
+    with archive.open("wb") as file, _gzip(file, 6) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
         for path in files:
-            entry = tar.gettarinfo(path, str(path.relative_to(source)))
+            entry = tar.gettarinfo(path, f"src/{path.relative_to(base)}")
             content = path.read_bytes() if path.is_file() else b""
             entry.uid = entry.gid = 0
             entry.mtime = _content_time(content)
@@ -88,7 +147,58 @@ def pack(source: Path, files: list[Path], archive: Path) -> None:
             if entry.islnk():  # a second name of a file that is in the archive already
                 entry.type, entry.size = tarfile.REGTYPE, len(content)
             tar.addfile(entry, io.BytesIO(content) if entry.isreg() else None)
-    archive.write_bytes(buffer.getvalue())
+            entries[root / path.relative_to(base)] = entry
+        served = static_files(source, files, static)
+        taken = {*served, *(str(parent) for name in served for parent in Path(name).parents)}
+        smaller: dict[Path, tarfile.TarInfo] = {}
+        for name, path in served.items():
+            tar.addfile(_another_name(name, entries[path]))
+            if f"{name}.gz" in taken or not _is_compressible(path):
+                continue
+            if path in smaller:
+                tar.addfile(_another_name(f"{name}.gz", smaller[path]))
+            elif len(content := _compressed(path)) <= 0.9 * entries[path].size:
+                smaller[path] = entry = copy.copy(entries[path])
+                entry.name, entry.size = f"{name}.gz", len(content)
+                tar.addfile(entry, io.BytesIO(content))
+
+
+def packed(source: Path | None, files: list[Path], static: dict[str, str], key: str) -> Path:
+    """The archive that ``pack`` writes, kept in the cache: of many that want it at once, one packs.
+
+    :param key: what names the archive: the same for the same files and static folders, and no others.
+    """
+    folder = CACHE / "packed"
+    archive = folder / f"{key}.tar.gz"
+    with locked(folder) as aside:
+        if not archive.exists():
+            pack(source, files, static, aside / archive.name)
+            settle(aside / archive.name, archive)
+        os.utime(archive)
+        prune(folder.glob("*.tar.gz"), KEPT_ARCHIVES, aside)
+    return archive
+
+
+def _another_name(name: str, entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    link = copy.copy(entry)
+    link.name, link.type, link.linkname, link.size = name, tarfile.LNKTYPE, entry.name, 0
+    return link
+
+
+def _is_compressible(path: Path) -> bool:
+    return path.suffix.lower() in COMPRESSIBLE and path.stat().st_size >= COMPRESSIBLE_BYTES
+
+
+def _compressed(path: Path) -> bytes:
+    buffer = io.BytesIO()
+    with _gzip(buffer, 9) as file:
+        file.write(path.read_bytes())
+    return buffer.getvalue()
+
+
+def _gzip(file: IO[bytes], level: int) -> gzip.GzipFile:
+    """Compress to a file, without a word of when and under which name."""
+    return gzip.GzipFile("", "wb", level, file, mtime=0)
 
 
 def _content_time(content: bytes) -> int:
@@ -98,6 +208,16 @@ def _content_time(content: bytes) -> int:
     release that has the same file, and no other.
     """
     return int(hashlib.sha256(content).hexdigest()[:7], 16)
+
+
+def required(found: Fetched, entry: Entry) -> str:
+    """What pip is to install for an app, as the text of a requirements file.
+
+    :raises SourceError: it can't be told, or needs files that a release does not have.
+    """
+    if found.folder:
+        return requirements(found.folder, entry["requirements"])
+    return _installable(entry["source"]["package"] + "\n", "package")
 
 
 def requirements(source: Path, name: str) -> str:
@@ -116,14 +236,19 @@ def requirements(source: Path, name: str) -> str:
         if "dependencies" in project.get("dynamic", []):
             raise SourceError(f"{path}: its dependencies are dynamic; name a lock file in requirements instead")
         return "".join(f"{line}\n" for line in project.get("dependencies", []))
-    text = path.read_text()
+    return _installable(path.read_text(), str(path))
+
+
+def _installable(text: str, where: str) -> str:
     for line in text.splitlines():
         if line.lstrip().startswith(NEEDS_A_FILE) or " @ file:" in line:
             raise SourceError(
-                f"{path}: {line!r} needs another file; lock everything into one (uv pip compile, pip-compile)"
+                f"{where}: {line!r} needs another file; lock everything into one (uv pip compile, pip-compile)"
             )
         if re.match(r"\s*uwsgi\b", line, re.IGNORECASE):
-            raise SourceError(f"{path}: {line!r} would replace the uWSGI that was built for this host; remove the line")
+            raise SourceError(
+                f"{where}: {line!r} would replace the uWSGI that was built for this host; remove the line"
+            )
     return text
 
 

@@ -7,7 +7,9 @@ is said here. A problem names the variable and its value, what is wrong, and wha
 from __future__ import annotations
 
 import difflib
+import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -17,16 +19,22 @@ from typing import Any, NamedTuple
 import jsonschema
 import yaml
 
-from . import packing
+from . import packing, sources
 from .entries import complete, role_specs, validate
 from .rendering import PROJECT
+from .sources import Fetched, SourceError, redact
 
 VERBATIM = ("env", "secret_env")  # options of an app whose values may have line breaks
+WHEN = ("before_switch", "after_switch")
 RESERVED_PREFIX = "FLASKFLEET_"
+Fetch = Callable[[dict[str, Any]], Fetched]
 
 
 class Problem(NamedTuple):
-    """What is wrong with a variable. ``value`` is left out of the message where it is ``HIDDEN``."""
+    """What is wrong with a variable.
+
+    ``value`` is left out of the message where it is ``HIDDEN``, an url's credentials always are.
+    """
 
     variable: str
     value: Any
@@ -34,7 +42,7 @@ class Problem(NamedTuple):
 
     def __str__(self) -> str:
         value = "" if self.value is HIDDEN else f" {self.value!r}"
-        return f"{self.variable}:{value} {self.words}".replace("\n", " ")
+        return redact(f"{self.variable}:{value} {self.words}".replace("\n", " "))
 
 
 HIDDEN = object()
@@ -51,11 +59,16 @@ class Import(NamedTuple):
 def role_imports(playbook: Path) -> list[Import]:
     """The roles that a playbook imports, by the pattern of its hosts."""
     return [
-        Import(play["hosts"], task["ansible.builtin.import_role"]["name"], frozenset(task.get("vars", {})))
+        Import(play["hosts"], task["ansible.builtin.import_role"]["name"], _wired(playbook, play, task))
         for play in yaml.safe_load(playbook.read_text())
         for task in play.get("tasks", [])
         if "ansible.builtin.import_role" in task
     ]
+
+
+def _wired(playbook: Path, play: dict[str, Any], task: dict[str, Any]) -> frozenset[str]:
+    files = [yaml.safe_load((playbook.parent / name).read_text()) for name in play.get("vars_files", [])]
+    return frozenset(name for variables in [*files, task.get("vars", {})] for name in variables)
 
 
 @cache
@@ -70,12 +83,34 @@ def all_roles() -> list[str]:
     return sorted(path.name for path in (PROJECT / "roles").iterdir() if path.is_dir())
 
 
-def check_host(imports: list[Import], names: set[str], get: Callable[[str], Any]) -> list[Problem]:
+def once(fetch: Fetch) -> Fetch:
+    """The same function, which gets each source once, or fails to, however many hosts have it."""
+    results: dict[str, Fetched | SourceError] = {}
+
+    def fetch_once(source: dict[str, Any]) -> Fetched:
+        key = json.dumps(source, sort_keys=True)
+        if key not in results:
+            try:
+                results[key] = fetch(source)
+            except SourceError as error:
+                results[key] = error
+        result = results[key]
+        if isinstance(result, SourceError):
+            raise result
+        return result
+
+    return fetch_once
+
+
+def check_host(
+    imports: list[Import], names: set[str], get: Callable[[str], Any], fetch: Fetch = sources.fetch
+) -> list[Problem]:
     """What is wrong with the variables of one host.
 
     :param imports: the roles that the host gets.
     :param names: the variables that somebody has set for it.
     :param get: a variable's value, templated; raises where it can't be.
+    :param fetch: gets a source to the controller, once the variables are sound by themselves.
     """
     problems = list(_unknown_names(imports, names))
     values: dict[str, Any] = {}
@@ -93,22 +128,37 @@ def check_host(imports: list[Import], names: set[str], get: Callable[[str], Any]
         values |= {name: given.get(name, spec.get("default")) for name, spec in wanted.items()}
     for name, app in (values.get("flask_apps") or {}).items() if isinstance(values.get("flask_apps"), dict) else ():
         problems += _check_options(f"flask_apps.{name}", role_specs("flask_app")["app"], app)
+        programs = app.get("programs") if isinstance(app, dict) else None
+        for program, given in programs.items() if isinstance(programs, dict) else ():
+            problems += _check_options(
+                f"flask_apps.{name}.programs.{program}", role_specs("flask_app")["program"], given
+            )
     problems += _line_breaks("", values)
-    return problems or list(_across_roles(values))
+    return problems or list(_across_roles(values, fetch))
 
 
 def claims(imports: list[Import], names: set[str], get: Callable[[str], Any]) -> dict[str, list[dict[str, Any]]]:
     """What a host must have free, or ours: the ports of its daemons and the users of its apps.
 
-    A variable named ``<role>_…_port`` is a port of the daemon that is named like the role.
+    A variable named ``<role>_…_port`` is a port of the daemon that is named like the role, unless ``<role>_enabled`` is
+    false.
     """
     ports = []
     for item in imports:
-        for name, spec in role_specs(item.role).get("main", {}).items():
-            if name.endswith("_port"):
-                port = int(get(name) if name in names else spec["default"])
-                ports.append({"variable": name, "port": port, "program": item.role})
+        options = role_specs(item.role).get("main", {})
+        values = {name: get(name) if name in names else spec.get("default") for name, spec in options.items()}
+        if values.get(f"{item.role}_enabled", True):
+            ports += [
+                {"variable": name, "port": int(value), "program": item.role}
+                for name, value in values.items()
+                if name.endswith("_port")
+            ]
     apps = get("flask_apps") if "flask_apps" in names else {}
+    for name, app in apps.items():
+        if app.get("http"):
+            port = int(app["http"].rpartition(":")[2])
+            ours = [f"/etc/supervisor/conf.d/{name}-http.conf", f"--http {app['http']}\n"]
+            ports.append({"variable": f"flask_apps.{name}.http", "port": port, "program": "uwsgi", "ours": ours})
     users = [{"variable": f"flask_apps.{name}", "name": name, "home": f"/srv/{name}"} for name in apps]
     return {"ports": ports, "users": users}
 
@@ -196,9 +246,14 @@ def _line_breaks(path: str, value: Any) -> Iterator[Problem]:
         yield Problem(path, value, "has a line break, which would end the line in a configuration file; remove it")
 
 
-def _across_roles(values: dict[str, Any]) -> Iterator[Problem]:
+def _across_roles(values: dict[str, Any], fetch: Fetch) -> Iterator[Problem]:
     """What spans variables, roles and the controller's disk. The values are sound by themselves."""
-    ports = {name: int(value) for name, value in values.items() if name.endswith("_port")}
+    apps = complete(values.get("flask_apps") or {})
+    nginx_enabled = values.get("nginx_enabled", True)
+    ports = {name: int(value) for name, value in values.items() if name.endswith("_port") and nginx_enabled}
+    ports |= {
+        f"flask_apps.{name}.http": int(app["http"].rpartition(":")[2]) for name, app in apps.items() if app["http"]
+    }
     for name, port in ports.items():
         for other in sorted(other for other in ports if other < name and ports[other] == port):
             yield Problem(name, port, f"is also {other}; choose another port for one of them")
@@ -212,11 +267,13 @@ def _across_roles(values: dict[str, Any]) -> Iterator[Problem]:
         if not Path(path).is_file():
             yield Problem("base_ca_certificates", path, "there is no such file on the controller")
 
-    apps = complete(values.get("flask_apps") or {})
     stop = values.get("supervisor_stop_timeout_seconds")
     served = Counter(name.lower() for app in apps.values() for name in app["server_names"])
     for name, app in apps.items():
         where = f"flask_apps.{name}"
+        if not app["http"] and not (app["server_names"] and nginx_enabled):
+            way = "name at least one host name, or give http" if nginx_enabled else "nginx_enabled is false: give http"
+            yield Problem(f"{where}.server_names", app["server_names"], f"nobody could reach the app; {way}")
         for server_name in app["server_names"]:
             if served[server_name.lower()] > 1:
                 others = sorted(o for o in apps if server_name.lower() in map(str.lower, apps[o]["server_names"]))
@@ -230,33 +287,42 @@ def _across_roles(values: dict[str, Any]) -> Iterator[Problem]:
                 app["harakiri_seconds"],
                 f"+ 30 seconds is more than supervisor_stop_timeout_seconds ({stop}); raise that",
             )
+        for program, options in app["programs"].items():
+            if stop and options["stop_seconds"] + 15 > int(stop):
+                yield Problem(
+                    f"{where}.programs.{program}.stop_seconds",
+                    options["stop_seconds"],
+                    f"+ 15 seconds is more than supervisor_stop_timeout_seconds ({stop}); raise that",
+                )
+        commands = {f"programs.{program}.command": options["command"] for program, options in app["programs"].items()}
+        commands |= {f"hooks.{when}": command for when in WHEN for command in app["hooks"][when]}
+        for option, command in commands.items():
+            try:
+                shlex.split(command)
+            except ValueError as error:
+                yield Problem(f"{where}.{option}", command, f"can't be read: {error}; close what you quote")
         for variable in sorted(app["env"].keys() & app["secret_env"].keys()):
             yield Problem(f"{where}.secret_env.{variable}", HIDDEN, "stands in env, too; keep one of them")
         for variable in sorted(app["env"].keys() | app["secret_env"].keys()):
             if variable.startswith(RESERVED_PREFIX):
                 yield Problem(f"{where}.env.{variable}", HIDDEN, f"{RESERVED_PREFIX}… is set by the release; rename it")
-        yield from _check_source(where, app)
+        yield from _check_source(where, app, fetch)
 
 
-def _check_source(where: str, app: dict[str, Any]) -> Iterator[Problem]:
-    source = Path(app["source"]["path"])
-    if not source.is_absolute():
-        yield Problem(
-            f"{where}.source.path", str(source), 'must be absolute, like "{{ inventory_dir }}/../../files/app"'
-        )
-        return
-    if not source.is_dir():
-        yield Problem(f"{where}.source.path", str(source), "there is no such folder on the controller")
-        return
+def _check_source(where: str, app: dict[str, Any], fetch: Fetch) -> Iterator[Problem]:
+    (kind,) = (kind for kind, value in app["source"].items() if value is not None)
     try:
-        files = packing.source_files(source)
-        packing.requirements(source, app["requirements"])
-    except (packing.SourceError, OSError, UnicodeDecodeError) as error:
-        yield Problem(f"{where}.source", str(source), str(error))
+        found = fetch(app["source"])
+        files = packing.source_files(found.folder)
+        packing.required(found, app)
+        served = packing.static_files(found.folder, files, app["static"])
+    except (SourceError, OSError, UnicodeDecodeError) as error:
+        yield Problem(f"{where}.source.{kind}", HIDDEN, str(error))
         return
-    for prefix, folder in app["static"].items():
-        if not any(path.is_relative_to(source / folder) for path in files):
-            yield Problem(f"{where}.static.{prefix}", folder, f"there is no file in such a folder below {source}")
+    for prefix, folder in app["static"].items() if found.folder else ():
+        if not any(Path(name).is_relative_to(f"static{prefix}") for name in served):
+            origin = sources.describe(found.record)
+            yield Problem(f"{where}.static.{prefix}", folder, f"there is no file in such a folder below {origin}")
 
 
 def _join(path: str, name: Any) -> str:

@@ -7,10 +7,16 @@ import os
 import pwd
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from ansible.module_utils.flaskfleet import environments
+from ansible.module_utils.flaskfleet.releases import App
+from examples import APP_ID, ME, WEB_ID, make_release, pack_source
+from supervisor import Supervisor
 
 OWNER = pwd.getpwuid(os.getuid()).pw_name
 GROUP = grp.getgrgid(os.getgid()).gr_name
@@ -59,3 +65,110 @@ def snapshot() -> Callable[[Path], dict[str, tuple[int, str | bytes | None]]]:
         }
 
     return look
+
+
+class Clock:
+    """A time that passes only while somebody sleeps. ``at`` has what happens then, by seconds."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.at: dict[float, Callable[[], object]] = {}
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        for due in [due for due in self.at if 1000 + due <= self.now]:
+            self.at.pop(due)()
+
+    @property
+    def passed(self) -> float:
+        return self.now - 1000
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Let nobody wait, and see how long they would have."""
+    clock = Clock()
+    monkeypatch.setattr(time, "sleep", clock.sleep)
+    monkeypatch.setattr(time, "monotonic", lambda: clock.now)
+    return clock
+
+
+@pytest.fixture
+def owners(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[int, int]]:
+    """Who was to own what, by path. Only root may give files away, so nobody does, and a path says that it was done."""
+    asked: dict[str, tuple[int, int]] = {}
+    real = Path.stat
+
+    def stat(path: Path, **options: bool) -> os.stat_result:
+        values, further = real(path, **options).__reduce__()[1]
+        return os.stat_result((*values[:4], *asked.get(str(path), values[4:6]), *values[6:]), further)
+
+    def chown(path: str | Path, uid: int, gid: int) -> None:
+        asked[str(path)] = (uid, gid)
+
+    def fchown(descriptor: int, uid: int, gid: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        chown(path.with_name(path.name.removeprefix(".").removesuffix(".new")), uid, gid)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    monkeypatch.setattr(os, "chown", chown)
+    monkeypatch.setattr(os, "lchown", chown)
+    monkeypatch.setattr(os, "fchown", fchown)
+    user, group, groups = pwd.getpwnam, grp.getgrnam, {"blog": APP_ID, "www-data": WEB_ID}
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: SimpleNamespace(pw_uid=APP_ID) if name == "blog" else user(name))
+    monkeypatch.setattr(
+        grp, "getgrnam", lambda name: SimpleNamespace(gr_gid=groups[name]) if name in groups else group(name)
+    )
+    return asked
+
+
+@pytest.fixture
+def app(host: Path, owners: dict[str, tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> App:
+    """The app ``blog`` on a host where it has never been. Its environments are empty folders."""
+    monkeypatch.setattr(environments, "_build", lambda aside, *inputs: aside.mkdir(parents=True))
+    app = App("blog", "www-data", None, host)
+    app.programs.rpc = Supervisor(app.trial, app.conf_d)
+    app.conf_d.mkdir(parents=True)
+    app.journal_file.parent.mkdir(parents=True)
+    return app
+
+
+@pytest.fixture
+def wheel(tmp_path: Path) -> Path:
+    path = tmp_path / "uwsgi.whl"
+    path.write_bytes(b"uWSGI")
+    return path
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pack_source(tmp_path_factory.mktemp("source"))
+
+
+@pytest.fixture
+def stage(app: App, archive: Path, wheel: Path) -> Callable[..., Path]:
+    """A function that stages a release of the app with some options changed, and returns where it lies."""
+
+    def stage(id: str, **changed: object) -> Path:
+        app.prepare({})
+        app.stage(make_release(id, **changed), archive, wheel)
+        return app.path(id)
+
+    return stage
+
+
+@pytest.fixture
+def switch(app: App, stage: Callable[..., Path]) -> Callable[..., App]:
+    """A function that makes releases live, one after the other; none is retired."""
+
+    def switch(*ids: str, what: str = "deploy", **changed: object) -> App:
+        for id in ids:
+            if not app.path(id).exists():
+                stage(id, **changed)
+            if not app.programs.is_running(app.program(id)):
+                shutil.copy(app.path(id) / "supervisor.conf", app.trial / f"{app.program(id)}.conf")
+                app.programs.start(app.program(id))
+            app.go_live(id, ME, what)
+        return app
+
+    return switch

@@ -20,6 +20,7 @@ STEPS = (
     "unlink",
     "chmod",
     "chown",
+    "lchown",
     "fchown",
 )
 

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import getpass
+import io
 import json
+import os
+import socket
+import subprocess
+import tarfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,8 +24,10 @@ from ansible.module_utils.testing import patch_module_args
 from ansible.modules import app_release
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
-from plugin_utils import packing
+from plugin_utils import packing, sources
+from plugin_utils.entries import complete
 
+HERE = socket.gethostname()
 HOST = {"ansible_facts": {"processor_nproc": 2}}
 
 
@@ -75,41 +84,44 @@ def test_config_tree_names_a_folder_that_is_not_there(role: Path) -> None:
 @pytest.fixture
 def entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """An entry of flask_apps with all its defaults, and its source."""
-    monkeypatch.setattr(packing, "CACHE", tmp_path / "cache")
+    for module in (packing, sources):
+        monkeypatch.setattr(module, "CACHE", tmp_path / "cache")
     source = tmp_path / "blog"
     source.mkdir()
     (source / "app.py").write_text("app = None\n")
     (source / "requirements.txt").write_text("flask\n")
-    return {
-        "name": "blog",
+    given = {
         "source": {"path": str(source)},
-        "requirements": "requirements.txt",
+        "wsgi": "app:app",
         "server_names": ["*.blog.example", "blog.example"],
-        "python": "/usr/bin/python3",
-        "processes": 4,
         "env": {"NUMBER": 8, "TEXT": "{{ not a template }}"},
-        "secret_env": {"KEY": "s3cret"},
+        "secret_env": {"KEY": "s3cret", "PORT": 8},
         "static": {"/static": "static"},
-        "health": {"path": "/", "timeout_seconds": 60},
     }
+    return complete({"blog": given})["blog"]
 
 
 @pytest.fixture
 def release(entry: dict[str, Any], tmp_path: Path) -> Callable[..., Any]:
-    """A function that makes the action for the entry with some of it changed."""
+    """A function that makes the action for the entry with some of it, and of the other arguments, changed."""
     templates = tmp_path / "release"
     templates.mkdir()
     (templates / "uwsgi.ini.j2").write_text(
         "{{ app.name }} {{ settings.listen }} {{ release.path }} {{ ansible_facts.processor_nproc }}\n"
     )
+    (tmp_path / "router.j2").write_text("{{ app.name }} {{ app.http }} {{ settings.listen }}\n")
 
-    def make(**changed: Any) -> Any:
-        arguments = {
+    def make(arguments: dict[str, Any] | None = None, **changed: Any) -> Any:
+        common = {
             "app": {**entry, **changed},
             "templates": [str(templates)],
+            "router_template": str(tmp_path / "router.j2"),
             "settings": {"uwsgi_version": "2.0.31", "listen": 1024},
         }
-        return make_action(app_release_action, arguments)
+        action = make_action(app_release_action, {**common, **(arguments or {})})
+        action._transfer_file = MagicMock(side_effect=lambda local, remote: f"/tmp/{Path(local).name}")
+        action._remove_tmp_path = MagicMock()
+        return action
 
     return make
 
@@ -119,13 +131,73 @@ def sent(action: Any, host: dict[str, Any] = HOST) -> dict[str, Any]:
     return action._execute_module.call_args.args[1]
 
 
-def test_a_release_is_what_its_module_accepts(
-    release: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def took(action: Any) -> list[str | None]:
+    """From whom each call of the module was to take over."""
+    return [call.args[1].get("take_over") for call in action._execute_module.call_args_list]
+
+
+# app_release: what its module is handed
+
+COMMON = {"name", "step", "target", "rollout"}
+ROLLOUT = {*COMMON, "hooks", "secret_env"}
+RELEASE = {
+    *ROLLOUT, "release", "files", "router", "env", "static", "requirements", "python", "uwsgi_version", "record",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ({}, RELEASE),
+        ({"step": "warm"}, RELEASE),
+        ({"step": "warm", "target": "previous"}, ROLLOUT),
+        ({"step": "warm", "target": "live"}, ROLLOUT),
+        *(({"step": step}, ROLLOUT) for step in ("before_switch", "live", "after_switch", "retire")),
+        ({"step": "absent"}, COMMON),
+    ],
+    ids=lambda value: " ".join(value.values()) or "present" if isinstance(value, dict) else "",
+)
+def test_a_step_is_handed_what_it_needs(
+    release: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: dict[str, str],
+    names: set[str],
 ) -> None:
-    monkeypatch.setattr(app_release, "run", lambda *_: {"changed": True, "undeployed": []})
-    with patch_module_args(sent(release())), pytest.raises(SystemExit):
+    """And its module accepts that."""
+    handed = sent(release(arguments))
+    assert handed.keys() == names
+    assert (handed["step"], handed["target"]) == (
+        arguments.get("step", "present"),
+        arguments.get("target", "inventory"),
+    )
+    monkeypatch.setattr(app_release, "run", lambda *_: {"changed": True})
+    monkeypatch.setattr(os, "nice", lambda _: 0)
+    with patch_module_args(handed), pytest.raises(SystemExit):
         app_release.main()
     assert json.loads(capsys.readouterr().out)["changed"]
+
+
+@pytest.mark.parametrize("option", [{"force": True}, {"purge": True}, {"keep_releases": 3}, {"keep_warm": True}])
+@pytest.mark.parametrize("step", ["warm", "absent"])
+def test_an_option_reaches_its_module(release: Callable[..., Any], step: str, option: dict[str, Any]) -> None:
+    (name,) = option
+    assert sent(release({"step": step, **option}))[name] == option[name]
+
+
+def test_an_app_that_is_gone_from_the_inventory_can_be_removed() -> None:
+    action = make_action(app_release_action, {"step": "absent", "app": {"name": "blog"}, "purge": True})
+    action._execute_module.return_value = {"changed": True}
+    assert action.run(task_vars=HOST) == {"changed": True, "switching": "", "app": "blog", "hooked": []}
+
+
+@pytest.mark.parametrize(("sudo", "user"), [("alice", "alice"), (None, "root")])
+def test_a_rollout_is_the_controllers_whose_forks_run_the_tasks(
+    release: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, sudo: str | None, user: str
+) -> None:
+    monkeypatch.setattr(getpass, "getuser", lambda: "root")
+    monkeypatch.setenv("SUDO_USER", sudo) if sudo else monkeypatch.delenv("SUDO_USER", raising=False)
+    assert sent(release())["rollout"] == {"process": f"{HERE} {os.getppid()}", "by": f"{user}@{HERE}"}
 
 
 def test_a_releases_files_are_rendered_for_the_host(release: Callable[..., Any]) -> None:
@@ -134,9 +206,18 @@ def test_a_releases_files_are_rendered_for_the_host(release: Callable[..., Any])
     assert arguments["files"] == {"uwsgi.ini": f"blog 1024 /srv/blog/releases/{name} 2\n"}
 
 
+@pytest.mark.parametrize(("http", "router"), [(None, None), (":8080", "blog :8080 1024\n")])
+def test_an_app_that_listens_for_http_has_a_router(
+    release: Callable[..., Any], http: str | None, router: str | None
+) -> None:
+    assert sent(release(http=http))["router"] == router
+
+
 def test_facts_make_no_other_release(release: Callable[..., Any]) -> None:
+    """Two hosts with the same inputs have the same."""
     other = {"ansible_facts": {"processor_nproc": 64}}
-    assert sent(release())["release"] == sent(release(), other)["release"]
+    action = release()
+    assert sent(action)["release"] == sent(action, other)["release"]
 
 
 def test_a_setting_makes_another_release(release: Callable[..., Any]) -> None:
@@ -154,29 +235,60 @@ def test_a_release_knows_who_it_is(release: Callable[..., Any]) -> None:
     }
 
 
+def test_a_release_knows_what_it_is_made_from(release: Callable[..., Any], tmp_path: Path) -> None:
+    arguments = sent(release())
+    record = arguments["record"]
+    assert (record["app"], record["release"]) == ("blog", arguments["release"])
+    assert record["source"] == {"path": f"{tmp_path}/blog"}
+    assert record["inputs"]["entry"]["wsgi"] == "app:app"
+
+
+@pytest.mark.parametrize(
+    ("names", "host"),
+    [(["*.blog.example", "b.example"], "blog.example"), (["b.example"], "b.example"), ([], "localhost")],
+)
+def test_health_is_asked_for_under_a_name_that_exists(release: Callable[..., Any], names: list[str], host: str) -> None:
+    assert sent(release(server_names=names))["record"]["host"] == host
+
+
 def test_secrets_are_apart_from_all_else(release: Callable[..., Any]) -> None:
     arguments = sent(release())
-    assert arguments.pop("secret_env") == {"KEY": "s3cret"}
+    assert arguments.pop("secret_env") == {"KEY": "s3cret", "PORT": "8"}
     assert "s3cret" not in json.dumps(arguments)
 
 
-def test_a_wildcards_health_is_asked_for_under_a_name_that_exists(release: Callable[..., Any]) -> None:
-    assert sent(release())["health"]["host"] == "blog.example"
+# app_release: the source
 
 
 def test_a_host_that_lacks_the_source_is_sent_it(release: Callable[..., Any]) -> None:
     action = release()
-    sent = []
-    action._transfer_file = lambda local, remote: sent.append(Path(local).read_bytes()) or "/tmp/there.tar.gz"
+    packed = []
+    action._transfer_file = lambda local, remote: packed.append(Path(local).read_bytes()) or "/tmp/there.tar.gz"
     action._execute_module.side_effect = [{"needs_archive": True}, {"changed": True}]
-    assert action.run(task_vars=HOST) == {"changed": True}
-    assert sent[0][:2] == b"\x1f\x8b"
+    assert action.run(task_vars=HOST)["changed"]
+    with tarfile.open(fileobj=io.BytesIO(packed[0])) as tar:
+        assert "src/app.py" in tar.getnames()
     assert action._execute_module.call_args.args[1]["archive"] == "/tmp/there.tar.gz"
 
 
-def test_a_host_that_has_the_source_is_sent_nothing(release: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("error", [None, OSError("gone")])
+def test_a_sent_source_is_removed_from_the_host(release: Callable[..., Any], error: OSError | None) -> None:
     action = release()
-    action._transfer_file = MagicMock()
+    action._execute_module.side_effect = [{"needs_archive": True}, error or {"changed": True}]
+    with pytest.raises(AnsibleActionFail, match=r"^flask_apps\.blog: gone") if error else nullcontext():
+        action.run(task_vars=HOST)
+    action._remove_tmp_path.assert_called_once()
+
+
+@pytest.mark.parametrize(
+    ("answer", "check_mode"), [({"changed": False}, False), ({"needs_archive": True}, True)], ids=["has it", "check"]
+)
+def test_a_source_is_not_sent_without_need(
+    release: Callable[..., Any], answer: dict[str, Any], check_mode: bool
+) -> None:
+    action = release()
+    action._task.check_mode = check_mode
+    action._execute_module.return_value = answer
     action.run(task_vars=HOST)
     assert not action._transfer_file.called
     assert "archive" not in action._execute_module.call_args.args[1]
@@ -194,3 +306,104 @@ def test_a_source_that_cannot_be_packed_is_named_with_its_app(
 ) -> None:
     with pytest.raises(AnsibleActionFail, match=rf"flask_apps\.blog: .*{words}"):
         release(**changed).run(task_vars=HOST)
+
+
+# app_release: what a playbook is told
+
+ALL_HOOKS = {"before_switch": ["flask db upgrade"], "after_switch": [], "timeout_seconds": 600}
+
+
+@pytest.mark.parametrize(
+    ("switching", "hooks", "hooked"),
+    [
+        ("deploy", ALL_HOOKS, ["before_switch"]),
+        ("deploy", {**ALL_HOOKS, "after_switch": ["true"]}, ["before_switch", "after_switch"]),
+        ("deploy", {**ALL_HOOKS, "before_switch": []}, []),
+        ("rollback", ALL_HOOKS, []),
+        ("restart", ALL_HOOKS, []),
+        (None, ALL_HOOKS, []),
+    ],
+)
+def test_a_playbook_is_told_which_steps_are_to_follow(
+    release: Callable[..., Any], switching: str | None, hooks: dict[str, Any], hooked: list[str]
+) -> None:
+    """A rollback and a restart run no hooks; where nothing is to be switched nothing follows."""
+    action = release({"step": "warm"}, hooks=hooks)
+    action._execute_module.return_value = {"changed": True, **({"switching": switching} if switching else {})}
+    result = action.run(task_vars=HOST)
+    assert (result["app"], result["switching"], result["hooked"]) == ("blog", switching or "", hooked)
+
+
+def test_what_hooks_said_is_shown(release: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(app_release_action, "Display", lambda: SimpleNamespace(display=shown.append))
+    action = release({"step": "before_switch"})
+    action._execute_module.return_value = {"said": ["$ flask db upgrade", "done"]}
+    action.run(task_vars={**HOST, "inventory_hostname": "app1"})
+    assert shown == ["blog on app1: $ flask db upgrade", "blog on app1: done"]
+
+
+# app_release: rollouts of controllers that are gone
+
+
+@pytest.fixture
+def gone() -> str:
+    """A process of this machine that has ended."""
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    return f"{HERE} {process.pid}"
+
+
+def held_by(process: str) -> dict[str, Any]:
+    return {"failed": True, "msg": "in use", "holder": {"process": process}}
+
+
+def test_a_rollout_is_taken_over_from_a_controller_that_is_gone(release: Callable[..., Any], gone: str) -> None:
+    action = release({"step": "warm"})
+    action._execute_module.side_effect = [held_by(gone), {"changed": True}]
+    assert action.run(task_vars=HOST)["changed"]
+    assert took(action) == [None, gone]
+
+
+def test_a_rollout_is_taken_over_with_the_source_that_was_asked_for(release: Callable[..., Any], gone: str) -> None:
+    action = release({"step": "warm"})
+    action._execute_module.side_effect = [{"needs_archive": True}, held_by(gone), {"changed": True}]
+    assert action.run(task_vars=HOST)["changed"]
+    assert took(action) == [None, None, gone]
+    assert action._execute_module.call_args.args[1]["archive"]
+
+
+@pytest.mark.parametrize("process", [f"{HERE} {os.getpid()}", "another-machine 1"], ids=["this one", "elsewhere"])
+def test_a_rollout_of_who_may_be_there_is_left_alone(release: Callable[..., Any], process: str) -> None:
+    action = release({"step": "warm"})
+    action._execute_module.return_value = held_by(process)
+    assert action.run(task_vars=HOST)["failed"]
+    assert took(action) == [None]
+
+
+def test_a_failure_of_another_kind_is_not_tried_again(release: Callable[..., Any]) -> None:
+    action = release({"step": "warm"})
+    action._execute_module.return_value = {"failed": True, "msg": "ImportError"}
+    assert action.run(task_vars=HOST)["failed"]
+    assert took(action) == [None]
+
+
+def test_a_process_of_this_machine_that_is_gone_has_ended(gone: str) -> None:
+    assert app_release_action.has_ended(gone)
+
+
+@pytest.mark.parametrize(
+    "process",
+    [f"{HERE} {os.getpid()}", f"{HERE} 1", "another-machine 1", "nobody"],
+    ids=["this one", "init", "elsewhere", "nobody"],
+)
+def test_a_process_that_may_be_there_has_not_ended(process: str) -> None:
+    assert not app_release_action.has_ended(process)
+
+
+def test_a_process_of_another_user_has_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    assert not app_release_action.has_ended(f"{HERE} 1")

@@ -1,4 +1,4 @@
-"""The module app_release: which steps of a release's life a host needs, and what is told of them."""
+"""The module app_release: what each step asks of an app, when there is nothing to do, and what is told of it."""
 
 from __future__ import annotations
 
@@ -6,161 +6,599 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from xmlrpc.client import Fault
 
 import pytest
 from ansible.module_utils.flaskfleet.environments import EnvironmentFailed
-from ansible.module_utils.flaskfleet.releases import Release, ReleaseFailed
+from ansible.module_utils.flaskfleet.layout import Release
+from ansible.module_utils.flaskfleet.releases import App, InUse, ReleaseFailed
 from ansible.module_utils.testing import patch_module_args
 from ansible.modules import app_release
+from conftest import Clock
+from examples import ME, PYTHON, A, B, C, D, make_release
+from servers import OK, stats_server, uwsgi_server
+from supervisor import Supervisor
 
-WANTED = {
-    "name": "blog",
-    "release": "new",
-    "archive": "/tmp/blog.tar.gz",
-    "files": {},
-    "env": {},
-    "secret_env": {"KEY": "s3cret"},
-    "static": {},
-    "requirements": "",
-    "python": "/usr/bin/python3",
-    "uwsgi_version": "2.0.31",
-    "processes": 2,
-    "health": {"path": "/"},
-    "record": {"source": "/home/me/blog", "inputs": {"entry": {"processes": 8}}},
-    "by": "me@laptop",
-}
+LAPTOP, DESKTOP = "laptop 1", "desktop 1"
+HOOKS = {"before_switch": ["flask db upgrade"], "after_switch": ["flask warm-cache"], "timeout_seconds": 9}
+WANTED = make_release(D, processes=8)
 
 
-class App:
-    """An app that writes down what it is asked to do."""
+class Recorder(App):
+    """An app that writes down what it is asked to do, and changes no more on the disk than is needed to go on."""
 
-    name = "blog"
-
-    def __init__(self, folder: Path, live: str | None = None) -> None:
-        self.folder, self.is_live, self.locked = folder, live, False
-        self.runs = True
+    def __init__(self, host: Path) -> None:
+        super().__init__("blog", "www-data", Supervisor(), host)
         self.steps: list[str] = []
-        self.release: Release | None = None
+        self.rollouts: list[str | None] = []  # what went on at each
+        self.locked = False
+        self.settled = self.runs = True
+        self.routes = False
+        self.fails = ""  # the step that does
+        self.staged: Release | None = None
 
     @contextmanager
     def lock(self) -> Iterator[None]:
+        self.journal_file.parent.mkdir(parents=True, exist_ok=True)
         self.locked = True
         yield
         self.locked = False
 
-    def live(self) -> str | None:
-        return self.is_live
-
-    def path(self, release: str) -> Path:
-        return self.folder / release
-
-    def record(self, release: str) -> dict[str, Any]:
-        return {"inputs": {"entry": {"processes": 4}}}
-
     def is_running(self, release: str) -> bool:
         return self.runs
+
+    def is_settled(self, keep_warm: bool) -> bool:
+        return self.settled
+
+    def clear(self, target: str | None, keep_warm: bool) -> None:
+        self._step(f"clear all but {target}, {'the one before' if keep_warm else 'none'} kept warm")
+
+    def prepare(self, secrets: dict[str, str]) -> bool:
+        self._step(f"prepare {' '.join(secrets)}")
+        return False
+
+    def stage(self, release: Release, archive: Path, wheel: Path) -> None:
+        self._step(f"stage {release.id} {archive} {wheel}")
+        self.staged = release
+        self.path(release.id).mkdir(parents=True)
+
+    def copy(self, release: str) -> str:
+        self._step(f"copy {release}")
+        return f"{release}.1"
+
+    def run_hooks(self, release: str, commands: list[str], timeout: float, once: bool) -> list[str]:
+        self._step(f"run {commands} of {release} within {timeout}{', once' if once else ''}")
+        return [f"$ {command}" for command in commands]
+
+    def warm(self, release: str) -> None:
+        self._step(f"warm {release}")
+
+    def discard(self, release: str) -> None:
+        self._step(f"discard {release}")
+
+    def go_live(self, release: str, by: str, what: str) -> None:
+        self._step(f"live {release}, a {what} by {by}")
+        self.live_is(release)
 
     def run_again(self, release: str) -> None:
         self._step(f"run {release} again")
 
-    def discard_leftovers(self, wanted: str) -> None:
-        self._step(f"discard all but {wanted}")
+    def swap_programs(self) -> None:
+        self._step("swap programs")
 
-    def prepare(self, secrets: dict[str, str]) -> None:
-        self._step(f"prepare {' '.join(secrets)}")
+    def retire(self, keep: int, keep_warm: bool) -> None:
+        self._step(f"retire to {keep}, {'the one before' if keep_warm else 'none'} kept warm")
+        self.end()
 
-    def stage(self, release: Release, archive: Path, wheel: Path) -> None:
-        self._step(f"stage {archive} {wheel}")
+    def route(self, conf: str | None, python: str, wheel: Path | None) -> bool:
+        self._step(f"route {conf} {wheel}")
+        return self.routes
 
-    def warm(self, release: Release) -> None:
-        self._step("warm")
-        self.release = release
+    def remove(self, purge: bool, by: str) -> bool:
+        self._step(f"{'purge' if purge else 'remove'}, asked for by {by}")
+        return True
 
-    def go_live(self, release: Release, by: str) -> None:
-        self._step(f"live by {by}")
+    def live_is(self, *releases: str, voided: tuple[str, ...] = ()) -> None:
+        """Have releases on disk that were live in this order; the last one is."""
+        self.journal_file.parent.mkdir(parents=True, exist_ok=True)
+        journal = self.journal()
+        for release in releases:
+            self.path(release).mkdir(parents=True, exist_ok=True)
+            (self.path(release) / "release.json").write_text(json.dumps(make_release(release).record))
+            journal.history.append({"release": release, "since": "2026-11-22"})
+        journal.voided = {release: {"since": "2026-11-22", "by": ME} for release in voided}
+        journal.save()
+        (self.home / "current").unlink(missing_ok=True)
+        (self.home / "current").symlink_to(f"releases/{releases[-1]}")
 
     def _step(self, step: str) -> None:
         assert self.locked, f"{step}, without the lock"
         self.steps.append(step)
+        self.rollouts.append(self.rollout().get("what"))
+        if self.fails and step.startswith(self.fails):
+            raise ReleaseFailed("the app's own words")
 
 
 @pytest.fixture
-def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> App:
+def recorder(host: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     """An app of which the host has no release."""
     monkeypatch.setattr(app_release, "python_abi", lambda python: "abi")
     monkeypatch.setattr(app_release, "find_wheel", lambda wheels, *inputs: Path("/wheel"))
-    return App(tmp_path)
+    return Recorder(host)
 
 
-def run(app: App, check_mode: bool = False, **changed: Any) -> dict[str, Any]:
-    return app_release.run({**WANTED, **changed}, app, check_mode)
+@pytest.fixture
+def lived(recorder: Recorder) -> Recorder:
+    """An app with the releases A, B and C on disk, of which C is live and B was voided."""
+    recorder.live_is(A, B, C, voided=(B,))
+    return recorder
 
 
-# a host without a release
+def arguments(step: str, **changed: Any) -> dict[str, Any]:
+    """What the action hands to the module."""
+    return {
+        "name": "blog",
+        "step": step,
+        "target": "inventory",
+        "force": False,
+        "purge": False,
+        "keep_releases": 5,
+        "keep_warm": False,
+        "rollout": {"process": LAPTOP, "by": ME},
+        "take_over": "nobody",
+        "hooks": HOOKS,
+        "release": D,
+        "archive": "/tmp/blog.tar.gz",
+        "files": WANTED.files,
+        "router": None,
+        "env": WANTED.env,
+        "secret_env": {"KEY": "s3cret"},
+        "static": WANTED.static,
+        "requirements": WANTED.requirements,
+        "python": PYTHON,
+        "uwsgi_version": "2.0.31",
+        "record": WANTED.record,
+        **changed,
+    }
 
 
-def test_a_first_release_goes_through_its_life(app: App) -> None:
-    result = run(app)
-    assert app.steps == [
-        "prepare KEY",
-        "discard all but new",
-        "stage /tmp/blog.tar.gz /wheel",
-        "warm",
-        "live by me@laptop",
-    ]
-    assert result == {"changed": True, "release": "new", "live": "new", "undeployed": []}
+def run(app: App, step: str, check_mode: bool = False, **changed: Any) -> dict[str, Any]:
+    return app_release.run(app, arguments(step, **changed), check_mode)
 
 
-def test_a_release_that_is_staged_already_is_not_staged_again(app: App) -> None:
-    app.path("new").mkdir()
-    run(app, archive=None)
-    assert app.steps == ["prepare KEY", "discard all but new", "warm", "live by me@laptop"]
+# present, on a host without a release
+
+FIRST = [
+    f"clear all but {D}, none kept warm",
+    "prepare KEY",
+    f"stage {D} /tmp/blog.tar.gz /wheel",
+    f"run ['flask db upgrade'] of {D} within 9, once",
+    f"warm {D}",
+    f"live {D}, a first release by {ME}",
+    "swap programs",
+    "route None None",
+    f"run ['flask warm-cache'] of {D} within 9",
+]
 
 
-def test_a_host_that_lacks_the_source_asks_for_it(app: App) -> None:
-    result = run(app, archive=None)
+def test_a_first_release_goes_through_its_life(recorder: Recorder) -> None:
+    """Its hooks run before it is warm: there is no old release that runs on what they change."""
+    result = run(recorder, "present")
+    assert recorder.steps == FIRST
+    assert result == {
+        "changed": True,
+        "release": D,
+        "live": D,
+        "undeployed": [],
+        "said": ["$ flask db upgrade", "$ flask warm-cache"],
+    }
+
+
+def test_a_first_release_is_the_one_that_was_handed_over(recorder: Recorder) -> None:
+    run(recorder, "present")
+    assert recorder.staged == WANTED
+
+
+def test_a_release_that_is_staged_already_is_not_staged_again(recorder: Recorder) -> None:
+    recorder.path(D).mkdir(parents=True)
+    run(recorder, "present", archive=None)
+    assert recorder.steps == [step for step in FIRST if not step.startswith("stage")]
+
+
+def test_a_first_router_has_uwsgis_wheel(recorder: Recorder) -> None:
+    run(recorder, "present", router="[program:blog-http]")
+    assert "route [program:blog-http] /wheel" in recorder.steps
+
+
+def test_a_host_that_lacks_the_source_asks_for_it(recorder: Recorder) -> None:
+    result = run(recorder, "present", archive=None)
     assert (result["needs_archive"], result["changed"], result["live"]) == (True, False, None)
-    assert app.steps == []
+    assert (recorder.steps, recorder.rollout()) == ([], {})
 
 
-def test_check_mode_tells_of_a_first_release_and_does_nothing(app: App) -> None:
-    result = run(app, check_mode=True, archive=None)
-    assert (result["changed"], result["live"], app.steps) == (True, None, [])
+def test_check_mode_tells_of_a_first_release_and_does_nothing(recorder: Recorder) -> None:
+    result = run(recorder, "present", check_mode=True, archive=None)
+    assert (result["changed"], result["live"], recorder.steps) == (True, None, [])
 
 
-@pytest.mark.parametrize(("asked", "processes"), [(2, 2), (0, 5)])
-def test_no_number_of_processes_is_one_per_core(
-    app: App, monkeypatch: pytest.MonkeyPatch, asked: int, processes: int
-) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 5)
-    run(app, processes=asked)
-    assert app.release.processes == processes
+@pytest.mark.parametrize("fails", ["", "clear", "stage", "run", "warm", "live", "swap"])
+def test_a_first_release_is_a_rollout_until_its_end(recorder: Recorder, fails: str) -> None:
+    recorder.fails = fails
+    with pytest.raises(ReleaseFailed) if fails else nullcontext():
+        run(recorder, "present")
+    assert (set(recorder.rollouts), recorder.rollout()) == ({"first release"}, {})
 
 
-# a host with one
+def test_a_first_release_waits_for_nobody_elses(recorder: Recorder) -> None:
+    recorder.begin({"process": DESKTOP, "by": ME, "what": "first release", "target": D})
+    with pytest.raises(InUse):
+        run(recorder, "present")
+    assert recorder.steps == []
 
 
-@pytest.mark.parametrize(("runs", "steps"), [(True, []), (False, ["run old again"])])
-def test_a_live_release_stays_and_is_kept_running(app: App, runs: bool, steps: list[str]) -> None:
-    app.is_live, app.runs = "old", runs
-    result = run(app)
-    assert app.steps == steps
-    assert (result["changed"], result["live"], result["release"]) == (not runs, "old", "new")
+def test_a_first_release_takes_over_from_a_controller_that_is_gone(recorder: Recorder) -> None:
+    recorder.begin({"process": DESKTOP, "by": ME, "what": "first release", "target": D})
+    run(recorder, "present", take_over=DESKTOP)
+    assert recorder.live() == D
 
 
-def test_what_is_not_live_is_told_in_words(app: App) -> None:
-    app.is_live = "old"
-    assert run(app)["undeployed"] == ["processes 4 → 8"]
+# present, on a host with a release
+
+
+@pytest.mark.parametrize(("runs", "steps"), [(True, []), (False, [f"run {A} again"])])
+def test_a_live_release_stays_and_is_kept_running(recorder: Recorder, runs: bool, steps: list[str]) -> None:
+    recorder.live_is(A)
+    recorder.runs = runs
+    result = run(recorder, "present")
+    assert recorder.steps == [*steps, "route None None"]
+    assert (result["changed"], result["live"], result["release"]) == (not runs, A, D)
+
+
+def test_a_router_that_changed_is_a_change(recorder: Recorder) -> None:
+    recorder.live_is(A)
+    recorder.routes = True
+    assert run(recorder, "present", router="[program:blog-http]")["changed"]
+    assert recorder.steps == ["route [program:blog-http] /wheel"]
+
+
+def test_what_is_not_live_is_told_in_words(recorder: Recorder) -> None:
+    recorder.live_is(A)
+    assert run(recorder, "present")["undeployed"] == ["processes 2 → 8"]
+
+
+def test_what_is_live_is_not_undeployed(recorder: Recorder) -> None:
+    recorder.live_is(A)
+    assert run(recorder, "present", record=make_release(A).record)["undeployed"] == []
 
 
 @pytest.mark.parametrize("runs", [True, False])
-def test_check_mode_tells_of_a_stopped_release_and_starts_nothing(app: App, runs: bool) -> None:
-    app.is_live, app.runs = "old", runs
-    result = run(app, check_mode=True)
-    assert (result["changed"], result["undeployed"], app.steps) == (not runs, ["processes 4 → 8"], [])
+def test_check_mode_tells_of_a_stopped_release_and_starts_nothing(recorder: Recorder, runs: bool) -> None:
+    recorder.live_is(A)
+    recorder.runs = runs
+    result = run(recorder, "present", check_mode=True)
+    assert (result["changed"], result["undeployed"], recorder.steps) == (not runs, ["processes 2 → 8"], [])
+
+
+# warm
+
+
+def test_a_deploy_is_warmed_up_beside_what_is_live(lived: Recorder) -> None:
+    result = run(lived, "warm", keep_warm=True)
+    assert lived.steps == [
+        f"clear all but {D}, the one before kept warm",
+        "prepare KEY",
+        f"stage {D} /tmp/blog.tar.gz /wheel",
+        f"warm {D}",
+    ]
+    assert result == {"changed": True, "release": D, "switching": "deploy", "said": [], "live": C}
+    assert (lived.staged, lived.mine(LAPTOP)["target"]) == (WANTED, D)
+
+
+def test_a_deploy_to_a_host_without_a_release_is_refused(recorder: Recorder) -> None:
+    with pytest.raises(ReleaseFailed, match=r"^blog: no release is live on this host; run site\.yml first$"):
+        run(recorder, "warm")
+
+
+@pytest.mark.parametrize(
+    ("asked", "wanted", "target", "switching"),
+    [
+        ("inventory", D, D, "deploy"),
+        ("inventory", A, A, "deploy"),
+        ("previous", None, A, "rollback"),
+        (A, None, A, "rollback"),
+        (f"{A}", D, A, "rollback"),
+    ],
+    ids=["a new one", "an old one", "the one before", "by its id", "whatever is wanted"],
+)
+def test_the_target_is_warmed_up(lived: Recorder, asked: str, wanted: str | None, target: str, switching: str) -> None:
+    result = run(lived, "warm", target=asked, release=wanted)
+    assert (result["release"], result["switching"]) == (target, switching)
+    assert f"warm {target}" in lived.steps
+    assert lived.rollout()["what"] == switching
+
+
+@pytest.mark.parametrize("asked", ["inventory", A, f"{A}.1"])
+def test_a_release_that_was_restarted_is_found_under_its_name(recorder: Recorder, asked: str) -> None:
+    recorder.live_is(f"{A}.1", B)
+    assert run(recorder, "warm", target=asked, release=A)["release"] == f"{A}.1"
+
+
+@pytest.mark.parametrize("asked", ["inventory", A])
+def test_what_is_on_disk_needs_no_archive(lived: Recorder, asked: str) -> None:
+    run(lived, "warm", target=asked, release=A, archive=None)
+    assert [step for step in lived.steps if step.startswith("stage")] == []
+
+
+def test_a_restart_is_a_copy_of_what_is_live(lived: Recorder) -> None:
+    """Somebody who deploys at the same time is told of it from its first step on."""
+    result = run(lived, "warm", target="live", release=None, archive=None)
+    assert lived.steps == ["clear all but None, none kept warm", "prepare KEY", f"copy {C}", f"warm {C}.1"]
+    assert (result["release"], result["switching"]) == (f"{C}.1", "restart")
+    assert (lived.mine(LAPTOP)["target"], set(lived.rollouts)) == (f"{C}.1", {"restart"})
+
+
+def test_a_deploy_of_what_the_host_lacks_asks_for_it(lived: Recorder) -> None:
+    result = run(lived, "warm", archive=None)
+    assert (result["needs_archive"], result["changed"], lived.steps, lived.rollout()) == (True, False, [], {})
+
+
+@pytest.mark.parametrize("live", [C, f"{C}.1"])
+@pytest.mark.parametrize("asked", ["inventory", C])
+def test_what_is_live_is_not_deployed_again(recorder: Recorder, live: str, asked: str) -> None:
+    recorder.live_is(live)
+    result = run(recorder, "warm", target=asked, release=C, archive=None)
+    assert result == {"changed": False, "release": live, "live": live, "said": []}
+    assert (recorder.steps, recorder.rollout()) == ([], {})
+
+
+def test_what_an_interrupted_run_has_left_is_finished(lived: Recorder) -> None:
+    lived.settled = False
+    result = run(lived, "warm", release=C, archive=None, keep_releases=3, keep_warm=True)
+    assert lived.steps == ["retire to 3, the one before kept warm"]
+    assert result == {"changed": True, "release": C, "live": C, "said": []}
+
+
+def test_there_may_be_nothing_to_roll_back_to(recorder: Recorder) -> None:
+    recorder.live_is(B, A, voided=(B,))
+    words = f"^blog: there is no release to roll back to; on disk: {A}, {B} \\(voided\\); {A} is live$"
+    with pytest.raises(ReleaseFailed, match=words):
+        run(recorder, "warm", target="previous")
+
+
+def test_a_release_that_is_not_there_is_refused_with_those_that_are(recorder: Recorder) -> None:
+    recorder.live_is(A, B)
+    words = f"^blog: there is no release {C} on this host; on disk: {A}, {B}; {B} is live$"
+    with pytest.raises(ReleaseFailed, match=words):
+        run(recorder, "warm", target=C)
+
+
+VOIDED = [{"target": "inventory", "release": B}, {"target": B}]
+
+
+@pytest.mark.parametrize("asked", VOIDED, ids=["wanted", "by its id"])
+def test_a_voided_release_is_refused(lived: Recorder, asked: dict[str, str]) -> None:
+    words = f"^blog: {B} was voided by me@laptop at 2026-11-22, when it was rolled back from; .* -e force=true$"
+    with pytest.raises(ReleaseFailed, match=words):
+        run(lived, "warm", **asked)
+    assert (lived.steps, lived.rollout()) == ([], {})
+
+
+@pytest.mark.parametrize("asked", VOIDED, ids=["wanted", "by its id"])
+def test_a_voided_release_is_live_again_by_force(lived: Recorder, asked: dict[str, str]) -> None:
+    assert run(lived, "warm", force=True, **asked)["release"] == B
+
+
+def test_a_voided_release_is_voided_after_a_restart_too(recorder: Recorder) -> None:
+    recorder.live_is(A, f"{A}.1", B, voided=(A,))
+    with pytest.raises(ReleaseFailed, match=rf"^blog: {A}\.1 was voided"):
+        run(recorder, "warm", release=A)
+
+
+@pytest.mark.parametrize("fails", ["clear", "prepare", "stage", "warm"])
+def test_a_deploy_that_fails_ends_its_rollout(lived: Recorder, fails: str) -> None:
+    lived.fails = fails
+    with pytest.raises(ReleaseFailed, match="the app's own words"):
+        run(lived, "warm")
+    assert (lived.rollout(), lived.live()) == ({}, C)
+
+
+# one rollout at a time
+
+
+@pytest.fixture
+def in_use(lived: Recorder) -> Recorder:
+    """An app that somebody else is deploying."""
+    lived.begin({"process": DESKTOP, "by": "you@desktop", "what": "deploy", "target": D})
+    return lived
+
+
+@pytest.mark.parametrize("settled", [True, False], ids=["a deploy", "a repair"])
+def test_what_somebody_else_is_deploying_is_left_alone(in_use: Recorder, settled: bool) -> None:
+    in_use.settled = settled
+    with pytest.raises(InUse, match="a deploy by you@desktop has been going on"):
+        run(in_use, "warm", take_over="laptop 2", **({} if settled else {"release": C}))
+    assert (in_use.steps, in_use.rollout()["process"]) == ([], DESKTOP)
+
+
+@pytest.mark.parametrize("how", [{"force": True}, {"take_over": DESKTOP}], ids=["by force", "from who is gone"])
+@pytest.mark.parametrize("settled", [True, False], ids=["a deploy", "a repair"])
+def test_a_rollout_can_be_taken_over(in_use: Recorder, how: dict[str, Any], settled: bool) -> None:
+    in_use.settled = settled
+    run(in_use, "warm", **how, **({} if settled else {"release": C}))
+    assert in_use.rollout().get("process") == (LAPTOP if settled else None)
+
+
+def test_the_archive_is_asked_for_before_anything_is_taken_over(in_use: Recorder) -> None:
+    run(in_use, "warm", archive=None, force=True)
+    assert in_use.rollout()["process"] == DESKTOP
+
+
+@pytest.mark.parametrize("step", ["before_switch", "live", "retire"])
+def test_a_step_of_a_rollout_that_was_taken_over_is_refused(in_use: Recorder, step: str) -> None:
+    with pytest.raises(ReleaseFailed, match="this rollout ended on the way: you@desktop took over"):
+        run(in_use, step)
+    assert (in_use.steps, in_use.live()) == ([], C)
+
+
+# the steps after it
+
+
+@pytest.fixture
+def warmed(lived: Recorder) -> Recorder:
+    """An app of which D is warm."""
+    run(lived, "warm")
+    lived.steps.clear()
+    return lived
+
+
+def test_hooks_before_the_switch_run_once_for_what_is_warm(warmed: Recorder) -> None:
+    result = run(warmed, "before_switch")
+    assert warmed.steps == [f"run ['flask db upgrade'] of {D} within 9, once"]
+    assert result == {"changed": True, "release": D, "live": C, "said": ["$ flask db upgrade"]}
+
+
+def test_a_hook_that_fails_before_the_switch_is_the_end_of_the_release(warmed: Recorder) -> None:
+    warmed.fails = "run"
+    with pytest.raises(ReleaseFailed, match="the app's own words"):
+        run(warmed, "before_switch")
+    assert (warmed.steps[1:], warmed.rollout(), warmed.live()) == ([f"discard {D}"], {}, C)
+
+
+def test_what_is_warm_becomes_live(warmed: Recorder) -> None:
+    result = run(warmed, "live")
+    assert warmed.steps == [f"live {D}, a deploy by {ME}"]
+    assert result == {"changed": True, "release": D, "live": D, "before": C, "said": []}
+
+
+def test_hooks_after_the_switch_run_for_what_is_live(warmed: Recorder) -> None:
+    run(warmed, "live")
+    result = run(warmed, "after_switch")
+    assert warmed.steps[1:] == [f"run ['flask warm-cache'] of {D} within 9"]
+    assert result["said"] == ["$ flask warm-cache"]
+
+
+def test_what_is_not_live_is_retired(warmed: Recorder) -> None:
+    result = run(warmed, "retire", keep_releases=3, keep_warm=True)
+    assert warmed.steps == ["retire to 3, the one before kept warm"]
+    assert (result["changed"], warmed.rollout()) == (True, {})
+
+
+@pytest.mark.parametrize(("purge", "step"), [(False, "remove"), (True, "purge")])
+def test_an_app_is_removed(lived: Recorder, purge: bool, step: str) -> None:
+    assert run(lived, "absent", purge=purge)["changed"]
+    assert lived.steps == [f"{step}, asked for by {ME}"]
+
+
+# check mode
+
+
+@pytest.mark.parametrize(
+    ("target", "release", "changed"),
+    [("inventory", D, True), ("inventory", C, False), ("previous", None, True), ("live", None, True)],
+)
+def test_check_mode_tells_what_would_be_switched(
+    lived: Recorder, target: str, release: str | None, changed: bool
+) -> None:
+    result = run(lived, "warm", check_mode=True, target=target, release=release, archive=None)
+    assert (result["changed"], lived.steps, lived.rollout()) == (changed, [], {})
+
+
+def test_check_mode_refuses_what_is_voided(lived: Recorder) -> None:
+    with pytest.raises(ReleaseFailed, match="was voided"):
+        run(lived, "warm", check_mode=True, release=B)
+
+
+def test_check_mode_of_a_first_deploy_is_a_change(recorder: Recorder) -> None:
+    assert run(recorder, "warm", check_mode=True)["changed"]
+
+
+@pytest.mark.parametrize("releases", [[], [A]], ids=["nothing", "something"])
+def test_check_mode_tells_what_would_be_removed(recorder: Recorder, releases: list[str]) -> None:
+    if releases:
+        recorder.live_is(*releases)
+    result = run(recorder, "absent", check_mode=True, release=None)
+    assert (result["changed"], recorder.steps) == (bool(releases), [])
+
+
+# a whole life, with nothing but Supervisor and the app itself made up
+
+
+@pytest.fixture
+def play(
+    app: App, archive: Path, wheel: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., str | None]]:
+    """A function that takes all steps of a playbook to a target, and returns what is live."""
+    monkeypatch.setattr(app_release, "find_wheel", lambda *_: wheel)
+    monkeypatch.setattr(os, "killpg", lambda *_: None)
+    servers: list[Any] = []
+
+    def listen(program: str) -> None:
+        path = app.path(program.removeprefix("blog-")) / "run"
+        workers = [{"id": 1, "requests": 1, "status": "idle"}]
+        for server in (
+            uwsgi_server(path / "uwsgi.sock", OK),
+            stats_server(path / "stats.sock", lambda: {"workers": workers}),
+        ):
+            server.__enter__()
+            servers.append((program, server))
+
+    def close(program: str) -> None:
+        for _, server in [pair for pair in servers if pair[0] == program]:
+            server.__exit__(None, None, None)
+        servers[:] = [pair for pair in servers if pair[0] != program]
+        for name in ("uwsgi.sock", "stats.sock"):
+            (app.path(program.removeprefix("blog-")) / "run" / name).unlink(missing_ok=True)
+
+    app.programs.rpc.on_start, app.programs.rpc.on_stop = listen, close
+
+    def play(release: str | None = None, target: str = "inventory", **changed: Any) -> str | None:
+        wanted = make_release(release or A)
+        given = {name: getattr(wanted, name) for name in ("files", "env", "static", "requirements", "record")}
+        quiet = {"before_switch": [], "after_switch": [], "timeout_seconds": 9}
+        common = {**given, "release": release, "archive": str(archive), "hooks": quiet, "keep_releases": 2, **changed}
+        steps = ["present"] if not app.live() else ["warm"]
+        if run(app, steps[0], target=target, **common).get("switching"):
+            for step in ("before_switch", "live", "after_switch", "retire"):
+                run(app, step, **common)
+        return app.live()
+
+    yield play
+    for program in {program for program, _ in servers}:
+        close(program)
+
+
+def test_deploys_rollbacks_and_restarts_end_with_one_release_that_runs(app: App, play: Callable[..., str]) -> None:
+    """And with the ones that a rollback leads to on disk."""
+    restart = f"{A}.1"
+    for (release, target, force), live, on_disk in [
+        ((A, "inventory", False), A, [A]),
+        ((A, "inventory", False), A, [A]),
+        ((B, "inventory", False), B, [A, B]),
+        ((None, "previous", False), A, [A, B]),
+        ((None, "live", False), restart, [restart, B]),
+        ((B, "inventory", True), B, [restart, B]),
+        ((C, "inventory", False), C, [B, C]),
+        ((None, "previous", False), B, [B, C]),
+    ]:
+        assert play(release, target, force=force) == live, (release, target)
+        assert (app.on_disk(), app.programs.rpc.states()) == (on_disk, {f"blog-{live}": "RUNNING"}), (release, target)
+        assert app.is_settled(False)
+    assert [entry["what"] for entry in app.journal().history] == [
+        "first release", "deploy", "rollback", "restart", "deploy", "deploy", "rollback",
+    ]  # fmt: skip
+    assert app.journal().voided.keys() == {C}
+
+
+def test_a_rollback_to_what_was_kept_warm_starts_nothing(app: App, play: Callable[..., str]) -> None:
+    for release in (A, B):
+        play(release, keep_warm=True)
+    started = list(app.programs.rpc.calls)
+    play(None, "previous", keep_warm=True)
+    assert (app.live(), app.registered()) == (A, {A})
+    assert f"startProcessGroup blog-{A}" not in app.programs.rpc.calls[len(started) :]
 
 
 # the module
@@ -168,32 +606,34 @@ def test_check_mode_tells_of_a_stopped_release_and_starts_nothing(app: App, runs
 
 @pytest.fixture
 def module(
-    app: App, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., dict[str, Any]]:
     """A function that runs the module and returns its result."""
-    monkeypatch.setattr(app_release, "App", lambda name, web_group, supervisor: app)
+    monkeypatch.setattr(app_release, "App", lambda name, web_group, supervisor: recorder)
+    monkeypatch.setattr(os, "nice", lambda _: 0)
 
-    def execute(**changed: Any) -> dict[str, Any]:
-        with patch_module_args({**WANTED, **changed}), pytest.raises(SystemExit):
+    def execute(step: str = "present", **changed: Any) -> dict[str, Any]:
+        given = {name: value for name, value in arguments(step, **changed).items() if value is not None}
+        with patch_module_args(given), pytest.raises(SystemExit):
             app_release.main()
         return json.loads(capsys.readouterr().out)
 
     return execute
 
 
-def test_the_result_is_that_of_the_run(module: Callable[..., dict[str, Any]]) -> None:
+def test_the_result_is_that_of_the_step(module: Callable[..., dict[str, Any]]) -> None:
     result = module()
-    assert (result["changed"], result["live"]) == (True, "new")
+    assert (result["changed"], result["live"]) == (True, D)
 
 
 def test_undeployed_changes_are_a_warning(
-    app: App, module: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    recorder: Recorder, module: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     warnings = []
     monkeypatch.setattr(app_release.AnsibleModule, "warn", lambda self, warning: warnings.append(warning))
-    app.is_live = "old"
+    recorder.live_is(A)
     module()
-    assert warnings == ["blog: undeployed changes: processes 4 → 8"]
+    assert warnings == ["blog: undeployed changes: processes 2 → 8"]
 
 
 def test_secrets_are_not_in_the_result(module: Callable[..., dict[str, Any]]) -> None:
@@ -203,35 +643,56 @@ def test_secrets_are_not_in_the_result(module: Callable[..., dict[str, Any]]) ->
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (ReleaseFailed("the app's own words"), "the app's own words"),
-        (EnvironmentFailed("pip's words"), "pip's words"),
-        (
-            FileNotFoundError(2, "No such file", "/run/supervisor.sock"),
-            "blog: .*/run/supervisor.sock.*is Supervisor run",
-        ),
+        (ReleaseFailed("the app's own words"), "^the app's own words$"),
+        (EnvironmentFailed("pip's words"), "^pip's words$"),
+        (Fault(92, "CANT_REREAD: x.conf"), r"^blog: Supervisor refused \(CANT_REREAD: x.conf\)"),
+        (FileNotFoundError(2, "No such file", "/run/supervisor.sock"), "^blog: .*supervisor.sock.*is Supervisor run"),
+        (PermissionError(13, "Permission denied", "/srv"), "^blog: .*Permission denied: '/srv'$"),
     ],
 )
 def test_a_refusal_is_a_failure_in_words(
-    app: App, module: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+    recorder: Recorder,
+    module: Callable[..., dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    words: str,
 ) -> None:
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(app, "warm", fail)
+    monkeypatch.setattr(recorder, "warm", fail)
     result = module()
     assert result["failed"]
     assert re.search(words, result["msg"])
 
 
-@pytest.mark.parametrize("umask", [0o022, 0o077])
-def test_what_is_unpacked_can_be_entered_whatever_the_umask(
-    app: App,
+def test_a_rollout_that_is_in_the_way_is_told(recorder: Recorder, module: Callable[..., dict[str, Any]]) -> None:
+    """The controller knows whether its process is gone."""
+    recorder.live_is(A)
+    recorder.begin({"process": DESKTOP, "by": ME, "what": "deploy", "target": B})
+    result = module("warm")
+    assert (result["failed"], result["holder"]) == (True, recorder.rollout())
+
+
+@pytest.mark.parametrize(("step", "nice"), [("warm", [10]), ("present", []), ("live", [])])
+def test_what_is_live_goes_before_what_is_staged(
+    recorder: Recorder,
     module: Callable[..., dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
-    umask: int,
+    step: str,
+    nice: list[int],
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(os, "nice", asked.append)
+    module(step)
+    assert asked == nice
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_what_is_unpacked_can_be_entered_whatever_the_umask(
+    recorder: Recorder, module: Callable[..., dict[str, Any]], umask: int
 ) -> None:
     """Else a hardened root's host has releases that their app can't read."""
-    monkeypatch.setattr(app, "stage", lambda *_: app.path("new").mkdir())
     os.umask(umask)
     module()
-    assert app.path("new").stat().st_mode & 0o777 == 0o755
+    assert recorder.path(D).stat().st_mode & 0o777 == 0o755

@@ -10,6 +10,7 @@ from plugin_utils.entries import complete, role_specs, sites, validate
 from plugin_utils.rendering import PROJECT
 
 BLOG = {"source": {"path": "/home/me/blog"}, "wsgi": "blog:app", "server_names": ["blog.example"]}
+REQUIRED = ["source", "wsgi"]
 
 
 def blog(**changed: Any) -> dict[str, dict[str, Any]]:
@@ -24,9 +25,10 @@ def test_an_entry_has_its_name() -> None:
     ("option", "spec"), [(name, spec) for name, spec in role_specs("flask_app")["app"].items() if "default" in spec]
 )
 def test_an_entry_has_every_default(option: str, spec: dict[str, Any]) -> None:
-    assert option in complete(blog())["blog"]
+    entry = complete({"blog": {name: BLOG[name] for name in REQUIRED}})["blog"]
+    assert option in entry
     if "options" not in spec:
-        assert complete(blog())["blog"][option] == spec["default"]
+        assert entry[option] == spec["default"]
 
 
 def test_defaults_within_an_option_are_filled_in() -> None:
@@ -36,6 +38,39 @@ def test_defaults_within_an_option_are_filled_in() -> None:
 
 def test_an_option_with_options_has_all_of_them_if_none_is_given() -> None:
     assert complete(blog())["blog"]["health"] == {"path": "/", "timeout_seconds": 60}
+
+
+@pytest.mark.parametrize("option", role_specs("flask_app")["program"])
+def test_a_program_has_every_option(option: str) -> None:
+    programs = complete(blog(programs={"mailer": {"command": "python -m blog.mailer"}}))["blog"]["programs"]
+    assert option in programs["mailer"]
+
+
+def test_a_program_has_its_defaults_and_what_was_given() -> None:
+    given = {"mailer": {"command": "mail", "numprocs": "2"}, "clock": {"command": "tick", "stop_signal": "INT"}}
+    assert complete(blog(programs=given))["blog"]["programs"] == {
+        "mailer": {"command": "mail", "numprocs": 2, "stop_signal": "TERM", "stop_seconds": 30},
+        "clock": {"command": "tick", "numprocs": 1, "stop_signal": "INT", "stop_seconds": 30},
+    }
+
+
+def test_hooks_that_are_not_given_are_none() -> None:
+    assert complete(blog())["blog"]["hooks"] == {"before_switch": [], "after_switch": [], "timeout_seconds": 600}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "missing required arguments: command"),
+        ({"command": "mail", "numprocs": "many"}, "numprocs.*many"),
+        ({"command": "mail", "stop_signal": "KILL"}, "stop_signal.*KILL"),
+        ({"command": "mail", "user": "root"}, "user"),
+    ],
+    ids=["nothing to run", "number", "choice", "unknown"],
+)
+def test_a_wrong_program_is_refused_by_name(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=rf"^flask_apps\.blog\.programs\.mailer: .*{words}"):
+        complete(blog(programs={"clock": {"command": "tick"}, "mailer": options}))
 
 
 def test_what_is_given_stays() -> None:
@@ -66,15 +101,16 @@ def test_completing_leaves_the_inventory_as_it_was() -> None:
         ({"preload": "perhaps"}, "preload.*perhaps"),
         ({"procs": 4}, "procs"),
         ({"health": {"pth": "/"}}, "pth"),
+        ({"hooks": {"before": []}}, "before"),
     ],
-    ids=["number", "list", "boolean", "unknown", "unknown within"],
+    ids=["number", "list", "boolean", "unknown", "unknown within", "unknown hook"],
 )
 def test_a_wrong_entry_is_refused_by_name(changed: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=rf"^flask_apps\.blog: .*{words}"):
         complete(blog(**changed))
 
 
-@pytest.mark.parametrize("missing", BLOG)
+@pytest.mark.parametrize("missing", REQUIRED)
 def test_an_entry_that_lacks_something_is_refused_by_name(missing: str) -> None:
     entry = {name: value for name, value in BLOG.items() if name != missing}
     with pytest.raises(ValueError, match=rf"^flask_apps\.shop: missing required arguments: {missing}$"):
@@ -111,6 +147,11 @@ def test_sites_tell_no_secret() -> None:
 
 def test_each_app_is_a_site() -> None:
     assert [site["name"] for site in sites({**blog(), "shop": BLOG})] == ["blog", "shop"]
+
+
+def test_an_app_without_server_names_is_no_site() -> None:
+    """It listens for http by itself, or behind another server."""
+    assert [site["name"] for site in sites({**blog(server_names=[], http=":8080"), "shop": BLOG})] == ["shop"]
 
 
 def test_validation_tells_all_that_is_wrong() -> None:

@@ -14,6 +14,7 @@ from ansible.module_utils.flaskfleet import environments
 from ansible.module_utils.flaskfleet.environments import (
     EnvironmentFailed,
     build_environment,
+    environment_exists,
     environment_key,
     find_wheel,
     python_abi,
@@ -149,6 +150,14 @@ def test_the_same_inputs_are_built_once(venvs: Path, wheel: Path, interpreter, c
     before = [call for call in calls() if "SOABI" not in call]
     assert build_environment(venvs, python, "flask\n", wheel) == key
     assert [call for call in calls() if "SOABI" not in call] == before
+
+
+def test_an_environment_is_there_when_it_was_built(venvs: Path, wheel: Path, interpreter) -> None:
+    python = interpreter()
+    assert not environment_exists(venvs, python, "flask\n", wheel)
+    build_environment(venvs, python, "flask\n", wheel)
+    assert environment_exists(venvs, python, "flask\n", wheel)
+    assert not environment_exists(venvs, python, "flask<4\n", wheel)
 
 
 def test_other_requirements_are_another_environment(venvs: Path, wheel: Path, interpreter) -> None:

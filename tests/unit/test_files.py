@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.flaskfleet.files import (
+    Busy,
     group_id,
+    lock,
     point_symlink,
     read_json,
     user_id,
     write_file,
     write_json,
 )
+from conftest import Clock
 from interruption import interruptions
 
 
@@ -104,3 +107,39 @@ def test_ids_of_the_current_user(me: dict[str, str]) -> None:
 def test_an_unknown_name_is_a_key_error(look_up) -> None:
     with pytest.raises(KeyError, match="nobody-has-this-name"):
         look_up("nobody-has-this-name")
+
+
+# locks
+
+
+def test_a_lock_has_the_pid_of_who_is_in(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text("1234567890")
+    with lock(tmp_path / "lock"):
+        assert (tmp_path / "lock").read_text() == str(os.getpid())
+
+
+def test_a_lock_makes_its_folder(tmp_path: Path) -> None:
+    with lock(tmp_path / "a" / "lock"):
+        assert (tmp_path / "a" / "lock").exists()
+
+
+@pytest.mark.parametrize("patience", [0, 5])
+def test_who_has_waited_long_enough_is_told_who_is_in(tmp_path: Path, clock: Clock, patience: float) -> None:
+    with lock(tmp_path / "lock"), pytest.raises(Busy, match=f"^{os.getpid()}$"), lock(tmp_path / "lock", patience):
+        pytest.fail("two have the lock")
+    assert clock.passed == pytest.approx(patience, abs=0.2)
+
+
+def test_who_waits_gets_in_when_the_other_is_out(tmp_path: Path, clock: Clock) -> None:
+    first = lock(tmp_path / "lock")
+    first.__enter__()
+    clock.at[3] = lambda: first.__exit__(None, None, None)
+    with lock(tmp_path / "lock", patience=5):
+        assert clock.passed == pytest.approx(3, abs=0.2)
+
+
+def test_a_lock_is_free_again_after_an_error(tmp_path: Path, clock: Clock) -> None:
+    with pytest.raises(ZeroDivisionError), lock(tmp_path / "lock"):
+        raise ZeroDivisionError
+    with lock(tmp_path / "lock"):
+        assert clock.passed == 0

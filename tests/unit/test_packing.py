@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
+import multiprocessing
 import os
+import subprocess
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +17,18 @@ from typing import Any
 import pytest
 from interruption import interruptions
 from plugin_utils import packing
-from plugin_utils.packing import SourceError, digest, pack, release_inputs, release_key, requirements, source_files
+from plugin_utils.packing import (
+    digest,
+    pack,
+    packed,
+    release_inputs,
+    release_key,
+    required,
+    requirements,
+    source_files,
+    static_files,
+)
+from plugin_utils.sources import Fetched, SourceError
 
 FILES = {"app.py": "app = None\n", "pkg/__init__.py": "", "pkg/data.txt": "☃\n", "manage": "#!/bin/sh\n"}
 
@@ -44,9 +59,24 @@ def source_hash(source: Path) -> str:
     return packing.source_hash(source, source_files(source))
 
 
-def packed(source: Path, archive: Path) -> Path:
-    pack(source, source_files(source), archive)
+def write(source: Path, name: str, content: str | bytes) -> str:
+    """Write a file below a source; its name."""
+    (source / name).parent.mkdir(parents=True, exist_ok=True)
+    (source / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    return name
+
+
+def archive_of(source: Path, static: dict[str, str] | None = None, name: str = "a.tar.gz") -> Path:
+    """The source's archive, beside it."""
+    archive = source.parent / name
+    pack(source, source_files(source), static or {}, archive)
     return archive
+
+
+def members(archive: Path) -> dict[str, str]:
+    """The archive's members, each with what it is another name of, or nothing."""
+    with tarfile.open(archive) as tar:
+        return {entry.name: entry.linkname if entry.islnk() else "" for entry in tar}
 
 
 # what is part of a source
@@ -110,6 +140,18 @@ def test_a_fifo_is_refused_by_name(source: Path) -> None:
         source_files(source)
 
 
+def test_a_link_to_itself_is_part_of_it(source: Path) -> None:
+    (source / "circle").symlink_to("circle")
+    assert source / "circle" in source_files(source)
+
+
+def test_a_package_has_an_empty_source(tmp_path: Path) -> None:
+    assert source_files(None) == []
+    assert packing.source_hash(None, []) == packing.source_hash(tmp_path, [])
+    pack(None, [], {"/static": "blog/static"}, tmp_path / "a.tar.gz")
+    assert members(tmp_path / "a.tar.gz") == {}
+
+
 # its hash
 
 
@@ -159,65 +201,285 @@ def test_one_file_does_not_pass_for_two(tmp_path: Path, separator: str) -> None:
     assert source_hash(tmp_path) != one
 
 
-def test_the_hash_knows_of_the_executable_bit_what_the_archive_does(source: Path, tmp_path: Path) -> None:
+def test_the_hash_knows_of_the_executable_bit_what_the_archive_does(source: Path) -> None:
     """Whoever asks: root may execute what anybody may."""
-    before = source_hash(source), packed(source, tmp_path / "a.tar.gz").read_bytes()
+    before = source_hash(source), archive_of(source).read_bytes()
     (source / "app.py").chmod(0o645)
-    assert (source_hash(source), packed(source, tmp_path / "a.tar.gz").read_bytes()) == before
+    assert (source_hash(source), archive_of(source).read_bytes()) == before
 
 
 # its archive
 
 
-def test_two_packs_are_the_same_bytes(source: Path, tmp_path: Path) -> None:
-    first = packed(source, tmp_path / "1.tar.gz").read_bytes()
-    os.utime(source / "app.py", (1, 1))
+STATIC = {"/static": "pkg/static", "/favicon.ico": "pkg/icons/a.ico"}
+
+
+@pytest.fixture
+def site(source: Path) -> Path:
+    """A source with what nginx serves by itself."""
+    write(source, "pkg/static/app.css", "a { color: red }\n" * 100)
+    write(source, "pkg/static/deep/logo.png", "png" * 1000)
+    write(source, "pkg/icons/a.ico", "ico" * 1000)
+    return source
+
+
+def test_two_packs_are_the_same_bytes(site: Path, tmp_path: Path) -> None:
+    first = archive_of(site, STATIC).read_bytes()
+    os.utime(site / "app.py", (1, 1))
+    os.utime(site / "pkg/static/app.css", (1, 1))
     os.umask(0o077)
-    other = make_source(tmp_path / "other", list(reversed(FILES)))
-    assert packed(other, tmp_path / "2.tar.gz").read_bytes() == first
+    other = make_source(tmp_path / "elsewhere" / "other", list(reversed(FILES)))
+    for name in ("pkg/icons/a.ico", "pkg/static/deep/logo.png", "pkg/static/app.css"):
+        write(other, name, (site / name).read_bytes())
+    assert archive_of(other, dict(reversed(STATIC.items())), "b.tar.gz").read_bytes() == first
 
 
-def test_an_unpacked_archive_is_the_source(source: Path, tmp_path: Path) -> None:
-    with tarfile.open(packed(source, tmp_path / "a.tar.gz")) as tar:
-        tar.extractall(tmp_path / "out", filter="data")
-    assert source_hash(tmp_path / "out") == source_hash(source)
+def test_an_unpacked_archive_is_the_source_and_what_is_served(site: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    subprocess.run(["tar", "-xf", archive_of(site, STATIC), "-C", tmp_path / "out"], check=True)
+    assert source_hash(tmp_path / "out/src") == source_hash(site)
+    served = tmp_path / "out/static/static/app.css"
+    assert served.samefile(tmp_path / "out/src/pkg/static/app.css")
+    assert gzip.decompress(served.with_name("app.css.gz").read_bytes()) == served.read_bytes()
+    assert (tmp_path / "out/static/favicon.ico").samefile(tmp_path / "out/src/pkg/icons/a.ico")
 
 
-def test_an_archive_tells_nothing_of_when_it_was_packed(source: Path, tmp_path: Path) -> None:
-    """RFC 1952, 2.3.1: MTIME."""
-    assert packed(source, tmp_path / "a.tar.gz").read_bytes()[4:8] == bytes(4)
+def test_an_archive_tells_nothing_of_when_it_was_packed(site: Path) -> None:
+    """RFC 1952, 2.3.1: MTIME, and no FLG for a file's name. The same goes for what is compressed within."""
+    archive = archive_of(site, STATIC)
+    with tarfile.open(archive) as tar:
+        inner = tar.extractfile("static/static/app.css.gz").read()
+    for compressed in (archive.read_bytes(), inner):
+        assert compressed[3:8] == bytes(5)
 
 
-def test_an_archive_tells_nothing_of_who_packed_it(source: Path, tmp_path: Path) -> None:
-    with tarfile.open(packed(source, tmp_path / "a.tar.gz")) as tar:
+def test_an_archive_tells_nothing_of_who_packed_it(site: Path) -> None:
+    with tarfile.open(archive_of(site, STATIC)) as tar:
         assert {(entry.uid, entry.gid, entry.uname, entry.gname) for entry in tar} == {(0, 0, "", "")}
 
 
-def test_a_second_name_of_a_file_is_a_file(source: Path, tmp_path: Path) -> None:
+def test_a_second_name_of_a_file_is_a_file(source: Path) -> None:
     (source / "second").hardlink_to(source / "app.py")
-    with tarfile.open(packed(source, tmp_path / "a.tar.gz")) as tar:
-        assert tar.extractfile("second").read() == b"app = None\n"
-        assert tar.getmember("second").isreg()
+    with tarfile.open(archive_of(source)) as tar:
+        assert tar.extractfile("src/second").read() == b"app = None\n"
+        assert tar.getmember("src/second").isreg()
 
 
-def test_times_in_an_archive_are_made_of_the_content(source: Path, tmp_path: Path) -> None:
+def test_times_in_an_archive_are_made_of_the_content(source: Path) -> None:
     """nginx makes ETags of them: the same for the same content, another for another of the same size."""
     for name in ("1", "2"):
         (source / name).write_text("same")
         os.utime(source / name, (int(name), int(name)))
     (source / "3").write_text("Same")
-    with tarfile.open(packed(source, tmp_path / "a.tar.gz")) as tar:
-        times = [tar.getmember(name).mtime for name in "123"]
+    with tarfile.open(archive_of(source)) as tar:
+        times = [tar.getmember(f"src/{name}").mtime for name in "123"]
     assert times[0] == times[1] == int(hashlib.sha256(b"same").hexdigest()[:7], 16)
     assert times[2] != times[0]
 
 
+# what nginx serves
+
+
+def test_what_is_served_is_another_name_of_the_file(site: Path) -> None:
+    found = members(archive_of(site, STATIC))
+    assert {name: target for name, target in found.items() if not name.startswith("src/")} == {
+        "static/favicon.ico": "src/pkg/icons/a.ico",
+        "static/favicon.ico.gz": "",
+        "static/static/app.css": "src/pkg/static/app.css",
+        "static/static/app.css.gz": "",
+        "static/static/deep/logo.png": "src/pkg/static/deep/logo.png",
+    }
+
+
+def test_all_names_of_what_is_served_have_its_time(site: Path) -> None:
+    """A client that is given the one form may ask whether the other has changed since."""
+    with tarfile.open(archive_of(site, STATIC)) as tar:
+        names = ("src/pkg/static/app.css", "static/static/app.css", "static/static/app.css.gz")
+        assert len({tar.getmember(name).mtime for name in names}) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "is_compressed"),
+    [
+        *((f"x.{suffix}", 1024, True) for suffix in (
+            "css", "js", "mjs", "svg", "json", "map", "xml", "txt", "html", "htm", "ico", "wasm", "ttf", "otf", "eot",
+            "webmanifest", "CSS", "min.js",
+        )),
+        ("x.css", 1023, False),
+        ("x.png", 1024, False),
+        ("x.woff2", 1024, False),
+        ("css", 1024, False),
+        ("x.css.gz", 1024, False),
+    ],
+)  # fmt: skip
+def test_what_is_compressed(source: Path, name: str, size: int, is_compressed: bool) -> None:
+    write(source, f"assets/{name}", "x" * size)
+    found = members(archive_of(source, {"/s": "assets"}))
+    assert f"static/s/{name}" in found
+    assert (f"static/s/{name}.gz" in found) is is_compressed
+
+
+@pytest.mark.parametrize(("noise", "is_compressed"), [(1 << 13, True), (1 << 14, False)])
+def test_what_is_hardly_smaller_stays_as_it_is(source: Path, noise: int, is_compressed: bool) -> None:
+    """Of 16 KiB, the half or all is noise."""
+    content = b"".join(hashlib.sha256(b"%d" % number).digest() for number in range(noise // 32))
+    write(source, "assets/x.js", content.ljust(1 << 14, b"x"))
+    assert ("static/s/x.js.gz" in members(archive_of(source, {"/s": "assets"}))) is is_compressed
+
+
+def test_a_tenth_must_be_saved(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(source, "assets/x.js", "x" * 2000)
+    for size, is_compressed in ((1800, True), (1801, False)):
+        monkeypatch.setattr(packing, "_compressed", lambda path, size=size: b"x" * size)
+        assert ("static/s/x.js.gz" in members(archive_of(source, {"/s": "assets"}))) is is_compressed
+
+
+def test_a_compressed_file_of_the_source_is_taken_as_it_is(source: Path) -> None:
+    write(source, "assets/x.js", "x" * 2000)
+    write(source, "assets/x.js.gz", b"by a build")
+    assert members(archive_of(source, {"/s": "assets"}))["static/s/x.js.gz"] == "src/assets/x.js.gz"
+
+
+def test_a_folder_that_is_named_like_a_compressed_file_stays(source: Path) -> None:
+    write(source, "assets/x.js", "x" * 2000)
+    write(source, "assets/x.js.gz/y", "")
+    assert "static/s/x.js.gz" not in members(archive_of(source, {"/s": "assets"}))
+
+
+def test_a_file_that_is_served_twice_is_compressed_once(source: Path) -> None:
+    write(source, "assets/x.js", "x" * 2000)
+    found = members(archive_of(source, {"/a": "assets", "/b": "assets"}))
+    assert (found["static/a/x.js.gz"], found["static/b/x.js.gz"]) == ("", "static/a/x.js.gz")
+
+
+def test_links_below_a_static_folder_are_what_they_lead_to(source: Path) -> None:
+    write(source, "shared/x.js", "x")
+    write(source, "shared/deep/y.js", "y")
+    (source / "assets").mkdir()
+    (source / "assets/file.js").symlink_to("../shared/x.js")
+    (source / "assets/twice.js").symlink_to("file.js")
+    (source / "assets/folder").symlink_to("../shared")
+    (source / "shared/app.py").symlink_to("../app.py")
+    assert {name: str(path.relative_to(source)) for name, path in served(source).items()} == {
+        "static/s/file.js": "shared/x.js",
+        "static/s/folder/app.py": "app.py",
+        "static/s/folder/deep/y.js": "shared/deep/y.js",
+        "static/s/folder/x.js": "shared/x.js",
+        "static/s/twice.js": "shared/x.js",
+    }
+    assert members(archive_of(source, {"/s": "assets"}))["static/s/folder/deep/y.js"] == "src/shared/deep/y.js"
+
+
+def served(source: Path, static: dict[str, str] | None = None) -> dict[str, Path]:
+    return static_files(source, source_files(source), static or {"/s": "assets"})
+
+
+@pytest.mark.parametrize("target", [".", "..", "../assets", "loop"])
+def test_a_link_in_a_circle_ends(source: Path, target: str) -> None:
+    write(source, "assets/x.js", "x")
+    (source / "assets/loop").symlink_to(target)
+    assert served(source)["static/s/x.js"] == source / "assets/x.js"
+    assert all(name.count("loop") <= 1 for name in served(source))
+
+
+def test_a_link_to_nothing_is_not_served(source: Path) -> None:
+    """Editors leave such locks."""
+    write(source, "assets/x.js", "x")
+    (source / "assets/.#x.js").symlink_to("me@host.1")
+    assert list(served(source)) == ["static/s/x.js"]
+
+
+@pytest.mark.parametrize("target", ["../node_modules/x.js", "../lib/__pycache__/x.js"])
+def test_a_link_to_what_is_left_out_is_refused_by_name(source: Path, target: str) -> None:
+    write(source, "assets/y.js", "y")
+    write(source / "assets", target, "x")
+    (source / "assets/x.js").symlink_to(target)
+    with pytest.raises(SourceError, match=f"^{source}/assets/x.js: the link leads to a file that is left out"):
+        served(source)
+
+
+def test_a_source_and_a_static_folder_may_be_behind_links(site: Path, tmp_path: Path) -> None:
+    (tmp_path / "alias").symlink_to("source")
+    (site / "assets").symlink_to("pkg/static")
+    expected = {"static/s/app.css": "src/pkg/static/app.css", "static/s/deep/logo.png": "src/pkg/static/deep/logo.png"}
+    assert members(archive_of(tmp_path / "alias", {"/s": "assets"})).items() >= expected.items()
+
+
+def test_of_two_prefixes_the_longer_one_has_its_files(source: Path) -> None:
+    write(source, "one/b/x", "1")
+    write(source, "one/b/y", "1")
+    write(source, "two/x", "2")
+    for static in ({"/a": "one", "/a/b": "two"}, {"/a/b": "two", "/a": "one"}):
+        found = served(source, static)
+        assert (found["static/a/b/x"], found["static/a/b/y"]) == (source / "two/x", source / "one/b/y")
+
+
+def test_a_file_and_a_folder_of_one_name_are_refused(source: Path) -> None:
+    write(source, "one/b", "1")
+    write(source, "two/x", "2")
+    with pytest.raises(SourceError, match=f"{source}/one/b and {source}/two/x would be a file and a folder .*, /a/b;"):
+        served(source, {"/a": "one", "/a/b": "two"})
+
+
+# archives that are kept
+
+
+def test_an_archive_is_packed_once(site: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = packed(site, source_files(site), STATIC, "1a2b")
+    assert archive == cache / "packed/1a2b.tar.gz"
+    assert archive.read_bytes() == archive_of(site, STATIC).read_bytes()
+    monkeypatch.setattr(packing, "pack", None)
+    assert packed(site, source_files(site), STATIC, "1a2b") == archive
+
+
+def test_of_many_that_want_an_archive_at_once_one_packs(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fork = multiprocessing.get_context("fork")
+
+    def slowly(*arguments: Any) -> None:
+        with (tmp_path / "packs").open("a") as file:
+            file.write("x")
+        time.sleep(0.2)
+        pack(*arguments)
+
+    monkeypatch.setattr(packing, "pack", slowly)
+    processes = [fork.Process(target=packed, args=(site, source_files(site), STATIC, "1a2b")) for _ in range(8)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 8
+    assert (tmp_path / "packs").read_text() == "x"
+
+
+def test_nobody_ever_sees_half_an_archive(site: Path, cache: Path) -> None:
+    expected = archive_of(site, STATIC).read_bytes()
+    files = source_files(site)
+    for number in interruptions(lambda _: packed(site, files, STATIC, "1a2b")):
+        kept = cache / "packed/1a2b.tar.gz"
+        assert not kept.exists() or kept.read_bytes() == expected, f"interrupted before step {number}"
+
+
+def test_a_source_that_cannot_be_packed_leaves_nothing(source: Path, cache: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        packed(source, [source / "gone"], {}, "1a2b")
+    assert [path.name for path in (cache / "packed").iterdir()] == ["lock"]
+
+
+@pytest.mark.parametrize(("age", "expected"), [(2 * 86400, 10), (3600, 12)])
+def test_of_old_archives_the_newest_stay_and_those_a_run_may_use(source: Path, age: int, expected: int) -> None:
+    for number in range(11):
+        archive = packed(source, [], {}, f"{number}")
+        os.utime(archive, (time.time() - age + number,) * 2)
+    first = packed(source, [], {}, "1")  # used again
+    last = packed(source, [], {}, "last")
+    kept = list(archive.parent.glob("*.tar.gz"))
+    assert len(kept) == expected
+    assert {first, last} <= set(kept)
+
+
 # requirements
-
-
-def write(source: Path, name: str, text: str) -> str:
-    (source / name).write_text(text)
-    return name
 
 
 @pytest.mark.parametrize(
@@ -292,6 +554,17 @@ def test_a_pyproject_without_readable_dependencies_is_refused_by_name(source: Pa
 def test_a_missing_file_is_named(source: Path, name: str) -> None:
     with pytest.raises(SourceError, match=f"there is no file {source}/{name}"):
         requirements(source, name)
+
+
+def test_what_an_app_requires_is_in_its_folder_or_is_its_package(source: Path) -> None:
+    entry = {"source": {"package": "blog==1.2 --hash=sha256:0"}, "requirements": write(source, "lock.txt", "flask\n")}
+    assert required(Fetched(source, {}), entry) == "flask\n"
+    assert required(Fetched(None, {}), entry) == "blog==1.2 --hash=sha256:0\n"
+
+
+def test_uwsgi_itself_is_no_package() -> None:
+    with pytest.raises(SourceError, match=r"^package: 'uwsgi==2' would replace the uWSGI"):
+        required(Fetched(None, {}), {"source": {"package": "uwsgi==2"}})
 
 
 # the key

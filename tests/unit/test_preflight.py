@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from plugin_utils import preflight
+from plugin_utils import preflight, sources
 from plugin_utils.rendering import PROJECT
+from plugin_utils.sources import Fetched, SourceError
 
 IMPORTS = preflight.role_imports(PROJECT / "playbooks" / "app_servers.yml")
 ROLES = [item.role for item in IMPORTS]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the project's own cache out of the tests."""
+    monkeypatch.setattr(sources, "CACHE", tmp_path / "cache")
 
 
 @pytest.fixture
@@ -100,6 +108,36 @@ def test_the_roles_are_those_of_the_playbook() -> None:
             "flask_apps.blog.health.pth: there is no such option; did you mean path?",
         ),
         ("nginx_sites", [], "nginx_sites: is set by the playbook"),
+        ("flask_app_templates", [], "flask_app_templates: is set by the playbook"),
+        # programs, hooks and ways to be reached
+        ("flask_apps blog programs", {"mailer": {}}, "flask_apps.blog.programs.mailer.command: is missing"),
+        (
+            "flask_apps blog programs",
+            {"mailer": {"command": "true", "procs": 2}},
+            "programs.mailer.procs: there is no such option; did you mean numprocs?",
+        ),
+        ("flask_apps blog programs", {"mail-er": {"command": "true"}}, "mail-er' a program's name is"),
+        ("flask_apps blog programs", {"mailer": {"command": "a ; b"}}, "mailer.command: 'a ; b' write a command"),
+        ("flask_apps blog programs", {"mailer": {"command": "a", "numprocs": 0}}, "numprocs: 0 use 1 to 99"),
+        ("flask_apps blog programs", {"mailer": {"command": "a", "stop_signal": "KILL"}}, "'KILL' must be one of TERM"),
+        (
+            "flask_apps blog programs",
+            {"mailer": {"command": "a", "stop_seconds": 61}},
+            "stop_seconds: 61 + 15 seconds is more than supervisor_stop_timeout_seconds (75)",
+        ),
+        (
+            "flask_apps blog hooks",
+            {"before_switch": ["a 'b"]},
+            "hooks.before_switch: \"a 'b\" can't be read: No closing",
+        ),
+        ("flask_apps blog programs", {"mailer": {"command": "a 'b"}}, "mailer.command: \"a 'b\" can't be read"),
+        ("flask_apps blog hooks", {"before": []}, "flask_apps.blog.hooks.before: there is no such option"),
+        ("flask_apps blog hooks", {"timeout_seconds": 0}, "hooks.timeout_seconds: 0 use 1 to 86400 seconds"),
+        ("flask_apps blog http", "8080", "flask_apps.blog.http: '8080' use an IPv4 address and a port"),
+        ("flask_apps blog http", ":80", "nginx_http_port: 80 is also flask_apps.blog.http; choose another port"),
+        ("flask_apps blog server_names", [], "server_names: [] nobody could reach the app; name at least one"),
+        ("nginx_enabled", False, "nobody could reach the app; nginx_enabled is false: give http"),
+        ("flask_app_keep_releases", 1, "flask_app_keep_releases: 1 use 2"),
         # out of range, or of the wrong form
         ("base_somaxconn", 1, "base_somaxconn: 1 use 128 to 65535"),
         ("nginx_http_port", 0, "nginx_http_port: 0 use a port"),
@@ -110,7 +148,6 @@ def test_the_roles_are_those_of_the_playbook() -> None:
         ("flask_apps Blog!", {}, "flask_apps.Blog!: 'Blog!' an app's name is"),
         ("flask_apps blog wsgi", "blog.app", "flask_apps.blog.wsgi: 'blog.app' name a module and a callable"),
         ("flask_apps blog wsgi", "blog:create_app(1)", "name a module and a callable"),
-        ("flask_apps blog server_names", [], "flask_apps.blog.server_names: [] name at least one"),
         ("flask_apps blog server_names", ["a b"], "flask_apps.blog.server_names.0: 'a b' use a host name"),
         ("flask_apps blog server_names", ["a;b"], "'a;b' use a host name"),
         ("flask_apps blog processes", -1, "flask_apps.blog.processes: -1 use 0"),
@@ -129,7 +166,64 @@ def test_the_roles_are_those_of_the_playbook() -> None:
         ("flask_apps blog env", {"FLASKFLEET_APP": "x"}, "is set by the release; rename it"),
         # something missing
         ("flask_apps blog", {}, "flask_apps.blog.wsgi: is missing."),
-        ("flask_apps blog source", {}, "flask_apps.blog.source.path: is missing."),
+        ("flask_apps blog source", {}, "flask_apps.blog.source: {} give exactly one of path, git, archive and package"),
+        ("flask_apps blog source", {"path": "/", "package": "a==1"}, "'package': 'a==1'} give exactly one of path"),
+        ("flask_apps blog source", {"pth": "/"}, "flask_apps.blog.source.pth: there is no such option; did you mean"),
+        ("flask_apps blog source", {"git": "https://h/x"}, "source.git: 'https://h/x' must be a mapping"),
+        ("flask_apps blog source", {"git": {"url": "/x"}}, "flask_apps.blog.source.git.version: is missing. A branch"),
+        ("flask_apps blog source", {"git": {"version": "main"}}, "flask_apps.blog.source.git.url: is missing."),
+        ("flask_apps blog source", {"git": {"url": "/x", "version": 1.1}}, "git.version: 1.1 quote it; as a number"),
+        (
+            "flask_apps blog source",
+            {"git": {"url": "/x", "version": "-d"}},
+            "source.git: '/x': '-d' can't be a version",
+        ),
+        ("flask_apps blog source", {"git": {"url": "-x", "version": "main"}}, "source.git: '-x' is no address of a"),
+        ("flask_apps blog source", {"git": {"url": "/x\ny", "version": "main"}}, "'/x\\ny' has a line break"),
+        (
+            "flask_apps blog source",
+            {"git": {"url": "/nonexistent", "version": "main"}},
+            "'/nonexistent' can't be fetched",
+        ),
+        ("flask_apps blog source", {"archive": {}}, "source.archive: {} give either a path, or a url with its sha256"),
+        (
+            "flask_apps blog source",
+            {"archive": {"url": "https://h/x"}},
+            "} give either a path, or a url with its sha256",
+        ),
+        (
+            "flask_apps blog source",
+            {"archive": {"url": "https://h/x", "path": "/x", "sha256": "0" * 64}},
+            "} give either a path, or a url with its sha256",
+        ),
+        (
+            "flask_apps blog source",
+            {"archive": {"url": "http://h/x", "sha256": "0" * 64}},
+            "source.archive.url: 'http://h/x' use an address that begins with https://",
+        ),
+        ("flask_apps blog source", {"archive": {"path": "/x", "sha256": "0f"}}, "archive.sha256: '0f' give the 64 hex"),
+        ("flask_apps blog source", {"archive": {"path": "/nonexistent"}}, "source.archive: '/nonexistent' there is no"),
+        ("flask_apps blog source", {"archive": {"path": "a.tgz"}}, "'a.tgz' there is no such file on the controller"),
+        ("flask_apps blog source", {"package": "blog"}, "flask_apps.blog.source.package: 'blog' pin one version"),
+        *(
+            ("flask_apps blog source", {"package": package}, "pin one version")
+            for package in (
+                "",
+                "blog>=1",
+                "blog==1.*",
+                "blog===1",
+                "blog==1,<2",
+                "blog==1 --hash=md5:0",
+                "blog==1 -r x",
+                "-r x",
+                "blog==1; x",
+                "blog==1 flask==3",
+                "blog @ https://h/x",
+                "./blog",
+                "blog==1 --index-url=https://h",
+            )
+        ),
+        ("flask_apps blog source", {"package": "uwsgi==2"}, "'uwsgi==2' would replace the uWSGI"),
         ("flask_apps blog source", {"path": "/nonexistent"}, "'/nonexistent' there is no such folder"),
         ("flask_apps blog source", {"path": "files/app"}, "'files/app' must be absolute"),
         ("flask_apps blog requirements", "lock.txt", "requirements: there is no file"),
@@ -170,6 +264,79 @@ def test_refused(inventory: dict[str, Any], path: str, value: Any, words: str) -
     assert any(words in problem for problem in found), found
 
 
+@pytest.mark.parametrize(
+    "package",
+    ["blog==1.2", "blog[mail,s3]==1.2.post1", f"blog==1!2.0+local --hash=sha256:{'0' * 64} --hash=sha256:{'1' * 64}"],
+)
+def test_a_package_is_no_folder_to_look_into(inventory: dict[str, Any], package: str) -> None:
+    sound = changed(inventory, "flask_apps blog source", {"package": package})
+    assert problems(sound) == []
+    (found,) = problems(changed(sound, "flask_apps blog static", {"/static": "../static"}))
+    assert 'use a path below the source, without ".."' in found
+
+
+def test_what_is_fetched_is_looked_into(inventory: dict[str, Any], tmp_path: Path) -> None:
+    found = Fetched(Path(inventory["flask_apps"]["blog"]["source"]["path"]), {"package": "the origin"})
+    remote = changed(inventory, "flask_apps blog source", {"git": {"url": "git@h:x", "version": "main"}})
+    check = partial(preflight.check_host, IMPORTS, set(remote), fetch=lambda _: found)
+    assert check(remote.__getitem__) == []
+    (found.folder / "requirements.txt").unlink()
+    assert "flask_apps.blog.source.git: requirements: there is no file" in str(check(remote.__getitem__)[0])
+    (found.folder / "requirements.txt").touch()
+    (found.folder / "static" / "blog.css").unlink()
+    assert "'static' there is no file in such a folder below the origin" in str(check(remote.__getitem__)[0])
+
+
+def test_what_cannot_be_served_is_said_before_the_first_change(inventory: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "blog/node_modules").mkdir()
+    (tmp_path / "blog/node_modules/x.js").touch()
+    (tmp_path / "blog/static/x.js").symlink_to("../node_modules/x.js")
+    (found,) = problems(inventory)
+    assert "flask_apps.blog.source.path: " in found
+    assert "the link leads to a file that is left out" in found
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"git": {"url": "https://me:t0ken@127.0.0.1:1/x", "version": "main"}},
+        {"git": {"url": "https://me:t0ken@127.0.0.1:1/x", "version": 1}},
+        {"git": {"url": "https://me:t0ken@127.0.0.1:1/x\n", "version": "main"}},
+        {"git": "https://me:t0ken@127.0.0.1:1/x"},
+        {"git": {"url": "https://me:t0ken@127.0.0.1:1/x", "version": "main"}, "package": "a==1"},
+        {"archive": {"url": "https://me:t0ken@127.0.0.1:1/x"}},
+        {"archive": {"url": "http://me:t0ken@127.0.0.1:1/x", "sha256": "0" * 64}},
+        {"archive": {"url": "https://127.0.0.1:1/x?sign=t0ken", "sha256": "0" * 64}},
+    ],
+)
+def test_a_password_in_an_url_is_not_in_the_message(inventory: dict[str, Any], source: dict[str, Any]) -> None:
+    found = problems(changed(inventory, "flask_apps blog source", source))
+    assert found
+    assert "t0ken" not in " ".join(found)
+
+
+def test_a_source_of_many_hosts_is_fetched_once(inventory: dict[str, Any]) -> None:
+    calls = []
+
+    def fetch(source: dict[str, Any]) -> Fetched:
+        calls.append(source)
+        if source["package"] == "none==1":
+            raise SourceError("there is none")
+        return Fetched(None, {"package": source["package"]})
+
+    fetch_once = preflight.once(fetch)
+    for package, expected in (("blog==1", 0), ("none==1", 1), ("blog==2", 0)):
+        bad = changed(inventory, "flask_apps blog source", {"package": package})
+        for _ in range(3):
+            assert len(preflight.check_host(IMPORTS, set(bad), bad.__getitem__, fetch_once)) == expected
+    assert [call["package"] for call in calls] == ["blog==1", "none==1", "blog==2"]
+
+
+def test_nothing_is_fetched_for_a_host_with_which_something_else_is_wrong(inventory: dict[str, Any]) -> None:
+    bad = changed(inventory, "base_somaxconn", 1)
+    assert len(preflight.check_host(IMPORTS, set(bad), bad.__getitem__, fetch=None)) == 1
+
+
 def test_two_apps_that_claim_one_server_name(inventory: dict[str, Any]) -> None:
     inventory["flask_apps"]["shop"] = copy.deepcopy(inventory["flask_apps"]["blog"])
     assert (
@@ -208,6 +375,20 @@ def test_claims_are_the_ports_of_daemons_and_the_users_of_apps(inventory: dict[s
         ],
         "users": [{"variable": "flask_apps.blog", "name": "blog", "home": "/srv/blog"}],
     }
+
+
+def test_an_app_of_its_own_address_claims_that_port_and_needs_no_nginx(inventory: dict[str, Any]) -> None:
+    inventory["flask_apps"]["blog"] |= {"http": "0.0.0.0:80", "server_names": []}
+    inventory["nginx_enabled"] = False
+    assert problems(inventory) == []
+    assert preflight.claims(IMPORTS, set(inventory), inventory.__getitem__)["ports"] == [
+        {
+            "variable": "flask_apps.blog.http",
+            "port": 80,
+            "program": "uwsgi",
+            "ours": ["/etc/supervisor/conf.d/blog-http.conf", "--http 0.0.0.0:80\n"],
+        }
+    ]
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -50,6 +50,20 @@ def test_our_own_app_is_ours(host: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert preflight_host.foreign_names(claim(host, "blog")) == []
 
 
+@pytest.mark.parametrize("theirs", ["backup", "video", "nfs"], ids=["a user", "a group", "a folder"])
+def test_what_we_remember_is_ours(host: Path, monkeypatch: pytest.MonkeyPatch, theirs: str) -> None:
+    """The app was removed, and its user with it; the number may be somebody else's by now."""
+    (host / "nfs").mkdir()
+    journal = host / "var/lib/flaskfleet/apps" / f"{theirs}.json"
+    monkeypatch.setattr(preflight_host, "Path", lambda path: path if (path := Path(path)).is_relative_to(host)
+                        else host / path.relative_to("/"))  # fmt: skip
+    assert len(preflight_host.foreign_names(claim(host, theirs))) == 1
+    journal.parent.mkdir(parents=True)
+    journal.touch()
+    assert preflight_host.foreign_names(claim(host, theirs)) == []
+    assert preflight_host.foreign_names(claim(host, "root"))
+
+
 def test_a_port_of_another_program_is_refused_with_its_owner() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -65,3 +79,13 @@ def test_a_port_of_our_own_program_is_ours() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         claims = [{"variable": "nginx_http_port", "port": server.getsockname()[1], "program": name}]
         assert preflight_host.taken_ports(claims) == []
+
+
+@pytest.mark.parametrize(("line", "taken"), [("--http 0.0.0.0:8080\n", 0), ("--http 0.0.0.0:80\n", 1)])
+def test_a_port_is_ours_where_a_file_of_ours_says_so(host: Path, line: str, taken: int) -> None:
+    (host / "blog-http.conf").write_text("command = uwsgi\n    --http 0.0.0.0:8080\n")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        ours = [str(host / "blog-http.conf"), line]
+        claims = [{"variable": "flask_apps.blog.http", "port": port, "program": "uwsgi", "ours": ours}]
+        assert len(preflight_host.taken_ports(claims)) == taken

@@ -1,337 +1,153 @@
-"""A release is staged as a whole, seen by nobody until it is warm, and live with one rename."""
+"""A release is seen by nobody until it is warm, live with one rename, and stopped when its last request is done."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import Fault
 
 import pytest
 from ansible.module_utils.flaskfleet import releases
-from ansible.module_utils.flaskfleet.files import read_json
-from ansible.module_utils.flaskfleet.releases import App, Release, ReleaseFailed, differences
-from interruption import interruptions
-from plugin_utils.packing import pack, source_files
-from servers import OK, stats_server, uwsgi_server
-from supervisor import Supervisor
-
-APP_ID, WEB_ID = 1001, 33
-ENV = {
-    "EMPTY": "",
-    "SNOWMAN": "☃",
-    "QUOTES": """'single' "double" `back` \\""",
-    "PERCENT": "50% %(here)s %%",
-    "AT": "@(/etc/passwd)",
-    "DOLLAR": "$HOME ${HOME}",
-    "SPACES": "  kept  ",
-    "LINES": "one\ntwo",
-}
-RELEASE = Release(
-    id="0123456789ab",
-    files={"uwsgi.ini": "[uwsgi]\n; ☃\n", "supervisor.conf": "[program:blog-0123456789ab]\n"},
-    env=ENV,
-    static={"/static": "blog/static", "/favicon": "icons"},
-    requirements="flask\n",
-    python="/usr/bin/python3",
-    processes=2,
-    health={"path": "/healthz?deep=1", "host": "blog.example", "timeout_seconds": 5},
-    record={"app": "blog", "release": "0123456789ab", "source": "/home/me/blog", "inputs": {"source": "1a"}},
+from ansible.module_utils.flaskfleet.files import read_json, write_json
+from ansible.module_utils.flaskfleet.releases import (
+    DRAINED_WITHIN,
+    STOPPED_WITHIN,
+    App,
+    InUse,
+    ReleaseFailed,
+    differences,
 )
-PROGRAM = f"blog-{RELEASE.id}"
+from conftest import Clock
+from examples import APP_ID, MAILER, ME, PYTHON, A, B, C, make_release
+from interruption import interruptions
+from servers import OK, stats_server, uwsgi_server
+from supervisor import STARTED_AT, State, Supervisor
+
+HARAKIRI = 30  # seconds, the default
+KILLPG = os.killpg
+RELEASE = make_release(A)
+PROGRAM = f"blog-{A}"
+ROUTER = "[program:blog-http]\ncommand = uwsgi --http :8080\n"
+ROLLOUT = {"process": "laptop 1", "by": ME, "what": "deploy", "target": B}
+Switch = Callable[..., App]
+Stage = Callable[..., Path]
+Killed = list[tuple[int, int]]
 
 
 @pytest.fixture(autouse=True)
-def owners(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[int, int]]:
-    """Who was to own what, by path. Only root may give files away, so nobody does."""
-    asked: dict[str, tuple[int, int]] = {}
-
-    def fchown(descriptor: int, uid: int, gid: int) -> None:
-        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
-        asked[str(path.with_name(path.name.removeprefix(".").removesuffix(".new")))] = (uid, gid)
-
-    monkeypatch.setattr(os, "chown", lambda path, uid, gid: asked.update({str(path): (uid, gid)}))
-    monkeypatch.setattr(os, "fchown", fchown)
-    monkeypatch.setattr(releases, "user_id", {"blog": APP_ID}.__getitem__)
-    monkeypatch.setattr(releases, "group_id", {"blog": APP_ID, "www-data": WEB_ID}.__getitem__)
-    return asked
-
-
-@pytest.fixture(autouse=True)
-def killed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+def killed(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Killed:
     """What was killed: group and signal."""
-    groups: list[tuple[int, int]] = []
+    groups: Killed = []
     monkeypatch.setattr(os, "killpg", lambda group, number: groups.append((group, number)))
     return groups
 
 
-@pytest.fixture(autouse=True)
-def built(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, str, str, Path]]:
-    """The environments that were asked for."""
-    asked = []
-    monkeypatch.setattr(releases, "build_environment", lambda *inputs: asked.append(inputs) or "abcdefabcdef")
-    return asked
+@pytest.fixture
+def supervisor(app: App) -> Supervisor:
+    return app.programs.rpc
 
 
 @pytest.fixture
-def app(host: Path) -> App:
-    app = App("blog", "www-data", None, host)
-    app.supervisor = Supervisor(app.trial, app.conf_d)
-    app.conf_d.mkdir(parents=True)
-    return app
+def staged(stage: Stage) -> Path:
+    """Where the release A lies."""
+    return stage(A)
 
 
-@pytest.fixture
-def archive(tmp_path: Path) -> Path:
-    source = tmp_path / "source"
-    for name, content in {
-        "blog/__init__.py": "app = None\n",
-        "blog/static/style.css": "body {}\n",
-        "blog/static/img/a.svg": "<svg/>\n",
-        "icons/favicon.ico": "icon",
-        "manage": "#!/bin/sh\n",
-    }.items():
-        (source / name).parent.mkdir(parents=True, exist_ok=True)
-        (source / name).write_text(content)
-    (source / "manage").chmod(0o755)
-    (source / "link").symlink_to("blog/static/style.css")
-    pack(source, source_files(source), tmp_path / "blog.tar.gz")
-    return tmp_path / "blog.tar.gz"
+def calls(app: App, *methods: str) -> list[str]:
+    """What Supervisor was told, like ``startProcessGroup blog-mailer``."""
+    return [call for call in app.programs.rpc.calls if call.partition(" ")[0] in methods]
 
 
-@pytest.fixture
-def wheel(tmp_path: Path) -> Path:
-    return tmp_path / "uwsgi.whl"
+def try_out(app: App, release: str) -> None:
+    """Have a release run that was staged, and is not live yet."""
+    shutil.copy(app.path(release) / "supervisor.conf", app.trial / f"{app.program(release)}.conf")
+    app.programs.start(app.program(release))
 
 
-@pytest.fixture
-def staged(app: App, archive: Path, wheel: Path) -> Path:
-    """Where the release lies."""
-    app.prepare({})
-    app.stage(RELEASE, archive, wheel)
-    return app.path(RELEASE.id)
-
-
-def mode(path: Path) -> str:
-    return oct(path.stat().st_mode)[-4:]
-
-
-# prepared
-
-
-def test_prepare_makes_the_apps_folders_for_who_may_use_them(app: App, owners: dict[str, tuple[int, int]]) -> None:
-    app.prepare({})
-    assert {str(path): (mode(path), owners[str(path)]) for path in [*app.home.iterdir(), app.logs]} == {
-        f"{app.home}/releases": ("0755", (0, 0)),
-        f"{app.home}/venvs": ("0755", (0, 0)),
-        f"{app.home}/secrets": ("0750", (0, APP_ID)),
-        f"{app.home}/shared": ("0750", (APP_ID, APP_ID)),
-        str(app.logs): ("0750", (0, APP_ID)),
-    }
-
-
-def test_secrets_are_readable_for_root_and_the_app_alone(app: App, owners: dict[str, tuple[int, int]]) -> None:
-    app.prepare({"KEY": "s3cret"})
-    path = app.home / "secrets" / "KEY"
-    assert (path.read_text(), mode(path), owners[str(path)]) == ("s3cret\n", "0640", (0, APP_ID))
-
-
-def test_secrets_are_those_of_now(app: App) -> None:
-    app.prepare({"KEY": "old", "GONE": "x"})
-    app.prepare({"KEY": "new"})
-    assert {path.name: path.read_text() for path in (app.home / "secrets").iterdir()} == {"KEY": "new\n"}
-
-
-def test_prepare_leaves_what_the_app_has_written(app: App) -> None:
-    app.prepare({})
-    (app.home / "shared" / "db.sqlite").write_text("rows")
-    app.prepare({})
-    assert (app.home / "shared" / "db.sqlite").read_text() == "rows"
-
-
-def test_an_unknown_user_is_a_key_error(app: App) -> None:
-    app.name = "nobody-has-this-name"
-    with pytest.raises(KeyError):
-        app.prepare({})
-
-
-# staged
-
-
-def test_a_release_has_everything_that_makes_it_run(staged: Path) -> None:
-    assert {path.name for path in staged.iterdir()} == {
-        "src", "static", "env", "run", "venv", "uwsgi.ini", "supervisor.conf", "release.json",
-    }  # fmt: skip
-
-
-def test_the_source_is_unpacked_with_its_executables_and_links(staged: Path) -> None:
-    assert (staged / "src/blog/__init__.py").read_text() == "app = None\n"
-    assert (mode(staged / "src/blog/__init__.py"), mode(staged / "src/manage")) == ("0644", "0755")
-    assert os.readlink(staged / "src/link") == "blog/static/style.css"
-
-
-def test_the_source_is_compiled_for_its_final_path(staged: Path) -> None:
-    (compiled,) = staged.glob("src/blog/__pycache__/*.pyc")
-    assert f"{staged}/src/blog/__init__.py".encode() in compiled.read_bytes()
-
-
-def test_static_files_lie_below_their_url_prefix(staged: Path) -> None:
-    static = {str(path.relative_to(staged)): path.read_text() for path in staged.glob("static/**/*.*")}
-    assert static == {
-        "static/static/style.css": "body {}\n",
-        "static/static/img/a.svg": "<svg/>\n",
-        "static/favicon/favicon.ico": "icon",
-    }
-
-
-def test_a_static_file_keeps_its_time(staged: Path) -> None:
-    """nginx makes its ETag from it, which has to be the same on every host."""
-    copies = (staged / "static/static/style.css", staged / "src/blog/static/style.css")
-    assert len({path.stat().st_mtime for path in copies}) == 1
-
-
-@pytest.mark.parametrize("name", ENV)
-def test_a_variable_is_a_file_with_its_value_verbatim(staged: Path, name: str) -> None:
-    assert (staged / "env" / name).read_bytes() == f"{ENV[name]}\n".encode()
-
-
-def test_rendered_files_are_verbatim(staged: Path) -> None:
-    assert {name: (staged / name).read_text() for name in RELEASE.files} == RELEASE.files
-
-
-def test_the_record_is_kept(app: App, staged: Path) -> None:
-    assert app.record(RELEASE.id) == RELEASE.record
-
-
-def test_the_environment_is_that_of_its_inputs(
-    app: App, staged: Path, wheel: Path, built: list[tuple[Path, str, str, Path]]
-) -> None:
-    assert built == [(app.home / "venvs", RELEASE.python, RELEASE.requirements, wheel)]
-    assert (staged / "venv").parent.joinpath(os.readlink(staged / "venv")).resolve() == app.home / "venvs/abcdefabcdef"
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("", "0755"),
-        ("static", "0755"),
-        ("static/static/img", "0755"),
-        ("src/blog", "0755"),
-        ("src", "0750"),
-        ("env", "0750"),
-        ("env/EMPTY", "0640"),
-        ("run", "2750"),
-        ("uwsgi.ini", "0644"),
-        ("supervisor.conf", "0644"),
-    ],
-)
-def test_modes_of_a_release(staged: Path, name: str, expected: str) -> None:
-    assert mode(staged / name) == expected
-
-
-def test_who_owns_what_of_a_release(app: App, staged: Path, owners: dict[str, tuple[int, int]]) -> None:
-    aside = app.path(f".{RELEASE.id}")
-    assert {name: owners[f"{aside}/{name}"] for name in ("src", "env", "env/EMPTY", "run")} == {
-        "src": (0, APP_ID),
-        "env": (0, APP_ID),
-        "env/EMPTY": (0, APP_ID),
-        "run": (APP_ID, WEB_ID),
-    }
-
-
-def test_staging_starts_nothing(app: App, staged: Path) -> None:
-    assert app.supervisor.calls == []
-    assert app.live() is None
-
-
-def test_a_release_whose_environment_fails_is_not_there(
-    app: App, archive: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> str:
-        raise releases.ReleaseFailed("no such requirement")
-
-    app.prepare({})
-    monkeypatch.setattr(releases, "build_environment", fail)
-    with pytest.raises(ReleaseFailed):
-        app.stage(RELEASE, archive, wheel)
-    assert list((app.home / "releases").iterdir()) == []
-
-
-def test_an_interrupted_stage_leaves_nothing_at_the_final_path(
-    app: App, archive: Path, wheel: Path, snapshot: Callable[[Path], dict]
-) -> None:
-    """And another run leads there."""
-    app.prepare({})
-    release = replace(RELEASE, env={"A": "a"})
-    final = app.path(release.id)
-    expected = None
-    for number in interruptions(lambda _: app.stage(release, archive, wheel)):
-        assert not final.exists(), f"interrupted before step {number}"
-        app.stage(release, archive, wheel)
-        left = snapshot(app.home)
-        expected = expected or left
-        assert left == expected, f"interrupted before step {number}"
-        shutil.rmtree(final)
+def names(folder: Path) -> list[str]:
+    """What is in a folder, none where it is not there."""
+    return sorted(os.listdir(folder)) if folder.exists() else []
 
 
 # warm
 
 
 @pytest.fixture
-def workers() -> list[dict[str, int]]:
+def workers() -> list[dict[str, Any]]:
     """What the stats socket says of the workers."""
     return [{"id": number, "requests": 1, "status": "idle"} for number in (1, 2)]
 
 
 @pytest.fixture
-def start(app: App, workers: list[dict[str, int]]) -> Iterator[Callable[..., list[Any]]]:
-    """A function that tells what the program answers once it is started; the list it returns has its servers."""
+def start(app: App, workers: list[dict[str, Any]]) -> Iterator[Callable[..., list[Any]]]:
+    """A function that tells what A answers once it is started; the list it returns has its servers."""
     with ExitStack() as stack:
 
         def prepare(answer: Any = OK) -> list[Any]:
             servers: list[Any] = []
 
             def listen(_: str) -> None:
-                run = app.path(RELEASE.id) / "run"
+                run = app.path(A) / "run"
                 servers.append(stack.enter_context(uwsgi_server(run / "uwsgi.sock", answer)))
                 servers.append(stack.enter_context(stats_server(run / "stats.sock", lambda: {"workers": workers})))
 
-            app.supervisor.on_start = listen
+            app.programs.rpc.on_start = listen
             return servers
 
         yield prepare
 
 
 @pytest.fixture
-def hasty(staged: Path) -> Release:
-    """The release, with little time to become warm."""
-    return replace(RELEASE, health={**RELEASE.health, "timeout_seconds": 0.3})
+def hasty(app: App, staged: Path) -> App:
+    """The app, whose release A has little time to become warm."""
+    record = app.record(A)
+    record["inputs"]["entry"]["health"]["timeout_seconds"] = 0.2
+    write_json(staged / "release.json", record)
+    return app
 
 
 def test_a_release_is_warm_when_every_worker_has_answered(app: App, staged: Path, start) -> None:
     start()
-    app.warm(RELEASE)
-    assert app.supervisor.getProcessInfo(PROGRAM)["statename"] == "RUNNING"
+    app.warm(A)
+    assert app.programs.is_running(PROGRAM)
+
+
+def test_a_warm_release_is_what_next_points_at(app: App, staged: Path, start) -> None:
+    """Its static files are there for those whom another host answers with it."""
+    start()
+    (app.home / "next").symlink_to(f"releases/{C}")
+    app.warm(A)
+    assert os.readlink(app.home / "next") == f"releases/{A}"
 
 
 def test_a_warm_release_is_forgotten_by_a_reboot(app: App, staged: Path, start) -> None:
     start()
-    app.warm(RELEASE)
+    app.warm(A)
     assert (app.trial / f"{PROGRAM}.conf").read_text() == RELEASE.files["supervisor.conf"]
-    assert list(app.conf_d.iterdir()) == []
-    assert app.live() is None
+    assert (names(app.conf_d), app.live()) == ([], None)
+
+
+def test_a_release_that_was_kept_warm_stays_registered(app: App, switch: Switch, start) -> None:
+    switch(A, B)
+    run = app.path(A) / "run"
+    workers = [{"id": 1, "requests": 1, "status": "idle"}]
+    with uwsgi_server(run / "uwsgi.sock"), stats_server(run / "stats.sock", lambda: {"workers": workers}):
+        app.warm(A)
+    assert (names(app.trial), names(app.conf_d)) == ([], [f"blog-{A}.conf", f"blog-{B}.conf"])
 
 
 def test_the_health_path_is_asked_as_a_client_asks(app: App, staged: Path, start) -> None:
     servers = start()
-    app.warm(RELEASE)
+    app.warm(A)
     asked = servers[0].requests[0]
     expected = {
         "REQUEST_METHOD": "GET",
@@ -344,8 +160,19 @@ def test_the_health_path_is_asked_as_a_client_asks(app: App, staged: Path, start
     assert {name: asked[name] for name in expected} == expected
 
 
+@pytest.mark.parametrize(("processes", "asked"), [(2, 2), (0, 5)], ids=["as many as asked for", "one per core"])
+def test_every_process_is_asked(
+    app: App, stage: Stage, start, monkeypatch: pytest.MonkeyPatch, processes: int, asked: int
+) -> None:
+    stage(A, processes=processes)
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    servers = start()
+    app.warm(A)
+    assert len(servers[0].requests) == asked
+
+
 def test_it_is_asked_until_the_last_worker_has_answered(
-    app: App, staged: Path, start, workers: list[dict[str, int]]
+    app: App, staged: Path, start, workers: list[dict[str, Any]]
 ) -> None:
     workers[1]["requests"] = 0
     answered = []
@@ -356,36 +183,27 @@ def test_it_is_asked_until_the_last_worker_has_answered(
         return OK
 
     start(answer)
-    app.warm(RELEASE)
+    app.warm(A)
     assert len(answered) > 4
 
 
 def test_an_app_that_is_ill_at_first_may_recover(app: App, staged: Path, start) -> None:
     answers = iter([b"HTTP/1.1 503 Service Unavailable\r\n\r\nloading"] * 3)
     start(lambda _: next(answers, OK))
-    app.warm(RELEASE)
+    app.warm(A)
 
 
 def test_a_program_that_runs_already_is_not_started_again(app: App, staged: Path, start) -> None:
     start()
-    app.warm(RELEASE)
-    app.warm(RELEASE)
-    assert app.supervisor.calls.count(f"startProcess {PROGRAM}") == 1
+    for _ in range(2):
+        app.warm(A)
+    assert calls(app, "startProcessGroup") == [f"startProcessGroup {PROGRAM}"]
 
 
-def test_a_program_that_does_not_start_at_once_is_started_again(app: App, staged: Path, start) -> None:
+def test_a_worker_that_is_cheaped_need_not_answer(hasty: App, start, workers: list[dict[str, Any]]) -> None:
+    workers[1] |= {"requests": 0, "status": "cheap"}
     start()
-    answering, app.supervisor.on_start = app.supervisor.on_start, lambda _: None
-    app.supervisor.life = [("BACKOFF", 0)]
-
-    def second(name: str) -> None:
-        if app.supervisor.calls.count(f"startProcess {name}") == 2:
-            answering(name)
-            app.supervisor.life = [("RUNNING", 4711)]
-
-    app.supervisor.on_start = second
-    app.warm(RELEASE)
-    assert app.supervisor.calls.count(f"startProcess {PROGRAM}") == 2
+    hasty.warm(A)
 
 
 # refused
@@ -397,16 +215,14 @@ def test_a_program_that_does_not_start_at_once_is_started_again(app: App, staged
         ([("RUNNING", 1), ("EXITED", 0)], "its program ended"),
         ([("STARTING", 1), ("STARTING", 1), ("BACKOFF", 0)], "its program ended"),
         ([("RUNNING", 1), ("RUNNING", 1), ("RUNNING", 2)], "its program ended"),
-        ([("RUNNING", 1)], "it does not listen, after 0.3 seconds"),
+        ([("RUNNING", 1)], r"it does not listen, after 0\.2 seconds"),
     ],
     ids=["it ends", "it ends at once", "it was restarted", "it does not listen"],
 )
-def test_a_program_that_does_not_stay_is_refused(
-    app: App, hasty: Release, life: list[tuple[str, int]], problem: str
-) -> None:
-    app.supervisor.life = life
-    with pytest.raises(ReleaseFailed, match=f"^blog {RELEASE.id} never became live: {problem}\\. "):
-        app.warm(hasty)
+def test_a_program_that_does_not_stay_is_refused(hasty: App, life: list[State], problem: str) -> None:
+    hasty.programs.rpc.life = life
+    with pytest.raises(ReleaseFailed, match=rf"^blog {A} never became live: {problem}\. "):
+        hasty.warm(A)
 
 
 @pytest.mark.parametrize(
@@ -419,291 +235,1223 @@ def test_a_program_that_does_not_stay_is_refused(
     ],
     ids=["500", "a redirect", "it hangs", "it closes the connection"],
 )
-def test_an_app_that_is_not_healthy_is_refused(app: App, hasty: Release, start, answer: Any, problem: str) -> None:
+def test_an_app_that_is_not_healthy_is_refused(hasty: App, start, answer: Any, problem: str) -> None:
     start(answer)
-    with pytest.raises(ReleaseFailed, match=rf"/healthz\?deep=1 {problem}, after 0\.3 seconds"):
-        app.warm(hasty)
+    with pytest.raises(ReleaseFailed, match=rf"/healthz\?deep=1 {problem}, after 0\.2 seconds"):
+        hasty.warm(A)
 
 
-def test_a_worker_that_is_cheaped_need_not_answer(
-    app: App, hasty: Release, start, workers: list[dict[str, Any]]
-) -> None:
-    workers[1] |= {"requests": 0, "status": "cheap"}
-    start()
-    app.warm(hasty)
-
-
-def test_an_app_with_a_worker_that_never_answers_is_refused(
-    app: App, hasty: Release, start, workers: list[dict[str, int]]
-) -> None:
+def test_an_app_with_a_worker_that_never_answers_is_refused(hasty: App, start, workers: list[dict[str, Any]]) -> None:
     workers[1]["requests"] = 0
     start()
-    with pytest.raises(ReleaseFailed, match=r"workers \[2\] have not answered, after 0\.3 seconds"):
-        app.warm(hasty)
+    with pytest.raises(ReleaseFailed, match=r"workers \[2\] have not answered, after 0\.2 seconds"):
+        hasty.warm(A)
 
 
-def test_a_program_that_supervisor_cannot_read_is_refused(
-    app: App, archive: Path, wheel: Path, killed: list[tuple[int, int]]
-) -> None:
+def test_a_program_that_supervisor_cannot_read_is_refused(app: App, staged: Path) -> None:
     """Left in place it would keep Supervisor from reading any other app's."""
-    app.prepare({})
-    broken = replace(RELEASE, files={**RELEASE.files, "supervisor.conf": "broken"})
-    app.stage(broken, archive, wheel)
+    (staged / "supervisor.conf").write_text("not a section")
     with pytest.raises(ReleaseFailed, match="CANT_REREAD"):
-        app.warm(broken)
-    assert list(app.trial.iterdir()) == []
-    app.supervisor.reloadConfig()
+        app.warm(A)
+    assert names(app.trial) == []
+    app.programs.rpc.reloadConfig()
 
 
-def test_a_refusal_has_the_apps_last_words(app: App, hasty: Release) -> None:
-    log = app.logs / f"{RELEASE.id}.log"
-    log.write_bytes(b"".join(b"line %d\n" % number for number in range(100)) + b"ImportError: \xff\n")
-    with pytest.raises(ReleaseFailed, match=r"(?s)ends with:\nline 41\n.*line 99\nImportError: \ufffd$"):
-        app.warm(hasty)
+BANNER = """*** Starting uWSGI 2.0.31 (64bit) on [Sun Nov 22 12:00:00 2026] ***
+*** Operational MODE: preforking ***
+"""
 
 
-def test_a_refusal_of_an_app_that_wrote_nothing_says_so(app: App, hasty: Release) -> None:
-    with pytest.raises(ReleaseFailed, match=r"\(it wrote nothing\)$"):
-        app.warm(hasty)
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        ("".join(f"line {number}\n" for number in range(100)) + "the end\n", r"line 41\n(line \d+\n){58}the end"),
+        (f"[uWSGI] getting INI configuration from /x\n{BANNER}ImportError: blog\n", "ImportError: blog"),
+        (
+            f"[uWSGI] getting INI configuration from /x\nrealpath() failed\n"
+            f"[uWSGI] getting INI configuration from /x\n{BANNER}ended\n",
+            r"\[uWSGI\] getting INI configuration from /x\nrealpath\(\) failed\nended",
+        ),
+        ("ImportError: \udcff\n", "ImportError: \ufffd"),
+        ("", r"\(it wrote nothing\)"),
+        (None, r"\(it wrote nothing\)"),
+    ],
+    ids=["long", "what uWSGI says", "a start that failed before", "not UTF-8", "empty", "no log"],
+)
+def test_a_refusal_has_the_apps_last_words(hasty: App, log: str | None, words: str) -> None:
+    if log is not None:
+        hasty.programs.rpc.on_start = lambda _: (hasty.logs / f"{A}.log").write_text(log, errors="surrogateescape")
+    with pytest.raises(ReleaseFailed, match=rf"Its log ends with:\n{words}$"):
+        hasty.warm(A)
 
 
-def test_a_foreign_process_on_the_socket_is_named_and_left_alone(
-    app: App, staged: Path, killed: list[tuple[int, int]]
-) -> None:
+@pytest.mark.parametrize(("rotated", "words"), [(False, "new"), (True, "rotated")])
+def test_a_refusal_has_nothing_of_an_earlier_run(hasty: App, rotated: bool, words: str) -> None:
+    log = hasty.logs / f"{A}.log"
+    log.write_text("yesterday's words\n" * 9)
+    hasty.programs.rpc.on_start = lambda _: log.write_text("rotated\n" if rotated else log.read_text() + "new\n")
+    with pytest.raises(ReleaseFailed, match=rf"ends with:\n{words}$"):
+        hasty.warm(A)
+
+
+def test_a_foreign_process_on_the_socket_is_named_and_left_alone(app: App, staged: Path, killed: Killed) -> None:
+    me = os.getpid()
     with (
         uwsgi_server(staged / "run" / "uwsgi.sock"),
-        pytest.raises(
-            ReleaseFailed, match=rf"uwsgi.sock: .* \(pid {os.getpid()}\) is already listening.*kill {os.getpid()}"
-        ),
+        pytest.raises(ReleaseFailed, match=rf"uwsgi.sock: .* \(pid {me}\) is already listening.*kill {me}"),
     ):
-        app.warm(RELEASE)
-    assert (app.supervisor.calls, killed, staged.exists()) == ([], [], True)
-    assert list(app.trial.iterdir()) == []
+        app.warm(A)
+    assert (app.programs.rpc.calls, killed, staged.exists(), names(app.trial)) == ([], [], True, [])
 
 
-def test_a_refused_release_leaves_nothing(app: App, hasty: Release, start, snapshot) -> None:
-    before = snapshot(app.home / "venvs"), snapshot(app.conf_d)
-    for name in (f"{RELEASE.id}.log", f"{RELEASE.id}.log.1", "other.log"):
-        (app.logs / name).touch()
+def test_a_refused_release_leaves_nothing(hasty: App, start, snapshot) -> None:
+    before = snapshot(hasty.conf_d)
+    for name in (f"{A}.log", f"{A}.log.1", "other.log"):
+        (hasty.logs / name).touch()
     start(b"HTTP/1.1 500 Internal Server Error\r\n\r\n")
     with pytest.raises(ReleaseFailed):
-        app.warm(hasty)
-    assert not app.path(RELEASE.id).exists()
-    assert app.supervisor.programs == {}
-    assert list(app.trial.iterdir()) == []
-    assert [path.name for path in app.logs.iterdir()] == ["other.log"]
-    assert (snapshot(app.home / "venvs"), snapshot(app.conf_d)) == before
+        hasty.warm(A)
+    assert (hasty.registered(), names(hasty.trial), hasty.target("next")) == (set(), [], None)
+    assert [names(hasty.home / name) for name in ("releases", "venvs")] == [[], []]
+    assert names(hasty.logs) == ["other.log"]
+    assert snapshot(hasty.conf_d) == before
 
 
-def test_a_refused_release_is_killed_at_once_with_its_workers(
-    app: App, hasty: Release, killed: list[tuple[int, int]]
-) -> None:
+def test_a_refused_release_is_killed_at_once_with_its_workers(hasty: App, killed: Killed) -> None:
     with pytest.raises(ReleaseFailed):
-        app.warm(hasty)
+        hasty.warm(A)
     assert killed == [(4711, signal.SIGKILL)]
 
 
-def test_a_refused_release_leaves_the_live_one_alone(
-    app: App, hasty: Release, snapshot, killed: list[tuple[int, int]]
-) -> None:
-    app.supervisor.run("blog-live", ("RUNNING", 815))
-    (app.conf_d / "blog-live.conf").touch()
-    app.path("live").mkdir()
-    (app.home / "current").symlink_to("releases/live")
+def test_a_refused_release_leaves_the_live_one_alone(hasty: App, switch: Switch, snapshot, killed: Killed) -> None:
+    switch(B)
+    hasty.programs.rpc.run(f"blog-{B}", ("RUNNING", 815))
+    before = [snapshot(folder) for folder in (hasty.path(B), hasty.conf_d)]
     with pytest.raises(ReleaseFailed):
-        app.warm(hasty)
-    assert app.live() == "live"
-    assert app.path("live").exists()
-    assert (app.conf_d / "blog-live.conf").exists()
-    assert app.supervisor.programs == {"blog-live": [("RUNNING", 815)]}
+        hasty.warm(A)
+    assert [snapshot(folder) for folder in (hasty.path(B), hasty.conf_d)] == before
+    assert (hasty.live(), hasty.programs.rpc.states()) == (B, {f"blog-{B}": "RUNNING"})
     assert 815 not in dict(killed)
 
 
-@pytest.mark.parametrize("life", [("STOPPED", 0), ("EXITED", 0), ("FATAL", 0)])
-def test_a_program_that_has_ended_is_discarded_without_a_kill(
-    app: App, staged: Path, life: tuple[str, int], killed: list[tuple[int, int]]
-) -> None:
-    app.supervisor.run(PROGRAM, life)
-    app.discard(RELEASE.id)
-    assert (app.supervisor.programs, killed) == ({}, [])
-
-
-def test_a_program_that_ends_before_the_kill_is_discarded(
-    app: App, staged: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def killpg(*_: int) -> None:
-        raise ProcessLookupError
-
-    monkeypatch.setattr(os, "killpg", killpg)
-    app.supervisor.run(PROGRAM)
-    app.discard(RELEASE.id)
-    assert app.supervisor.programs == {}
+def test_a_refused_release_that_was_live_once_stays_on_disk(app: App, switch: Switch) -> None:
+    switch(A, B)
+    app.programs.stop([PROGRAM], 0)
+    app.programs.rpc.life = [("RUNNING", 4711), ("EXITED", 0)]
+    with pytest.raises(ReleaseFailed):
+        app.warm(A)
+    assert (app.on_disk(), app.registered()) == ([A, B], {B})
 
 
 def test_a_release_that_never_ran_can_be_discarded(app: App, staged: Path) -> None:
-    app.discard(RELEASE.id)
-    assert not staged.exists()
-
-
-def test_what_interrupted_runs_have_left_is_discarded(app: App, staged: Path, killed: list[tuple[int, int]]) -> None:
-    for name in ("older", ".half"):
-        app.path(name).mkdir()
-    app.supervisor.run("blog-older", ("RUNNING", 815))
-    (app.trial / "blog-older.conf").touch()
-    app.discard_leftovers(RELEASE.id)
-    assert list((app.home / "releases").iterdir()) == [staged]
-    assert (app.supervisor.programs, list(app.trial.iterdir())) == ({}, [])
-    assert killed == [(815, signal.SIGKILL)]
+    app.discard(A)
+    assert app.on_disk() == []
 
 
 # live
 
 
 @pytest.fixture
-def warm(app: App, staged: Path, start) -> Iterator[App]:
-    start()
-    with app.lock():
-        app.warm(RELEASE)
-        yield app
+def warm(app: App, staged: Path) -> App:
+    """The app with a first release that is warm."""
+    try_out(app, A)
+    (app.home / "next").symlink_to(f"releases/{A}")
+    return app
 
 
 def test_a_live_release_is_what_current_points_at(warm: App) -> None:
-    warm.go_live(RELEASE, "me@laptop")
-    assert os.readlink(warm.home / "current") == f"releases/{RELEASE.id}"
-    assert warm.live() == RELEASE.id
+    warm.go_live(A, ME, "deploy")
+    assert os.readlink(warm.home / "current") == f"releases/{A}"
+    assert (warm.live(), warm.target("next"), warm.target("previous")) == (A, None, None)
 
 
 def test_a_live_release_starts_after_a_reboot(warm: App) -> None:
-    warm.go_live(RELEASE, "me@laptop")
+    warm.go_live(A, ME, "deploy")
     assert (warm.conf_d / f"{PROGRAM}.conf").read_text() == RELEASE.files["supervisor.conf"]
-    assert list(warm.trial.iterdir()) == []
+    assert names(warm.trial) == []
 
 
-def test_going_live_touches_no_process(warm: App, killed: list[tuple[int, int]]) -> None:
-    before = list(warm.supervisor.calls)
-    warm.go_live(RELEASE, "me@laptop")
-    assert (warm.supervisor.calls, killed) == (before, [])
+def test_going_live_touches_no_process(warm: App, killed: Killed) -> None:
+    before = list(warm.programs.rpc.calls)
+    warm.go_live(A, ME, "deploy")
+    assert (warm.programs.rpc.calls, killed) == (before, [])
 
 
-def test_the_journal_says_what_is_live_since_when_from_what_and_by_whom(warm: App) -> None:
-    warm.go_live(RELEASE, "me@laptop")
-    journal = read_json(warm.journal)
-    assert journal.pop("since")[:2] == "20"
-    assert journal == {"live": RELEASE.id, "by": "me@laptop", "source": "/home/me/blog"}
+def test_the_journal_says_what_became_live_when_from_what_and_by_whom(
+    warm: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(releases, "now", lambda: "2026-11-22T17:30:00Z")
+    warm.go_live(A, ME, "deploy")
+    assert warm.journal().history == [
+        {
+            "release": A,
+            "since": "2026-11-22T17:30:00Z",
+            "by": ME,
+            "what": "deploy",
+            "source": {"path": "/home/me/blog"},
+        }
+    ]
 
 
-def test_the_live_log_has_a_name_that_stays(warm: App) -> None:
-    warm.go_live(RELEASE, "me@laptop")
-    assert os.readlink(warm.logs / "current.log") == f"{RELEASE.id}.log"
+def test_the_live_log_has_a_name_that_stays(switch: Switch) -> None:
+    app = switch(A, B)
+    assert os.readlink(app.logs / "current.log") == f"{B}.log"
 
 
-def test_whatever_interrupts_going_live_current_points_at_what_a_reboot_starts(warm: App) -> None:
-    """And another run leads there."""
-    (warm.conf_d / "blog-live.conf").touch()
-    (warm.home / "current").symlink_to("releases/live")
+def test_what_was_live_is_what_previous_points_at(switch: Switch) -> None:
+    app = switch(A, B)
+    assert os.readlink(app.home / "previous") == f"releases/{A}"
+
+
+def test_a_restart_leaves_previous_alone(switch: Switch) -> None:
+    """Clients have pages of that release; the restarted one has the same files."""
+    app = switch(A, B)
+    app.copy(B)
+    switch(f"{B}.1", what="restart")
+    assert (app.live(), app.target("previous")) == (f"{B}.1", A)
+
+
+@pytest.mark.parametrize(("what", "voided"), [("deploy", set()), ("restart", set()), ("rollback", {B})])
+def test_a_rollback_voids_what_it_leaves(switch: Switch, what: str, voided: set[str]) -> None:
+    app = switch(A, B)
+    switch(A, what=what)
+    assert app.journal().voided.keys() == voided
+
+
+def test_a_rollback_says_who_has_voided_a_release(switch: Switch, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = switch(A, B)
+    monkeypatch.setattr(releases, "now", lambda: "2026-11-22T17:30:00Z")
+    switch(A, what="rollback")
+    assert app.journal().voided == {B: {"since": "2026-11-22T17:30:00Z", "by": ME}}
+
+
+def test_a_rollback_from_a_restart_voids_its_release(switch: Switch) -> None:
+    app = switch(A, B)
+    app.copy(B)
+    switch(f"{B}.1", what="restart")
+    switch(A, what="rollback")
+    assert app.journal().voided.keys() == {B}
+
+
+def test_a_voided_release_that_is_live_again_is_voided_no_longer(switch: Switch) -> None:
+    app = switch(A, B)
+    switch(A, what="rollback")
+    switch(B)
+    switch(A)
+    assert app.journal().voided == {}
+
+
+def test_a_release_that_ended_before_the_switch_is_refused(switch: Switch, stage: Stage) -> None:
+    app = switch(A)
+    stage(B)
+    try_out(app, B)
+    (app.logs / f"{B}.log").write_text("Killed\n")
+    app.programs.rpc.run(f"blog-{B}", ("EXITED", 0))
+    with pytest.raises(ReleaseFailed, match=rf"^blog {B} ended before the switch. Its log ends with:\nKilled$"):
+        app.go_live(B, ME, "deploy")
+    assert (app.live(), app.on_disk(), app.registered()) == (A, [A], {A})
+    assert app.journal().newest_first() == [A]
+
+
+@pytest.mark.parametrize("what", ["deploy", "rollback"])
+def test_whatever_interrupts_going_live_current_points_at_what_a_reboot_starts(
+    switch: Switch, stage: Stage, what: str
+) -> None:
+    """The journal says so, and another run leads there."""
+    app = switch(A)
+    stage(B)
+    journal = app.journal_file.read_bytes()
+
+    def begin() -> None:
+        (app.home / "current").unlink()
+        (app.home / "current").symlink_to(f"releases/{A}")
+        app.journal_file.write_bytes(journal)
+        (app.conf_d / f"blog-{B}.conf").unlink(missing_ok=True)
+        try_out(app, B)
+
+    begin()
     seen = set()
-    for number in interruptions(lambda _: warm.go_live(RELEASE, "me@laptop")):
-        seen.add(warm.live())
-        assert (warm.conf_d / f"blog-{warm.live()}.conf").exists(), f"interrupted before step {number}"
-        (warm.conf_d / f"{PROGRAM}.conf").unlink(missing_ok=True)
-        (warm.home / "current").unlink()
-        (warm.home / "current").symlink_to("releases/live")
-    assert seen == {"live", RELEASE.id}
-    assert warm.live() == RELEASE.id
+    for number in interruptions(lambda _: app.go_live(B, ME, what)):
+        where = f"interrupted before step {number}"
+        live = app.live()
+        seen.add(live)
+        assert f"blog-{live}.conf" in names(app.conf_d), where
+        assert app.journal().newest_first() == ([A] if live == A else [B, A]), where
+        assert live not in app.journal().voided, where
+        if live == A:
+            app.go_live(B, ME, what)
+            assert (app.live(), app.journal().newest_first()) == (B, [B, A]), where
+        begin()
+    assert seen == {A, B}
+    assert app.journal().voided.keys() == ({A} if what == "rollback" else set())
 
 
-def test_a_host_without_a_release_has_none_live(app: App) -> None:
-    assert app.live() is None
+def test_a_program_is_registered_for_good_before_current_moves(warm: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    registered = []
+    real = releases.point_symlink
+
+    def look(link: Path, target: str) -> None:
+        if link.name == "current":
+            announced = [entry["release"] for entry in read_json(warm.journal_file)["history"]]
+            registered.append((names(warm.conf_d), warm.live(), announced))
+        real(link, target)
+
+    monkeypatch.setattr(releases, "point_symlink", look)
+    warm.go_live(A, ME, "deploy")
+    assert registered == [([f"{PROGRAM}.conf"], None, [A])]
+
+
+def test_a_first_release_that_was_interrupted_is_a_leftover_for_another(warm: App, stage: Stage) -> None:
+    """Else it would run and start with the host forever, and be what a rollback leads to."""
+    for number in interruptions(lambda _: warm.go_live(A, ME, "first release")):
+        if not warm.live():
+            warm.clear(B, keep_warm=False)
+            assert (warm.registered(), warm.on_disk()) == (set(), []), f"interrupted before step {number}"
+            warm.journal_file.unlink(missing_ok=True)
+            stage(A)
+            try_out(warm, A)
+        (warm.home / "current").unlink(missing_ok=True)
 
 
 # kept running
 
 
 @pytest.fixture
-def live(app: App, staged: Path) -> App:
-    app.supervisor.run(PROGRAM)
-    with app.lock():
-        app.go_live(RELEASE, "me@laptop")
+def live(switch: Switch) -> App:
+    """The app with the live release A, which has no further programs."""
+    return switch(A)
+
+
+@pytest.fixture
+def mailing(switch: Switch) -> App:
+    """The app with the live release A, which has a mailer."""
+    app = switch(A, programs=MAILER)
+    app.swap_programs()
+    app.programs.rpc.calls.clear()
     return app
 
 
 def test_a_live_release_runs(live: App) -> None:
-    assert live.is_running(RELEASE.id)
+    assert live.is_running(A)
 
 
-@pytest.mark.parametrize(
-    "stop",
-    [
-        *(lambda app, state=state: app.supervisor.run(PROGRAM, (state, 0)) for state in ("STOPPED", "EXITED", "FATAL")),
-        lambda app: app.supervisor.programs.clear(),
-        lambda app: (app.conf_d / f"{PROGRAM}.conf").unlink(),
-    ],
-    ids=["stopped", "ended", "fatal", "forgotten by Supervisor", "not registered"],
-)
-def test_a_live_release_that_does_not_run_is_run_again(live: App, stop: Callable[[App], object]) -> None:
-    stop(live)
-    assert not live.is_running(RELEASE.id)
-    live.run_again(RELEASE.id)
-    assert live.is_running(RELEASE.id)
-    assert (live.conf_d / f"{PROGRAM}.conf").read_text() == RELEASE.files["supervisor.conf"]
+STOPS: list[tuple[str, Callable[[App], object]]] = [
+    ("stopped", lambda app: app.programs.rpc.run(PROGRAM, ("STOPPED", 0))),
+    ("ended", lambda app: app.programs.rpc.run(PROGRAM, ("EXITED", 0))),
+    ("fatal", lambda app: app.programs.rpc.run(PROGRAM, ("FATAL", 0))),
+    ("forgotten by Supervisor", lambda app: app.programs.rpc.programs.clear()),
+    ("not registered", lambda app: (app.conf_d / f"{PROGRAM}.conf").unlink()),
+    ("registered otherwise", lambda app: (app.conf_d / f"{PROGRAM}.conf").write_text("[program:x]\n")),
+]
+MAILER_STOPS: list[tuple[str, Callable[[App], object]]] = [
+    ("mailer stopped", lambda app: app.programs.rpc.run(f"{PROGRAM}-mailer", ("STOPPED", 0))),
+    ("mailer not registered", lambda app: (app.conf_d / f"{PROGRAM}.programs.conf").unlink()),
+    ("mailer registered otherwise", lambda app: (app.conf_d / f"{PROGRAM}.programs.conf").write_text("[program:x]\n")),
+]
 
 
-def test_a_live_release_is_not_started_beside_a_foreign_process(live: App, staged: Path) -> None:
-    live.supervisor.run(PROGRAM, ("STOPPED", 0))
+@pytest.mark.parametrize("stop", [pytest.param(stop, id=name) for name, stop in STOPS + MAILER_STOPS])
+def test_a_live_release_that_does_not_run_is_run_again(mailing: App, stop: Callable[[App], object]) -> None:
+    assert mailing.is_running(A)
+    stop(mailing)
+    assert not mailing.is_running(A)
+    mailing.run_again(A)
+    assert mailing.is_running(A)
+    assert (mailing.conf_d / f"{PROGRAM}.conf").read_text() == RELEASE.files["supervisor.conf"]
+
+
+def test_a_live_release_is_not_started_beside_a_foreign_process(live: App) -> None:
+    live.programs.rpc.run(PROGRAM, ("STOPPED", 0))
+    live.programs.rpc.calls.clear()
     with (
-        uwsgi_server(staged / "run" / "uwsgi.sock"),
+        uwsgi_server(live.path(A) / "run" / "uwsgi.sock"),
         pytest.raises(ReleaseFailed, match=rf"\(pid {os.getpid()}\) is already listening"),
     ):
-        live.run_again(RELEASE.id)
-    assert live.supervisor.calls == []
+        live.run_again(A)
+    assert live.programs.rpc.calls == []
+
+
+def test_a_live_release_that_does_not_start_is_a_failure_with_its_last_words(live: App) -> None:
+    live.programs.rpc.run(PROGRAM, ("EXITED", 0))
+    live.programs.rpc.life = [("STARTING", 1), ("BACKOFF", 0)]
+    (live.logs / f"{A}.log").write_text("ImportError\n")
+    with pytest.raises(ReleaseFailed, match=rf"^blog {A} does not start. Its log ends with:\nImportError$"):
+        live.run_again(A)
 
 
 def test_a_program_that_runs_is_registered_again_without_a_restart(live: App) -> None:
     (live.conf_d / f"{PROGRAM}.conf").unlink()
-    live.run_again(RELEASE.id)
-    assert f"startProcess {PROGRAM}" not in live.supervisor.calls
+    live.programs.rpc.calls.clear()
+    live.run_again(A)
+    assert calls(live, "startProcessGroup", "stopProcessGroup") == []
 
 
-# start
+def test_a_start_touches_no_other_program(live: App) -> None:
+    live.programs.rpc.run("shop", ("STOPPED", 0))
+    live.run_again(A)
+    assert live.programs.rpc.states()["shop"] == "STOPPED"
 
 
-def test_start_touches_no_other_program(app: App, staged: Path) -> None:
-    app.supervisor.run("other", ("STOPPED", 0))
-    (app.trial / f"{PROGRAM}.conf").touch()
-    app.start(RELEASE.id)
-    assert app.supervisor.programs["other"] == [("STOPPED", 0)]
-    assert app.supervisor.calls == ["reloadConfig", f"addProcessGroup {PROGRAM}", f"startProcess {PROGRAM}"]
-
-
-def test_start_of_a_program_without_a_file_is_a_fault(app: App, staged: Path) -> None:
+def test_a_start_of_a_program_without_a_file_is_a_fault(app: App, staged: Path) -> None:
     with pytest.raises(Fault, match="BAD_NAME"):
-        app.start(RELEASE.id)
+        app.start(A)
+
+
+@pytest.mark.parametrize(
+    ("leave", "keep_warm", "settled"),
+    [
+        (lambda app: None, False, True),
+        (lambda app: app.programs.rpc.run(f"blog-{B}", ("FATAL", 0)), False, False),
+        (lambda app: app.programs.rpc.run(f"blog-{A}"), False, False),
+        (lambda app: app.programs.rpc.run(f"blog-{A}"), True, True),
+        (lambda app: (app.trial / f"blog-{C}.conf").touch(), True, False),
+        (lambda app: app.programs.rpc.run(f"blog-{C}-mailer"), True, False),
+    ],
+    ids=["nothing", "what is live has ended", "the one before", "it was to stay", "a trial", "a further program"],
+)
+def test_an_app_is_settled_when_what_is_live_runs_alone(
+    switch: Switch, leave: Callable[[App], object], keep_warm: bool, settled: bool
+) -> None:
+    app = switch(A, B)
+    app.clear(None, keep_warm=False)
+    leave(app)
+    assert app.is_settled(keep_warm) == settled
+
+
+def test_an_app_without_a_release_is_not_settled(app: App) -> None:
+    assert not app.is_settled(False)
+
+
+# further programs
+
+
+def test_workers_are_those_of_the_live_release(mailing: App, switch: Switch) -> None:
+    switch(B, programs=MAILER)
+    assert f"{PROGRAM}-mailer" in mailing.programs.known()
+    mailing.swap_programs()
+    assert {name for name in mailing.programs.known() if name.endswith("mailer")} == {f"blog-{B}-mailer"}
+    assert mailing.programs.is_running(f"blog-{B}-mailer")
+
+
+def test_workers_start_with_the_host(mailing: App, switch: Switch) -> None:
+    switch(B, programs=MAILER)
+    mailing.swap_programs()
+    registered = {path.name: path.read_text() for path in mailing.conf_d.glob("*.programs.conf")}
+    assert registered == {f"blog-{B}.programs.conf": f"[program:blog-{B}-mailer]\n"}
+
+
+def test_an_old_worker_has_ended_before_the_new_one_starts(mailing: App, switch: Switch, clock: Clock) -> None:
+    """Two schedulers at a time would do everything twice."""
+    switch(B, programs=MAILER)
+    supervisor, old, new = mailing.programs.rpc, f"{PROGRAM}-mailer", f"blog-{B}-mailer"
+    supervisor.end = [("STOPPING", 4711)]
+    clock.at[clock.passed + 44] = lambda: supervisor.run(old, ("STOPPED", 0))
+    known = []
+    supervisor.on_start = lambda program: known.append((program, old in supervisor.programs))
+    mailing.swap_programs()
+    assert known == [(new, False)]
+
+
+def test_a_swap_is_done_once(mailing: App) -> None:
+    mailing.swap_programs()
+    assert calls(mailing, "startProcessGroup", "stopProcessGroup") == []
+
+
+def test_a_worker_that_a_release_has_no_more_ends(mailing: App, switch: Switch) -> None:
+    switch(B)
+    mailing.swap_programs()
+    assert (mailing.programs.known(), names(mailing.conf_d)) == (
+        {PROGRAM, f"blog-{B}"},
+        [f"{PROGRAM}.conf", f"blog-{B}.conf"],
+    )
+
+
+def test_a_worker_of_a_release_that_is_gone_ends(mailing: App, switch: Switch) -> None:
+    switch(B)
+    shutil.rmtree(mailing.path(A))
+    mailing.swap_programs()
+    assert f"{PROGRAM}-mailer" not in mailing.programs.known()
+
+
+def test_a_swap_touches_nobody_elses_programs(mailing: App, switch: Switch) -> None:
+    others = ["blog-http", f"shop-{A}-mailer", f"blog-shop-{A}-mailer", "blog-mailer"]
+    for program in others:
+        mailing.programs.rpc.run(program)
+        (mailing.conf_d / f"{program}.programs.conf").write_text(f"[program:{program}]\n")
+    switch(B)
+    mailing.swap_programs()
+    assert mailing.programs.known() == {PROGRAM, f"blog-{B}", *others}
+    assert names(mailing.conf_d) == sorted(
+        [f"{PROGRAM}.conf", f"blog-{B}.conf", *(f"{program}.programs.conf" for program in others)]
+    )
+
+
+def test_a_worker_that_does_not_stay_up_is_named_and_left_to_supervisor(live: App, switch: Switch) -> None:
+    switch(B, programs={**MAILER, "clock": {"command": "python -m blog.clock"}})
+    life = {f"blog-{B}-mailer": [("STARTING", 1), ("BACKOFF", 0)], f"blog-{B}-clock": [("RUNNING", 2)]}
+    supervisor = live.programs.rpc
+    supervisor.on_start = lambda program: setattr(supervisor, "life", life[program])
+    with pytest.raises(ReleaseFailed, match=rf"^blog: blog-{B}-mailer does not stay up; {B} is live, .*{live.logs}/$"):
+        live.swap_programs()
+    assert (supervisor.states()[f"blog-{B}-clock"], supervisor.states()[f"blog-{B}-mailer"]) == ("RUNNING", "BACKOFF")
+    assert f"blog-{B}.programs.conf" in names(live.conf_d)
+
+
+# secrets
+
+
+@pytest.fixture
+def kept_warm(switch: Switch) -> App:
+    """The app with B live and A beside it for a rollback."""
+    app = switch(A, B)
+    app.prepare({"KEY": "old"})
+    switch(A, B)
+    return app
+
+
+def test_new_secrets_stop_what_has_the_old_ones(kept_warm: App) -> None:
+    """A rollback would make it live with yesterday's; what is live has to be deployed anew."""
+    kept_warm.prepare({"KEY": "new"})
+    assert kept_warm.registered() == {B}
+    assert kept_warm.on_disk() == [A, B]
+
+
+def test_the_same_secrets_stop_nothing(kept_warm: App) -> None:
+    kept_warm.prepare({"KEY": "old"})
+    assert kept_warm.registered() == {A, B}
+
+
+def test_new_secrets_stop_what_has_the_old_ones_whatever_interrupts_that(kept_warm: App, switch: Switch) -> None:
+    for number in interruptions(lambda _: kept_warm.prepare({"KEY": "new"})):
+        kept_warm.prepare({"KEY": "new"})
+        assert kept_warm.registered() == {B}, f"interrupted before step {number}"
+        kept_warm.prepare({"KEY": "old"})
+        switch(A, B)
+
+
+# what interrupted runs have left
+
+
+@pytest.fixture
+def left(switch: Switch, stage: Stage) -> App:
+    """The app with B live, A running that was live before, and C running that never was."""
+    app = switch(A, B)
+    stage(C)
+    try_out(app, C)
+    return app
+
+
+@pytest.mark.parametrize(
+    ("target", "keep_warm", "running", "on_disk"),
+    [
+        (None, False, {B}, [A, B]),
+        (None, True, {A, B}, [A, B]),
+        (C, False, {B, C}, [A, B, C]),
+        (A, False, {A, B}, [A, B]),
+        (A, True, {A, B}, [A, B]),
+    ],
+    ids=["for nobody", "but for a rollback", "for it", "for a rollback", "for a rollback to what is warm"],
+)
+def test_what_was_left_ends(
+    left: App, target: str | None, keep_warm: bool, running: set[str], on_disk: list[str]
+) -> None:
+    """What was live once stays on disk."""
+    left.clear(target, keep_warm)
+    assert {release for release in (A, B, C) if left.programs.is_running(f"blog-{release}")} == running
+    assert (left.registered(), left.on_disk(), left.live()) == (running, on_disk, B)
+
+
+def test_what_was_never_live_is_killed_and_what_was_is_drained(
+    left: App, killed: Killed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at = set()
+    monkeypatch.setattr(releases, "unix_connections", lambda path: looked_at.add(path) or 0)
+    left.programs.rpc.run(f"blog-{C}", ("RUNNING", 815))
+    left.clear(None, keep_warm=False)
+    assert killed == [(815, signal.SIGKILL)]
+    assert looked_at == {f"{left.path(A)}/run/uwsgi.sock"}
+
+
+def test_of_two_that_were_live_the_one_before_is_kept_warm(switch: Switch) -> None:
+    app = switch(A, B, C)
+    app.clear(None, keep_warm=True)
+    assert app.registered() == {B, C}
+
+
+def test_a_voided_release_is_not_kept_warm(switch: Switch) -> None:
+    app = switch(A, B)
+    switch(A, what="rollback")
+    app.clear(None, keep_warm=True)
+    assert app.registered() == {A}
+
+
+def test_what_was_staged_halfway_or_in_vain_is_gone(live: App, stage: Stage) -> None:
+    stage(B)
+    live.path(f".{C}").mkdir()
+    live.clear(None, keep_warm=False)
+    assert names(live.home / "releases") == [A]
+
+
+def test_a_target_that_runs_and_is_not_on_disk_is_ended(left: App, killed: Killed) -> None:
+    left.path(C).rename(left.home / "away")
+    left.clear(C, keep_warm=False)
+    assert not left.programs.processes(f"blog-{C}")
+    assert killed
+
+
+def test_where_nothing_is_live_leftovers_end_too(app: App, stage: Stage) -> None:
+    for release in (A, B):
+        stage(release)
+        try_out(app, release)
+    app.clear(B, keep_warm=False)
+    assert (app.registered(), app.on_disk()) == ({B}, [B])
+
+
+def test_nobody_elses_programs_end(left: App) -> None:
+    others = [f"shop-{A}", f"blog-shop-{A}", "blog-http", "blogs"]
+    for program in others:
+        left.programs.rpc.run(program)
+        (left.trial / f"{program}.conf").write_text(f"[program:{program}]\n")
+    left.clear(None, keep_warm=False)
+    assert left.programs.known() == {f"blog-{B}", *others}
+    assert names(left.trial) == sorted(f"{program}.conf" for program in others)
+
+
+def test_a_host_without_the_app_has_no_leftovers(app: App) -> None:
+    app.clear(A, keep_warm=False)
+    assert not app.home.exists()
+
+
+def test_a_program_whose_folders_were_deleted_by_hand_ends(live: App) -> None:
+    shutil.rmtree(live.home)
+    live.clear(B, keep_warm=False)
+    assert live.registered() == set()
+
+
+# retired
+
+
+def test_what_is_not_live_any_more_is_stopped_and_kept_on_disk(switch: Switch) -> None:
+    app = switch(A, B)
+    app.retire(5, keep_warm=False)
+    assert (app.registered(), names(app.conf_d), app.on_disk()) == ({B}, [f"blog-{B}.conf"], [A, B])
+    assert app.is_settled(False)
+
+
+def test_what_was_live_before_may_stay_up(switch: Switch) -> None:
+    app = switch(A, B, C)
+    app.retire(5, keep_warm=True)
+    assert app.registered() == {B, C}
+    assert app.is_settled(True)
+
+
+def test_what_is_older_is_pruned(switch: Switch) -> None:
+    app = switch(A, B, C)
+    app.retire(2, keep_warm=False)
+    assert app.on_disk() == [B, C]
+
+
+def test_what_a_worker_still_runs_from_stays_on_disk(mailing: App, switch: Switch) -> None:
+    switch(B, C, programs=MAILER)
+    mailing.programs.rpc.run(f"blog-{C}", ("FATAL", 0))
+    mailing.programs.rpc.life = [("BACKOFF", 0)]
+    with pytest.raises(ReleaseFailed, match=f"^blog {C} does not start"):
+        mailing.retire(2, keep_warm=False)
+    assert (mailing.registered(), mailing.on_disk()) == ({A, C}, [A, B, C])
+
+
+def test_retiring_swaps_the_workers(mailing: App, switch: Switch) -> None:
+    switch(B, programs=MAILER)
+    mailing.retire(5, keep_warm=False)
+    assert mailing.programs.known() == {f"blog-{B}", f"blog-{B}-mailer"}
+
+
+def test_retiring_runs_what_is_live_again(switch: Switch) -> None:
+    app = switch(A, B)
+    app.programs.rpc.run(f"blog-{B}", ("FATAL", 0))
+    app.retire(5, keep_warm=False)
+    assert app.programs.rpc.states() == {f"blog-{B}": "RUNNING"}
+
+
+def test_a_worker_that_fails_keeps_nothing_from_being_retired(mailing: App, switch: Switch) -> None:
+    switch(B, C, programs=MAILER)
+    mailing.begin(ROLLOUT)
+    mailing.programs.rpc.life = [("BACKOFF", 0)]
+    with pytest.raises(ReleaseFailed, match=f"blog-{C}-mailer does not stay up"):
+        mailing.retire(2, keep_warm=False)
+    assert (mailing.registered(), mailing.on_disk(), mailing.rollout()) == ({C}, [B, C], {})
+
+
+def test_of_an_interrupted_removal_the_next_run_leaves_nothing(switch: Switch) -> None:
+    """Neither files nor logs."""
+    app = switch(A, B, C)
+    app.retire(5, keep_warm=False)
+    for number in interruptions(lambda _: app.retire(2, keep_warm=False)):
+        app.retire(2, keep_warm=False)
+        assert names(app.home / "releases") == [B, C], f"interrupted before step {number}"
+        assert [name for name in names(app.logs) if name.startswith(A)] == [], f"interrupted before step {number}"
+        shutil.copytree(app.path(B), app.path(A), symlinks=True)
+        (app.logs / f"{A}.log").touch()
+
+
+# drained
+
+
+@pytest.fixture
+def connected(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many clients each look at a socket finds; the last one stays."""
+    counts = [0]
+    monkeypatch.setattr(releases, "unix_connections", lambda path: counts.pop(0) if len(counts) > 1 else counts[0])
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("looks", "enough"),
+    [([0, 0, 0], 3), ([1, 1, 0, 0, 0], 5), ([0, 0, 1, 0, 0, 0], 6), ([1, 0, 1, 0, 1, 0, 0, 0], 8)],
+    ids=["quiet", "two requests", "one between two looks", "one after the other"],
+)
+def test_a_socket_is_drained_when_it_stays_quiet(
+    switch: Switch, connected: list[int], looks: list[int], enough: int
+) -> None:
+    app = switch(A, B)
+    connected[:] = [*looks, *[9] * 9]
+    left = []
+    app.programs.rpc.on_stop = lambda program: left.append(len(connected))
+    app.clear(None, keep_warm=False)
+    assert left == [len(looks) + 9 - enough]
+
+
+def test_a_request_that_never_ends_is_waited_for_until_nobody_wants_its_answer(
+    switch: Switch, connected: list[int], clock: Clock
+) -> None:
+    app = switch(A, B, harakiri_seconds=40)
+    connected[:] = [1]
+    before = clock.passed
+    app.clear(None, keep_warm=False)
+    assert clock.passed - before == pytest.approx(40 + DRAINED_WITHIN, abs=0.5)
+    assert app.registered() == {B}
+
+
+def test_a_client_that_waits_in_the_queue_is_waited_for(switch: Switch, clock: Clock) -> None:
+    app = switch(A, B)
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
+        server.bind(str(app.path(A) / "run" / "uwsgi.sock"))
+        server.listen()
+        client.connect(server.getsockname())
+        answered_at = clock.passed + 7
+        clock.at[answered_at] = lambda: (client.close(), server.accept()[0].close())
+        stopped_at = []
+        app.programs.rpc.on_stop = lambda program: stopped_at.append(clock.passed)
+        app.clear(None, keep_warm=False)
+    assert stopped_at == [pytest.approx(answered_at, abs=0.5)]
+
+
+def test_all_are_drained_at_the_same_time(switch: Switch, connected: list[int], clock: Clock) -> None:
+    app = switch(A, B, C)
+    connected[:] = [1]
+    before = clock.passed
+    app.clear(None, keep_warm=False)
+    assert clock.passed - before == pytest.approx(HARAKIRI + DRAINED_WITHIN, abs=0.5)
+    assert app.registered() == {C}
+
+
+def test_a_worker_in_the_middle_of_a_request_has_its_time_to_end(switch: Switch, clock: Clock) -> None:
+    app = switch(A, B)
+    supervisor = app.programs.rpc
+    supervisor.end = [("STOPPING", 4711)]
+    ends_at = clock.passed + HARAKIRI + STOPPED_WITHIN
+    clock.at[ends_at] = lambda: supervisor.run(PROGRAM, ("STOPPED", 0))
+    app.clear(None, keep_warm=False)
+    assert clock.passed == pytest.approx(ends_at, abs=0.5)
+    assert supervisor.states() == {f"blog-{B}": "RUNNING"}
+
+
+def test_where_nothing_is_to_be_stopped_nobody_waits(live: App, clock: Clock) -> None:
+    live.programs.rpc.calls.clear()
+    before = clock.passed
+    live.clear(None, keep_warm=False)
+    assert (clock.passed - before, live.programs.rpc.calls) == (0, [])
+
+
+# rollouts
+
+
+def test_a_rollout_is_somebodys_since_a_time(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(releases, "now", lambda: "2026-11-22T17:30:00Z")
+    app.begin(ROLLOUT)
+    assert app.mine("laptop 1") == app.rollout() == {**ROLLOUT, "since": "2026-11-22T17:30:00Z"}
+
+
+def test_a_rollout_is_forgotten_by_a_reboot(app: App, host: Path) -> None:
+    app.begin(ROLLOUT)
+    assert app.rollout_file.is_relative_to(host / "run")
+
+
+def test_a_second_rollout_is_refused_with_the_first_ones(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(releases, "now", lambda: "2026-11-22T17:30:00Z")
+    app.begin(ROLLOUT)
+    with pytest.raises(InUse) as refused:
+        app.begin({**ROLLOUT, "process": "desktop 1", "by": "you@desktop"})
+    assert str(refused.value) == (
+        "blog: a deploy by me@laptop has been going on since 2026-11-22T17:30:00Z; wait for it, or, where its "
+        "controller is gone, take over with -e force=true"
+    )
+    assert refused.value.rollout == app.rollout()
+    assert app.rollout()["by"] == ME
+
+
+def test_a_rollout_may_begin_twice(app: App) -> None:
+    app.begin(ROLLOUT)
+    app.begin({**ROLLOUT, "target": f"{A}.1"})
+    assert app.mine("laptop 1")["target"] == f"{A}.1"
+
+
+def test_after_the_end_anybody_may_begin(app: App) -> None:
+    app.begin(ROLLOUT)
+    for _ in range(2):
+        app.end()
+    app.begin({**ROLLOUT, "process": "desktop 1"})
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (lambda app: app.end(), "the host was restarted"),
+        (
+            lambda app: (app.end(), app.begin({**ROLLOUT, "process": "desktop 1", "by": "you@desktop"})),
+            "you@desktop took over",
+        ),
+    ],
+    ids=["a reboot", "somebody else"],
+)
+def test_a_rollout_that_is_not_mine_any_more_goes_no_further(
+    app: App, end: Callable[[App], object], words: str
+) -> None:
+    app.begin(ROLLOUT)
+    end(app)
+    with pytest.raises(ReleaseFailed, match=f"^blog: this rollout ended on the way: {words}; nothing was switched, "):
+        app.mine("laptop 1")
+
+
+def test_two_apps_have_a_rollout_each(app: App, host: Path) -> None:
+    app.begin(ROLLOUT)
+    App("shop", "www-data", None, host).begin({**ROLLOUT, "process": "desktop 1"})
+    assert app.mine("laptop 1")
+
+
+# hooks
+
+
+@pytest.fixture
+def identities(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """As whom hooks ran. Only root may run something as somebody else, so they run as who tests."""
+    asked: list[dict[str, Any]] = []
+    real = subprocess.Popen
+
+    def popen(argv: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        asked.append({name: options.pop(name) for name in ("user", "group", "extra_groups")})
+        return real(argv, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    monkeypatch.setattr(os, "killpg", KILLPG)
+    return asked
+
+
+@pytest.fixture
+def hook(app: App, staged: Path, identities: list[dict[str, Any]]) -> Callable[..., list[str]]:
+    """A function that runs commands as hooks of the release A."""
+    return lambda *commands, timeout=10, once=True: app.run_hooks(A, commands, timeout, once)
+
+
+def shell(text: str) -> str:
+    return f'sh -c "{text}"'
+
+
+def test_a_hook_says_what_it_was_and_what_it_has_said(hook: Callable[..., list[str]]) -> None:
+    command = shell("echo \u2603; echo to stderr >&2; printf 'no end'")
+    assert hook(command, "true") == [f"$ {command}", "\u2603", "to stderr", "no end", "$ true"]
+
+
+def test_hooks_run_as_the_app_and_nothing_more(
+    hook: Callable[..., list[str]], identities: list[dict[str, Any]]
+) -> None:
+    hook("true")
+    assert identities == [{"user": APP_ID, "group": APP_ID, "extra_groups": []}]
+
+
+def test_hooks_run_in_the_releases_environment(hook: Callable[..., list[str]], staged: Path) -> None:
+    (staged / "exec").write_text('#!/bin/sh\nVARIABLE=x exec "$@"\n')
+    assert hook(shell("echo $VARIABLE"))[1:] == ["x"]
+
+
+def test_hooks_are_not_asked_anything(hook: Callable[..., list[str]]) -> None:
+    assert hook("cat") == ["$ cat"]
+
+
+def test_what_a_hook_says_need_not_be_text(hook: Callable[..., list[str]]) -> None:
+    assert hook(r"printf '\377'")[1:] == ["\ufffd"]
+
+
+def test_a_hook_is_done_once_for_a_release(app: App, hook: Callable[..., list[str]], tmp_path: Path) -> None:
+    command = f"mkdir {tmp_path}/once"
+    hook(command)
+    done = app.journal().hooks[A][command]
+    assert hook(command, "true") == [f"$ {command}: done at {done}", "$ true"]
+    assert app.journal().hooks[A].keys() == {command, "true"}
+
+
+def test_another_release_has_its_own(app: App, hook: Callable[..., list[str]], stage: Stage, tmp_path: Path) -> None:
+    command = shell(f"echo x >> {tmp_path}/done")
+    hook(command)
+    stage(B)
+    app.run_hooks(B, [command], 10, once=True)
+    assert (tmp_path / "done").read_text() == "x\nx\n"
+
+
+def test_a_restart_of_a_release_has_its_hooks_done(app: App, hook: Callable[..., list[str]]) -> None:
+    """It is kept under that name: when it is deployed again, its migrations have run."""
+    hook("true")
+    assert app.run_hooks(app.copy(A), ["true"], 10, once=True)[0].startswith("$ true: done at ")
+
+
+def test_a_hook_after_the_switch_runs_each_time(app: App, hook: Callable[..., list[str]]) -> None:
+    assert [hook("true", once=False) for _ in range(2)] == [["$ true"]] * 2
+    assert A not in app.journal().hooks
+
+
+def test_a_hook_that_fails_is_the_last(app: App, hook: Callable[..., list[str]]) -> None:
+    command = shell("echo no such table; exit 3")
+    with pytest.raises(ReleaseFailed) as failed:
+        hook("true", command, "false")
+    assert str(failed.value) == f"blog {A}: {command}: ended with 3\nno such table\n"
+    assert app.journal().hooks[A].keys() == {"true"}
+
+
+def test_a_hook_that_cannot_be_read_is_a_failure(hook: Callable[..., list[str]]) -> None:
+    with pytest.raises(ReleaseFailed, match="flask 'db upgrade"):
+        hook("flask 'db upgrade")
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process is gone, or would be if somebody asked for its status."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_a_hook_that_takes_too_long_is_killed_with_all_that_it_has_started(hook: Callable[..., list[str]]) -> None:
+    command = shell("echo $$; sleep 60 & echo $!; wait")
+    with pytest.raises(ReleaseFailed, match=r"did not end within 0\.3 seconds\n\d+\n\d+\n$") as failed:
+        hook(command, timeout=0.3)
+    assert all(map(has_ended, map(int, str(failed.value).splitlines()[1:])))
+
+
+def test_a_hook_that_has_started_a_daemon_is_not_waited_for_longer(hook: Callable[..., list[str]]) -> None:
+    """Its group is not the hook's any more, and it has the hook's output open."""
+    before = time.perf_counter()
+    with pytest.raises(ReleaseFailed, match="did not end within"):
+        hook(shell("setsid sleep 4 & wait"), timeout=0.2)
+    assert time.perf_counter() - before < 2
+
+
+# the router
+
+
+@pytest.fixture
+def routed(app: App, wheel: Path) -> App:
+    """The app with a router, before any release."""
+    app.prepare({})
+    app.route(ROUTER, PYTHON, wheel)
+    app.programs.rpc.calls.clear()
+    return app
+
+
+def test_an_app_without_a_router_needs_none(app: App) -> None:
+    assert not app.route(None, PYTHON, None)
+    assert app.programs.rpc.calls == []
+
+
+def test_a_router_runs_from_an_environment_of_its_own(app: App, wheel: Path) -> None:
+    app.prepare({})
+    assert app.route(ROUTER, PYTHON, wheel)
+    assert names(app.home / "venvs") == [app.target("router")]
+    assert app.programs.rpc.runs == {"blog-http": ROUTER}
+    assert app.programs.is_running("blog-http")
+
+
+def test_a_router_that_is_the_same_is_left_alone(routed: App, wheel: Path) -> None:
+    assert not routed.route(ROUTER, PYTHON, wheel)
+    assert routed.programs.rpc.calls == []
+
+
+def test_a_router_that_changes_is_started_anew(routed: App, wheel: Path) -> None:
+    changed = ROUTER.replace("8080", "8081")
+    assert routed.route(changed, PYTHON, wheel)
+    assert routed.programs.rpc.runs == {"blog-http": changed}
+    assert (routed.conf_d / "blog-http.conf").read_text() == changed
+
+
+def test_a_router_with_another_uwsgi_is_started_anew(routed: App, wheel: Path) -> None:
+    before = routed.target("router")
+    wheel.write_bytes(b"another uWSGI")
+    assert routed.route(ROUTER, PYTHON, wheel)
+    assert routed.target("router") != before
+    assert calls(routed, "stopProcessGroup", "startProcessGroup") == [
+        "stopProcessGroup blog-http",
+        "startProcessGroup blog-http",
+    ]
+
+
+@pytest.mark.parametrize("state", ["STOPPED", "EXITED", "FATAL", "BACKOFF"])
+def test_a_router_that_does_not_run_is_started(routed: App, wheel: Path, state: str) -> None:
+    routed.programs.rpc.run("blog-http", (state, 0))
+    assert routed.route(ROUTER, PYTHON, wheel)
+    assert routed.programs.is_running("blog-http")
+
+
+def test_a_router_that_is_no_longer_wanted_is_gone(routed: App) -> None:
+    assert routed.route(None, PYTHON, None)
+    assert (routed.programs.known(), names(routed.conf_d), routed.target("router")) == (set(), [], None)
+
+
+def test_a_router_that_does_not_start_is_a_failure(app: App, wheel: Path) -> None:
+    app.prepare({})
+    app.programs.rpc.life = [("STARTING", 1), ("BACKOFF", 0)]
+    with pytest.raises(ReleaseFailed, match=rf"^blog-http does not start; see {app.logs}/http\.log$"):
+        app.route(ROUTER, PYTHON, wheel)
+
+
+def test_an_interrupted_router_is_the_new_one_after_the_next_run(routed: App, wheel: Path) -> None:
+    changed = ROUTER.replace("8080", "8081")
+    for number in interruptions(lambda _: routed.route(changed, PYTHON, wheel)):
+        routed.route(changed, PYTHON, wheel)
+        assert routed.programs.rpc.runs["blog-http"] == changed, f"interrupted before step {number}"
+        routed.route(ROUTER, PYTHON, wheel)
+
+
+def test_an_interrupted_end_of_a_router_is_its_end_after_the_next_run(routed: App, wheel: Path) -> None:
+    for number in interruptions(lambda _: routed.route(None, PYTHON, None)):
+        routed.route(None, PYTHON, None)
+        assert (routed.programs.known(), names(routed.conf_d), routed.target("router")) == (set(), [], None), (
+            f"interrupted before step {number}"
+        )
+        routed.route(ROUTER, PYTHON, wheel)
+
+
+def test_a_deploy_leaves_the_router_alone(routed: App, switch: Switch) -> None:
+    switch(A, B)
+    routed.retire(2, keep_warm=False)
+    assert not [call for call in routed.programs.rpc.calls if call.endswith("blog-http")]
+    assert (routed.home / "router").resolve(strict=True).is_dir()
+
+
+# gone
+
+
+@pytest.fixture
+def whole(mailing: App, switch: Switch, wheel: Path) -> App:
+    """The app with all that it can have on a host."""
+    switch(B, programs=MAILER)
+    mailing.swap_programs()
+    mailing.prepare({"KEY": "s3cret"})
+    mailing.route(ROUTER, PYTHON, wheel)
+    (mailing.home / "shared" / "db.sqlite").write_text("rows")
+    (mailing.logs / f"{B}.log").write_text("words\n")
+    mailing.begin(ROLLOUT)
+    return mailing
+
+
+def test_a_removed_app_leaves_what_is_its_own(whole: App) -> None:
+    assert whole.remove(False, ME)
+    assert (whole.programs.known(), names(whole.conf_d), names(whole.trial)) == (set(), [], [])
+    assert [str(path.relative_to(whole.home)) for path in sorted(whole.home.rglob("*"))] == [
+        "shared",
+        "shared/db.sqlite",
+    ]
+    assert (f"{B}.log" in names(whole.logs), whole.journal().newest_first(), whole.rollout()) == (True, [B, A], {})
+
+
+def test_what_a_removed_app_leaves_is_roots(whole: App, owners: dict[str, tuple[int, int]]) -> None:
+    """Or who gets the user's number next, has it."""
+    whole.remove(False, ME)
+    shared = whole.home / "shared"
+    assert [owners[str(path)] for path in (shared, shared / "db.sqlite")] == [(0, 0), (0, 0)]
+
+
+def test_a_removal_is_remembered(whole: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(releases, "now", lambda: "2026-11-22T17:30:00Z")
+    whole.remove(False, ME)
+    assert whole.journal().history[-1] == {
+        "release": None,
+        "since": "2026-11-22T17:30:00Z",
+        "by": ME,
+        "what": "removed",
+        "source": None,
+    }
+
+
+def test_an_app_that_comes_back_has_its_history_and_no_way_back(whole: App, switch: Switch) -> None:
+    whole.remove(False, ME)
+    switch(C)
+    assert (whole.journal().newest_first(), whole.before()) == ([C, B, A], None)
+
+
+def test_a_purged_app_leaves_nothing(whole: App) -> None:
+    assert whole.remove(True, ME)
+    assert not any(path.exists() for path in (whole.home, whole.logs, whole.journal_file))
+    assert whole.programs.known() == set()
+
+
+@pytest.mark.parametrize("purge", [False, True])
+def test_an_app_that_is_gone_is_not_removed_again(whole: App, purge: bool) -> None:
+    whole.remove(purge, ME)
+    whole.programs.rpc.calls.clear()
+    assert not whole.remove(purge, ME)
+    assert calls(whole, "stopProcessGroup") == []
+
+
+def test_an_app_that_was_removed_can_be_purged(whole: App) -> None:
+    whole.remove(False, ME)
+    assert whole.remove(True, ME)
+    assert not whole.home.exists()
+
+
+@pytest.mark.parametrize("purge", [False, True])
+def test_a_host_without_the_app_has_nothing_to_remove(app: App, purge: bool) -> None:
+    assert not app.remove(purge, ME)
+
+
+def test_removing_drains_what_is_live(whole: App, connected: list[int], clock: Clock) -> None:
+    connected[:] = [1]
+    before = clock.passed
+    whole.remove(False, ME)
+    assert clock.passed - before == pytest.approx(HARAKIRI + DRAINED_WITHIN, abs=1)
+
+
+def test_removing_touches_no_other_app(whole: App, host: Path, snapshot) -> None:
+    for program in ("shop-http", f"shop-{A}", f"blog-shop-{A}-mailer"):
+        whole.programs.rpc.run(program)
+        (whole.conf_d / f"{program}.programs.conf").write_text(f"[program:{program}]\n")
+    (host / "srv/shop/releases").mkdir(parents=True)
+    before = names(whole.conf_d)
+    whole.remove(True, ME)
+    assert whole.programs.known() == {"shop-http", f"shop-{A}", f"blog-shop-{A}-mailer"}
+    assert names(whole.conf_d) == [name for name in before if "shop" in name]
+    assert names(host / "srv") == ["shop"]
+
+
+@pytest.mark.parametrize("purge", [False, True])
+def test_an_interrupted_removal_is_finished_by_the_next(
+    app: App, stage: Stage, wheel: Path, owners: dict[str, tuple[int, int]], purge: bool
+) -> None:
+    def remove(_: int) -> None:
+        app.remove(purge, ME)
+
+    def install() -> None:
+        shutil.rmtree(app.home, ignore_errors=True)
+        stage(A)
+        try_out(app, A)
+        app.go_live(A, ME, "first release")
+        app.route(ROUTER, PYTHON, wheel)
+
+    install()
+    for number in interruptions(remove):
+        app.remove(purge, ME)
+        where = f"interrupted before step {number}"
+        assert (app.registered(), names(app.home)) == (set(), [] if purge else ["shared"]), where
+        assert purge or owners[f"{app.home}/shared"] == (0, 0), where
+        assert (app.logs.exists(), app.journal_file.exists()) == (not purge, not purge), where
+        assert app.journal().newest_first() == ([] if purge else [A]), where
+        install()
+
+
+# looked at
+
+
+def test_a_report_tells_all_of_an_app(whole: App, switch: Switch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(releases, "now", lambda: "2026-11-22T17:30:00Z")
+    switch(A, what="rollback")
+    whole.programs.rpc.run(f"shop-{A}")
+    (whole.path(A) / "uwsgi.ini").write_text("by hand")
+    since = {release: whole.journal().last(release)["since"] for release in (A, B)}
+    assert whole.report() == {
+        "app": "blog",
+        "live": A,
+        "since": since[A],
+        "by": ME,
+        "what": "rollback",
+        "source": {"path": "/home/me/blog"},
+        "programs": [
+            {"name": name, "program": name, "state": "RUNNING", "pid": 4711, "since": STARTED_AT}
+            for name in (f"blog-{B}", f"blog-{B}-mailer", "blog-http", f"blog-{A}")
+        ],
+        "on_disk": [
+            {"release": A, "is": "live", "since": since[A], "voided": None},
+            {"release": B, "is": "kept", "since": since[B], "voided": {"since": since[A], "by": ME}},
+        ],
+        "rollout": {**ROLLOUT, "since": whole.rollout()["since"]},
+        "edited": [f"{whole.path(A)}/uwsgi.ini was edited"],
+    }
+
+
+def test_a_report_has_the_releases_as_they_were_live(switch: Switch, stage: Stage) -> None:
+    app = switch(B, A, C)
+    stage("0" * 12)
+    assert [(release["release"], release["is"], bool(release["since"])) for release in app.report()["on_disk"]] == [
+        (C, "live", True),
+        (A, "previous", True),
+        (B, "kept", True),
+        ("0" * 12, "kept", False),
+    ]
+
+
+def test_a_report_of_an_app_that_is_not_live_is_empty(app: App) -> None:
+    report = app.report()
+    assert {name: value for name, value in report.items() if value} == {"app": "blog"}
+
+
+def test_a_report_changes_nothing(whole: App, host: Path, snapshot) -> None:
+    before = snapshot(host)
+    whole.programs.rpc.calls.clear()
+    whole.report()
+    assert (snapshot(host), whole.programs.rpc.calls) == (before, [])
 
 
 # one at a time
 
 
-def test_a_second_run_is_refused_with_the_first_ones_pid(app: App) -> None:
+def test_a_second_step_is_refused_with_the_first_ones_pid(app: App, clock: Clock) -> None:
     with app.lock(), pytest.raises(ReleaseFailed, match=f"^blog: process {os.getpid()} is "), app.lock():
         pytest.fail("two runs have the lock")
+    assert clock.passed == pytest.approx(releases.PATIENCE, abs=1)
 
 
-def test_the_lock_is_free_after_a_run(app: App) -> None:
+def test_a_second_step_waits_for_the_first(app: App, clock: Clock) -> None:
+    """A controller that is gone has left its step on the host; that runs to its end."""
+    first = app.lock()
+    first.__enter__()
+    clock.at[100] = lambda: first.__exit__(None, None, None)
+    with app.lock():
+        assert clock.passed == pytest.approx(100, abs=1)
+
+
+def test_the_lock_is_free_after_a_step(app: App, clock: Clock) -> None:
     for _ in range(2):
         with app.lock():
-            assert app.journal.with_suffix(".lock").read_text() == str(os.getpid())
+            assert app.journal_file.with_suffix(".lock").read_text() == str(os.getpid())
+    assert clock.passed == 0
 
 
-def test_two_apps_are_released_at_a_time(app: App, host: Path) -> None:
+def test_two_apps_are_released_at_a_time(app: App, host: Path, clock: Clock) -> None:
     with app.lock(), App("shop", "www-data", None, host).lock():
-        pass
+        assert clock.passed == 0
 
 
 def test_the_lock_ends_with_its_process(app: App) -> None:
-    app.journal.parent.mkdir(parents=True)
     code = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); input()"
     with subprocess.Popen(
-        [sys.executable, "-c", code, str(app.journal.with_suffix(".lock"))],
+        [sys.executable, "-c", code, str(app.journal_file.with_suffix(".lock"))],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as holder:

@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.flaskfleet.sockets import Owner, tcp_owners, unix_owners
+from ansible.module_utils.flaskfleet.sockets import Owner, tcp_owners, unix_connections, unix_owners
 
 
 def listener(family: socket.AddressFamily, address: object) -> socket.socket:
@@ -86,7 +86,10 @@ def test_another_path_is_another_socket(unix: socket.socket) -> None:
 
 @pytest.fixture
 def proc(tmp_path: Path) -> Path:
-    """A /proc with listeners on port 80 (inode 11), port 443 (12) and /run/a.sock (13), and no process."""
+    """A /proc with listeners on port 80 (inode 11), port 443 (12) and /run/a.sock (13), and no process.
+
+    To /run/a.sock two clients are connected, the second still in its queue; a third is on its way out.
+    """
     (tmp_path / "net").mkdir()
     row = " 0: 00000000:{port:04X} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000 0 0 {inode} 1\n"
     (tmp_path / "net" / "tcp").write_text(
@@ -100,6 +103,10 @@ def proc(tmp_path: Path) -> Path:
         "ffff8: 00000002 00000000 00010000 0001 01 13 /run/a.sock\n"
         "ffff9: 00000003 00000000 00000000 0001 03 98 /run/a.sock\n"
         "ffffa: 00000002 00000000 00010000 0001 01 97\n"
+        "ffffb: 00000002 00000000 00000000 0001 02 0 /run/a.sock\n"
+        "ffffc: 00000003 00000000 00000000 0001 03 96 /run/a.socket\n"
+        "ffffd: 00000003 00000000 00000000 0001 03 95\n"
+        "ffffe: 00000002 00000000 00000000 0001 04 94 /run/a.sock\n"
     )
     return tmp_path
 
@@ -138,3 +145,32 @@ def test_a_host_without_ipv6_has_owners(proc: Path) -> None:
     assert not (proc / "net" / "tcp6").exists()
     process(proc, 8, "nginx", 11)
     assert tcp_owners(80, proc) == [Owner(8, "nginx")]
+
+
+# who is connected
+
+
+@pytest.mark.parametrize(("path", "clients"), [("/run/a.sock", 2), ("/run/a.socket", 1), ("/run/a", 0), ("", 0)])
+def test_clients_are_those_that_were_accepted_or_wait_in_the_queue(proc: Path, path: str, clients: int) -> None:
+    """Neither the listening socket itself is, nor the clients' own ends, which have no path."""
+    assert unix_connections(path, proc) == clients
+
+
+def test_a_host_that_shows_no_sockets_has_no_clients(tmp_path: Path) -> None:
+    assert unix_connections("/run/a.sock", tmp_path) == 0
+
+
+def test_a_client_counts_from_its_connect_until_both_are_done(unix: socket.socket) -> None:
+    path = unix.getsockname()
+    seen = [unix_connections(path)]
+    with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
+        for client in (first, second):
+            client.connect(path)
+            seen.append(unix_connections(path))
+        with unix.accept()[0]:
+            seen.append(unix_connections(path))
+        seen.append(unix_connections(path))
+        with unix.accept()[0]:
+            second.close()
+            seen.append(unix_connections(path))
+    assert (seen, unix_connections(path)) == ([0, 1, 2, 2, 1, 1], 0)

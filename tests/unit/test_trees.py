@@ -327,3 +327,48 @@ def test_a_changed_mode_has_no_diff(tree: Tree, files: list[File]) -> None:
     tree.target("/etc/a.conf").chmod(0o600)
     changes = tree.compare(files)
     assert (changes.write, changes.diff) == ([files[0]], [])
+
+
+# what was edited
+
+
+def test_a_tree_as_it_was_written_is_not_edited(tree: Tree, files: list[File]) -> None:
+    assert tree.edited() == []
+
+
+def test_a_tree_that_was_never_written_is_not_edited(tree: Tree) -> None:
+    assert tree.edited() == []
+
+
+@pytest.mark.parametrize(
+    ("drift", "words"),
+    [
+        (lambda path: path.write_text("by hand"), "was edited"),
+        (lambda path: path.write_bytes(b"\xff\xfe"), "was edited"),
+        (lambda path: path.unlink(), "was removed"),
+        (lambda path: path.chmod(0o666), "has another owner or mode than {owner}:{group} 0644"),
+        (
+            lambda path: path.rename(path.with_name("moved")) and path.symlink_to("moved"),
+            "has another owner or mode than {owner}:{group} 0644",
+        ),
+    ],
+    ids=["content", "not UTF-8", "removed", "mode", "a symlink to the same content"],
+)
+def test_what_was_edited_is_told_and_left(
+    tree: Tree, files: list[File], me: dict[str, str], drift: Callable[[Path], object], words: str, snapshot
+) -> None:
+    drift(tree.target("/etc/a.conf"))
+    before = snapshot(tree.root), snapshot(tree.state)
+    assert tree.edited() == [f"/etc/a.conf {words.format(**me)}"]
+    assert (snapshot(tree.root), snapshot(tree.state)) == before
+
+
+def test_all_that_was_edited_is_told(tree: Tree, files: list[File]) -> None:
+    for file in files:
+        tree.target(file.path).unlink()
+    assert tree.edited() == [f"{file.path} was removed" for file in files]
+
+
+def test_a_foreign_file_is_no_edit(tree: Tree, files: list[File]) -> None:
+    tree.target("/etc/foreign.conf").write_text("mine")
+    assert tree.edited() == []

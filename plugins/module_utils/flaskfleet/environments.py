@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -17,6 +18,7 @@ class EnvironmentFailed(Exception):
     """An environment could not be made; the message holds pip's words and what to do."""
 
 
+@cache
 def python_abi(python: str) -> str:
     """The ABI of an interpreter, like ``cpython-311-x86_64-linux-gnu``."""
     return _run([python, "-c", "import sysconfig; print(sysconfig.get_config_var('SOABI'))"]).strip()
@@ -34,6 +36,11 @@ def environment_key(python: str, abi: str, requirements: str, wheel: Path) -> st
     """What names an environment: 12 hex digits over everything that goes into it."""
     inputs = [python, abi, requirements, hashlib.sha256(wheel.read_bytes()).hexdigest()]
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:12]
+
+
+def environment_exists(venvs: Path, python: str, requirements: str, wheel: Path) -> bool:
+    """Whether there is an environment with these inputs already."""
+    return (venvs / environment_key(python, python_abi(python), requirements, wheel)).exists()
 
 
 def build_environment(venvs: Path, python: str, requirements: str, wheel: Path) -> str:

@@ -7,6 +7,7 @@ import grp
 import json
 import os
 import pwd
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,18 +19,24 @@ class Busy(Exception):
 
 
 @contextmanager
-def lock(path: Path) -> Iterator[None]:
+def lock(path: Path, patience: float = 0) -> Iterator[None]:
     """Let one process at a time in; the kernel ends the lock with its process.
 
+    :param patience: how many seconds to wait for another one.
     :raises Busy: another one is in.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise Busy(file.read().strip()) from None
+        end = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    file.seek(0)
+                    raise Busy(file.read().strip()) from None
+            time.sleep(0.1)
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -60,9 +67,9 @@ def write_file(path: Path, content: bytes, mode: int = 0o644, uid: int = -1, gid
     fsync_directory(path.parent)
 
 
-def write_json(path: Path, value: Any, mode: int = 0o644) -> None:
+def write_json(path: Path, value: Any, mode: int = 0o644, uid: int = -1, gid: int = -1) -> None:
     """Write a record, sorted, so that two equal records are equal files."""
-    write_file(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode(), mode)
+    write_file(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode(), mode, uid, gid)
 
 
 def read_json(path: Path) -> Any:

@@ -1,177 +1,145 @@
-"""The life of a release on a host: staged, warm, live.
+"""The life of a release on a host: staged, warm, live, draining, kept, pruned.
 
-::
-
-    /srv/<app>/releases/<id>/   src/ static/<prefix>/ env/ run/ uwsgi.ini supervisor.conf release.json
-                                venv -> ../../venvs/<key>
-    /srv/<app>/venvs/<key>/     see environments.py
-    /srv/<app>/secrets/         one file per variable
-    /srv/<app>/shared/          the app's own
-    /srv/<app>/current          -> releases/<id>, the only switch
-
-A release is complete at its path or not there. Its Supervisor program is below /run while it is
-tried out, so that a reboot forgets it, and moves to conf.d before ``current`` points at it, so that
-a reboot at any moment starts what ``current`` points at.
+A release's Supervisor program is below /run while it is tried out, so that a reboot forgets it, and moves to
+conf.d before ``current`` points at it, so that a reboot at any moment starts what ``current`` points at.
 """
 
 from __future__ import annotations
 
-import compileall
-import json
 import os
 import re
+import shlex
 import shutil
 import signal
-import tarfile
+import subprocess
+import tempfile
 import time
 import xmlrpc.client
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .environments import build_environment
 from .files import Busy, group_id, lock, point_symlink, read_json, user_id, write_file, write_json
+from .journal import now, release_id
+from .layout import NAME, Layout, ReleaseFailed, give
+from .programs import RUNNING, Programs
 from .services import uwsgi_request, uwsgi_stats
-from .sockets import unix_owners
+from .sockets import unix_connections, unix_owners
 
-ALREADY_ADDED = 90  # supervisor.xmlrpc.Faults
-BAD_NAME = 10
 # What uWSGI says of itself, at each start, before it loads the app.
 FIRST = r"\[uWSGI\] getting INI configuration"
 BANNER = re.compile(rf"{FIRST}(?:(?!{FIRST}).)*?\*\*\* Operational MODE: [^\n]*\n", re.DOTALL)
 SETTLES_WITHIN = 15  # seconds; a program is STARTING for startsecs (3)
-RUNNING = {"RUNNING", "STARTING"}
+# nginx gives up 5 seconds after harakiri (README of flask_app): nobody waits for an answer any longer.
+DRAINED_WITHIN = 10  # seconds beyond harakiri
+STOPPED_WITHIN = 15  # seconds beyond harakiri, as in supervisor.conf
+QUIET_LOOKS = 3  # at a socket, before nobody can be in the middle of a connect
+PATIENCE = 120  # seconds, with a step that is going on
 
 
-class ReleaseFailed(Exception):
-    """A release was refused; the message holds the app's own words. What was live is untouched."""
+class InUse(ReleaseFailed):
+    """Somebody else is changing the app. ``rollout`` is theirs."""
+
+    def __init__(self, app: str, rollout: dict[str, Any]) -> None:
+        self.rollout = rollout
+        super().__init__(
+            f"{app}: a {rollout['what']} by {rollout['by']} has been going on since {rollout['since']}; wait for it, "
+            "or, where its controller is gone, take over with -e force=true"
+        )
 
 
-@dataclass(frozen=True)
-class Release:
-    """What makes an app run on this host.
-
-    ``files`` are the rendered ones by name. ``static`` maps URL prefixes to folders below the source.
-    ``record`` becomes release.json; ``health`` has ``path``, ``host`` and ``timeout_seconds``.
-    """
-
-    id: str
-    files: dict[str, str]
-    env: dict[str, str]
-    static: dict[str, str]
-    requirements: str
-    python: str
-    processes: int
-    health: dict[str, Any]
-    record: dict[str, Any]
-
-
-class App:
-    """An app on this host. ``root`` is / but in tests; ``supervisor`` is its XML-RPC interface."""
+class App(Layout):
+    """An app on this host. ``supervisor`` is Supervisor's XML-RPC interface, ``root`` is / but in tests."""
 
     def __init__(self, name: str, web_group: str, supervisor: Any, root: Path = Path("/")) -> None:
-        self.name = name
-        self.web_group = web_group
-        self.supervisor = supervisor
-        self.home = root / "srv" / name
-        self.logs = root / "var/log" / name
+        super().__init__(name, web_group, root)
+        self.programs = Programs(supervisor)
         self.conf_d = root / "etc/supervisor/conf.d"
-        self.trial = root / "run/flaskfleet/supervisor.d"
-        self.journal = root / "var/lib/flaskfleet/apps" / f"{name}.json"
+        self.rollout_file = root / "run/flaskfleet" / f"{name}.rollout.json"
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Let one run at a time change the app; the kernel ends the lock with its process."""
+        """Let one step at a time change the app; what a controller that is gone has begun, runs to its end."""
         try:
-            with lock(self.journal.with_suffix(".lock")):
+            with lock(self.journal_file.with_suffix(".lock"), PATIENCE):
                 yield
         except Busy as busy:
             raise ReleaseFailed(f"{self.name}: process {busy} is releasing it right now") from None
 
-    def live(self) -> str | None:
-        """The id of the release that ``current`` points at."""
-        try:
-            return Path(os.readlink(self.home / "current")).name
-        except FileNotFoundError:
-            return None
-
-    def path(self, release: str) -> Path:
-        """Where a release lies."""
-        return self.home / "releases" / release
-
     def program(self, release: str) -> str:
-        """The name of a release's Supervisor program."""
+        """The name of a release's uWSGI program."""
         return f"{self.name}-{release}"
 
-    def record(self, release: str) -> dict[str, Any]:
-        """What a release was made from."""
-        return read_json(self.path(release) / "release.json") or {}
+    def further_programs(self, release: str) -> list[str]:
+        """The names of a release's workers and schedulers."""
+        return [f"{self.program(release)}-{name}" for name in self.entry(release)["programs"]]
 
-    # staged
+    def registered(self) -> set[str]:
+        """The releases that have a program or are about to."""
+        files = [*self.conf_d.glob(f"{self.name}-*"), *self.trial.glob(f"{self.name}-*")]
+        ours = re.compile(
+            rf"{re.escape(self.name)}-({NAME})(?:\.programs)?\.conf|{re.escape(self.name)}-({NAME})(?:-.+)?"
+        )
+        found = [ours.fullmatch(name) for name in [*(file.name for file in files), *self.programs.known()]]
+        return {match[1] or match[2] for match in found if match}
 
-    def prepare(self, secrets: dict[str, str]) -> None:
-        """Make the app's directories, and bring its secrets to what they are now."""
-        uid, gid = user_id(self.name), group_id(self.name)
-        for path, owner, group, mode in (
-            (self.home, 0, 0, 0o755),
-            (self.home / "releases", 0, 0, 0o755),
-            (self.home / "venvs", 0, 0, 0o755),
-            (self.home / "secrets", 0, gid, 0o750),
-            (self.home / "shared", uid, gid, 0o750),
-            (self.logs, 0, gid, 0o750),
-            (self.trial, 0, 0, 0o755),
-        ):
-            path.mkdir(parents=True, exist_ok=True)
-            os.chown(path, owner, group)
-            path.chmod(mode)
-        for stale in set(os.listdir(self.home / "secrets")) - set(secrets):
-            (self.home / "secrets" / stale).unlink()
-        _write_variables(self.home / "secrets", secrets, gid)
+    # A rollout: several calls of the module belong together
 
-    def stage(self, release: Release, archive: Path, wheel: Path) -> None:
-        """Build a release aside and rename it to its path. Nothing runs."""
-        gid = group_id(self.name)
-        environment = build_environment(self.home / "venvs", release.python, release.requirements, wheel)
-        final = self.path(release.id)
-        aside = final.with_name(f".{release.id}")
-        shutil.rmtree(aside, ignore_errors=True)
-        (aside / "static").mkdir(parents=True)
-        for name, mode, owner, group in (
-            ("src", 0o750, 0, gid),
-            ("env", 0o750, 0, gid),
-            ("run", 0o2750, user_id(self.name), group_id(self.web_group)),
-        ):
-            (aside / name).mkdir()
-            os.chown(aside / name, owner, group)
-            (aside / name).chmod(mode)
-        _unpack(archive, aside / "src")
-        compileall.compile_dir(aside / "src", quiet=2, stripdir=str(aside), prependdir=str(final))
-        for prefix, folder in release.static.items():
-            shutil.copytree(aside / "src" / folder, aside / "static" / prefix.lstrip("/"), dirs_exist_ok=True)
-        (aside / "venv").symlink_to(f"../../venvs/{environment}")
-        _write_variables(aside / "env", release.env, gid)
-        for name, content in release.files.items():
-            write_file(aside / name, content.encode())
-        record = json.dumps(release.record, indent=2, sort_keys=True) + "\n"
-        write_file(aside / "release.json", record.encode(), 0o640, 0, gid)  # it has the plain environment
-        os.sync()
-        aside.rename(final)
+    def rollout(self) -> dict[str, Any]:
+        """The rollout that goes on, empty where none does; a reboot ends it."""
+        return read_json(self.rollout_file) or {}
 
-    # warm
+    def begin(self, rollout: dict[str, Any]) -> None:
+        """Claim the app for a rollout: ``process`` (whose), ``by``, ``what``, ``target``.
 
-    def warm(self, release: Release) -> None:
+        :raises InUse: somebody else has.
+        """
+        other = self.rollout()
+        if other and other["process"] != rollout["process"]:
+            raise InUse(self.name, other)
+        self.rollout_file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self.rollout_file, {**rollout, "since": now()})
+
+    def mine(self, process: str) -> dict[str, Any]:
+        """The rollout of a process.
+
+        :raises ReleaseFailed: it has none any more.
+        """
+        rollout = self.rollout()
+        if rollout.get("process") != process:
+            raise ReleaseFailed(
+                f"{self.name}: this rollout ended on the way: "
+                + (f"{rollout['by']} took over" if rollout else "the host was restarted")
+                + "; nothing was switched, run it again"
+            )
+        return rollout
+
+    def end(self) -> None:
+        """Let others change the app."""
+        self.rollout_file.unlink(missing_ok=True)
+
+    def write_secrets(self, secrets: dict[str, str]) -> None:
+        """Replace the app's secrets; what is kept warm has yesterday's, and ends."""
+        self._stop(self.registered() - {self.live()})
+        super().write_secrets(secrets)
+
+    # Warm
+
+    def warm(self, release: str) -> None:
         """Run a release beside the live one until every worker has answered its health path.
 
         :raises ReleaseFailed: it can't; its program is gone, and the message holds its log's end.
         """
-        program = self.program(release.id)
-        if not (self.conf_d / f"{program}.conf").exists():
-            shutil.copy(self.path(release.id) / "supervisor.conf", self.trial / f"{program}.conf")
+        program = self.program(release)
         try:
-            self.start(release.id)
+            if not (self.conf_d / f"{program}.conf").exists():
+                shutil.copy(self.path(release) / "supervisor.conf", self.trial / f"{program}.conf")
+            log = self.logs / f"{release}.log"
+            before = log.stat().st_size if log.exists() else 0
+            self.start(release)
             problem = self._await_workers(release)
         except xmlrpc.client.Fault as fault:
             problem = f"Supervisor refused its program ({fault.faultString})"
@@ -179,28 +147,30 @@ class App:
             (self.trial / f"{program}.conf").unlink(missing_ok=True)
             raise
         if problem:
-            words = self._last_words(release.id)
-            self.discard(release.id)
-            raise ReleaseFailed(f"{self.name} {release.id} never became live: {problem}. Its log ends with:\n{words}")
+            words = self._last_words(release, before)
+            self.discard(release)
+            raise ReleaseFailed(f"{self.name} {release} never became live: {problem}. Its log ends with:\n{words}")
+        point_symlink(self.home / "next", f"releases/{release}")
 
-    def _await_workers(self, release: Release) -> str | None:
+    def _await_workers(self, release: str) -> str | None:
         """Wait until each worker has answered; what is wrong where that doesn't happen."""
-        run = self.path(release.id) / "run"
-        path, timeout = release.health["path"], release.health["timeout_seconds"]
+        run, record, entry = self.path(release) / "run", self.record(release), self.entry(release)
+        path, timeout = entry["health"]["path"], entry["health"]["timeout_seconds"]
+        processes = entry["processes"] or os.cpu_count() or 1
         variables = {
             "REQUEST_METHOD": "GET",
             "PATH_INFO": path.partition("?")[0],
             "QUERY_STRING": path.partition("?")[2],
             "REQUEST_URI": path,
             "SERVER_PROTOCOL": "HTTP/1.1",
-            "SERVER_NAME": release.health["host"],
+            "SERVER_NAME": record["host"],
             "SERVER_PORT": "80",
             "REMOTE_ADDR": "127.0.0.1",
-            "HTTP_HOST": release.health["host"],
+            "HTTP_HOST": record["host"],
             "HTTP_USER_AGENT": "flaskfleet",
         }
         started = time.monotonic()
-        first_pid = 0
+        pid = 0
         problem = "it does not listen"
 
         def ask(_: int) -> str | None:
@@ -211,14 +181,14 @@ class App:
                 return f"{path} gave no answer ({error})"
             return None if status == 200 else f"{path} answered {status}: {body[:200].decode(errors='replace')}"
 
-        with ThreadPoolExecutor(max(2, release.processes)) as pool:
+        with ThreadPoolExecutor(max(2, processes)) as pool:
             while time.monotonic() - started < timeout:
-                info = self.supervisor.getProcessInfo(self.program(release.id))
-                first_pid = first_pid or info["pid"]
-                if info["statename"] not in RUNNING or info["pid"] != first_pid:
+                state = next(iter(self.programs.processes(self.program(release))), {"statename": "gone", "pid": -1})
+                pid = pid or state["pid"]
+                if state["statename"] not in RUNNING or state["pid"] != pid:
                     return "its program ended"
                 if (run / "uwsgi.sock").exists():
-                    problem = next(filter(None, pool.map(ask, range(release.processes))), None) or ""
+                    problem = next(filter(None, pool.map(ask, range(processes))), None) or ""
                     with suppress(OSError, ValueError):
                         workers = uwsgi_stats(str(run / "stats.sock"))["workers"]
                         awake = [worker for worker in workers if worker["status"] != "cheap"]
@@ -236,105 +206,322 @@ class App:
         """
         program = self.program(release)
         socket = self.path(release) / "run" / "uwsgi.sock"
-        if self._state(program) not in RUNNING and (owners := unix_owners(str(socket))):
+        if not self.programs.is_running(program) and (owners := unix_owners(str(socket))):
             raise ReleaseFailed(
                 f"{socket}: {owners[0].name} (pid {owners[0].pid}) is already listening on the socket; "
                 f"it was not started by Supervisor: stop it, kill {owners[0].pid}"
             )
-        self.supervisor.reloadConfig()
-        try:
-            self.supervisor.addProcessGroup(program)
-        except xmlrpc.client.Fault as fault:
-            if fault.faultCode != ALREADY_ADDED:
-                raise
-        end = time.monotonic() + 10
-        while self._state(program) not in RUNNING and time.monotonic() < end:
-            with suppress(xmlrpc.client.Fault):
-                self.supervisor.startProcess(program, False)
-            time.sleep(0.05)
+        self.programs.start(program)
 
     def discard(self, release: str) -> None:
-        """End a release that is not live, at once, with all that is its own."""
+        """End a release that is not live, at once; it is forgotten unless it was live once."""
         program = self.program(release)
-        if state := self._state(program):
-            pid = self.supervisor.getProcessInfo(program)["pid"]
-            if state not in ("STOPPED", "EXITED", "FATAL"):
-                with suppress(xmlrpc.client.Fault):
-                    self.supervisor.stopProcess(program, False)
-            if pid:
-                with suppress(ProcessLookupError):
-                    os.killpg(pid, signal.SIGKILL)
-            self._remove_group(program)
+        self.programs.kill(program)
         for folder in (self.trial, self.conf_d):
             (folder / f"{program}.conf").unlink(missing_ok=True)
-        self.supervisor.reloadConfig()
-        shutil.rmtree(self.path(release), ignore_errors=True)
-        for log in self.logs.glob(f"{release}.log*"):
-            log.unlink()
+        self.programs.rpc.reloadConfig()
+        if self.target("next") == release:
+            (self.home / "next").unlink()
+        if not self.journal().last(release):
+            self.remove_release(release)
+            self.prune_environments()
 
-    def discard_leftovers(self, wanted: str) -> None:
-        """Where none is live: end what interrupted runs have left of other releases."""
-        for path in (self.home / "releases").iterdir():
-            if path.name.lstrip(".") != wanted:
-                self.discard(path.name.lstrip("."))
-                shutil.rmtree(path, ignore_errors=True)
+    def clear(self, target: str | None, keep_warm: bool) -> None:
+        """End what interrupted runs have left, but for what ``target`` can use."""
+        journal, live = self.journal(), self.live()
+        for release in {*self.registered(), *self.on_disk()} - {live}:
+            if release == target and not self.path(release).exists():
+                self.programs.kill(self.program(release))
+            elif release != target and not journal.last(release):
+                self.discard(release)
+        for leftover in (self.home / "releases").glob(".*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        self._stop(self.registered() - {live, target, self.before() if keep_warm else None})
 
-    def _remove_group(self, program: str) -> None:
-        end = time.monotonic() + 10
-        while True:
-            try:
-                self.supervisor.removeProcessGroup(program)
-                return
-            except xmlrpc.client.Fault as fault:
-                if fault.faultCode == BAD_NAME:
-                    return
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.05)
-
-    def _state(self, program: str) -> str | None:
+    def _last_words(self, release: str, skip: int = 0, lines: int = 60) -> str:
+        """The end of a release's log, without what it had before and what uWSGI says of itself."""
         try:
-            return self.supervisor.getProcessInfo(program)["statename"]
-        except xmlrpc.client.Fault:
-            return None
-
-    def _last_words(self, release: str, lines: int = 60) -> str:
-        try:
-            log = (self.logs / f"{release}.log").read_text(errors="replace")
+            content = (self.logs / f"{release}.log").read_bytes()
         except FileNotFoundError:
             return "(it wrote nothing)"
-        return "\n".join(BANNER.sub("", log).splitlines()[-lines:]).strip() or "(it wrote nothing)"
+        text = content[skip if skip < len(content) else 0 :].decode(errors="replace")
+        return "\n".join(BANNER.sub("", text).splitlines()[-lines:]).strip() or "(it wrote nothing)"
 
-    # live
+    # Hooks
 
-    def go_live(self, release: Release, by: str) -> None:
-        """Persist the program of a warm release, then point ``current`` at it."""
-        program = self.program(release.id)
-        content = (self.path(release.id) / "supervisor.conf").read_bytes()
-        write_file(self.conf_d / f"{program}.conf", content)
+    def run_hooks(self, release: str, commands: Iterable[str], timeout: float, once: bool) -> list[str]:
+        """Run commands as the app, in a release's environment; what they said, a line each.
+
+        :param once: leave out what is recorded as done for the release, and record the rest.
+        :raises ReleaseFailed: one failed; with its output.
+        """
+        said = []
+        journal = self.journal()
+        done = journal.hooks.setdefault(release_id(release), {})
+        for command in commands:
+            if once and command in done:
+                said.append(f"$ {command}: done at {done[command]}")
+                continue
+            status, output = self._run_hook(release, command, timeout)
+            if status:
+                raise ReleaseFailed(f"{self.name} {release}: {command}: {status}\n{output}")
+            said += [f"$ {command}", *output.splitlines()]
+            if once:
+                done[command] = now()
+                journal.save()
+        return said
+
+    def _run_hook(self, release: str, command: str, timeout: float) -> tuple[str, str]:
+        try:
+            argv = [str(self.path(release) / "exec"), *shlex.split(command)]
+        except ValueError as error:
+            return f"can't be read: {error}", ""
+        # A file, not a pipe: what a hook leaves running may hold it open.
+        with tempfile.TemporaryFile() as output:
+            process = subprocess.Popen(
+                argv, user=user_id(self.name), group=group_id(self.name), extra_groups=[], start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=self.home,
+            )  # fmt: skip
+            try:
+                status = process.wait(timeout)
+                problem = f"ended with {status}" if status else ""
+            except subprocess.TimeoutExpired:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                problem = f"did not end within {timeout} seconds"
+            output.seek(0)
+            return problem, output.read().decode(errors="replace")
+
+    # Live
+
+    def go_live(self, release: str, by: str, what: str) -> None:
+        """Persist the program of a warm release, then point ``current`` at it.
+
+        A ``rollback`` voids what was live: it becomes live again only by force.
+
+        :raises ReleaseFailed: the release does not run any more.
+        """
+        program, old = self.program(release), self.live()
+        if not self.programs.is_running(program):
+            words = self._last_words(release)
+            self.discard(release)
+            raise ReleaseFailed(f"{self.name} {release} ended before the switch. Its log ends with:\n{words}")
+        journal = self.journal()
+        entry = {"release": release, "since": now(), "by": by, "what": what, "source": self.record(release)["source"]}
+        journal.history.append(entry)
+        if what == "rollback" and old:
+            journal.voided[release_id(old)] = {"since": entry["since"], "by": by}
+        write_file(self.conf_d / f"{program}.conf", (self.path(release) / "supervisor.conf").read_bytes())
         (self.trial / f"{program}.conf").unlink(missing_ok=True)
-        point_symlink(self.logs / "current.log", f"{release.id}.log")
-        point_symlink(self.home / "current", f"releases/{release.id}")
-        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        write_json(self.journal, {"live": release.id, "since": since, "by": by, "source": release.record["source"]})
+        journal.save()
+        point_symlink(self.logs / "current.log", f"{release}.log")
+        if old and release_id(old) != release_id(release):
+            point_symlink(self.home / "previous", f"releases/{old}")
+        point_symlink(self.home / "current", f"releases/{release}")
+        (self.home / "next").unlink(missing_ok=True)
 
     def is_running(self, release: str) -> bool:
-        """Whether a release's program is registered for good and runs."""
-        program = self.program(release)
-        return (self.conf_d / f"{program}.conf").exists() and self._state(program) in RUNNING
+        """Whether all programs of a live release are registered for good, as they were written, and run."""
+        further = self.further_programs(release)
+        registered = self.conf_d / f"{self.program(release)}.programs.conf"
+        return self._serves(release) and (
+            not further
+            or (_same(registered, self.path(release) / "programs.conf") and all(map(self.programs.is_running, further)))
+        )
+
+    def _serves(self, release: str) -> bool:
+        registered = self.conf_d / f"{self.program(release)}.conf"
+        written = self.path(release) / "supervisor.conf"
+        return _same(registered, written) and self.programs.is_running(self.program(release))
+
+    def is_settled(self, keep_warm: bool) -> bool:
+        """Whether the live release runs, and nothing that an interrupted run has left."""
+        live = self.live()
+        stay = {live, self.before() if keep_warm else None}
+        return live is not None and self.is_running(live) and not self.registered() - stay
 
     def run_again(self, release: str) -> None:
-        """Register the live release's program again where it is not, and start it."""
+        """Register the live release's programs again where they are not, and start them."""
         registered = self.conf_d / f"{self.program(release)}.conf"
         write_file(registered, (self.path(release) / "supervisor.conf").read_bytes())
         self.start(release)
-        end = time.monotonic() + SETTLES_WITHIN
-        while self._state(self.program(release)) == "STARTING" and time.monotonic() < end:
-            time.sleep(0.1)
-        if self._state(self.program(release)) != "RUNNING":
+        if not self.programs.settle(self.program(release), SETTLES_WITHIN):
             raise ReleaseFailed(
                 f"{self.name} {release} does not start. Its log ends with:\n{self._last_words(release)}"
             )
+        self.swap_programs()
+
+    def swap_programs(self) -> None:
+        """Let the workers and schedulers be those of the live release: the old ones end first, gracefully.
+
+        :raises ReleaseFailed: a new one does not start; the others run.
+        """
+        live = self.live()
+        assert live
+        for file in self.conf_d.glob(f"{self.name}-*.programs.conf"):
+            release = file.name.removeprefix(f"{self.name}-").removesuffix(".programs.conf")
+            if re.fullmatch(NAME, release) and release != live:
+                file.unlink()
+        wanted = set(self.further_programs(live))
+        if wanted:
+            content = (self.path(live) / "programs.conf").read_bytes()
+            write_file(self.conf_d / f"{self.program(live)}.programs.conf", content)
+        ours = re.compile(rf"{re.escape(self.name)}-({NAME})-.+")
+        old = {program: match[1] for program in self.programs.known() if (match := ours.fullmatch(program))}
+        ending = old.keys() - wanted
+        self.programs.stop(
+            ending, max(map(self._programs_stop_within, {old[program] for program in ending}), default=0)
+        )
+        for program in wanted:
+            self.programs.start(program)
+        ended = sorted(program for program in wanted if not self.programs.settle(program, SETTLES_WITHIN))
+        if ended:
+            raise ReleaseFailed(
+                f"{self.name}: {', '.join(ended)} does not stay up; {live} is live, and Supervisor keeps trying. "
+                f"See {self.logs}/"
+            )
+
+    def _programs_stop_within(self, release: str) -> float:
+        if not self.path(release).exists():
+            return 0
+        return max((program["stop_seconds"] for program in self.entry(release)["programs"].values()), default=0)
+
+    # Draining, kept, pruned
+
+    def retire(self, keep: int, keep_warm: bool) -> None:
+        """Let the live release's programs run, stop what is not live once its last request is done, and prune.
+
+        :param keep: releases that stay on disk. ``keep_warm``: the one before stays up for a rollback.
+        """
+        live = self.live()
+        assert live
+        try:
+            self.swap_programs() if self._serves(live) else self.run_again(live)
+        finally:
+            self.clear(None, keep_warm)
+            self.prune(keep, self.registered())
+            self.end()
+
+    def _stop(self, releases: set[str]) -> None:
+        """Drain and stop releases, all at the same time."""
+        patience = max(
+            (self.entry(release)["harakiri_seconds"] for release in releases if self.path(release).exists()), default=0
+        )
+        sockets = [str(self.path(release) / "run" / "uwsgi.sock") for release in releases]
+        end = time.monotonic() + patience + DRAINED_WITHIN
+        quiet = 0
+        while sockets and quiet < QUIET_LOOKS and time.monotonic() < end:
+            quiet = 0 if any(map(unix_connections, sockets)) else quiet + 1
+            time.sleep(0.02)
+        self.programs.stop([self.program(release) for release in releases], patience + STOPPED_WITHIN)
+        for release in releases:
+            for folder in (self.trial, self.conf_d):
+                (folder / f"{self.program(release)}.conf").unlink(missing_ok=True)
+        if releases:
+            self.programs.rpc.reloadConfig()
+
+    # The router, where nginx is not
+
+    def route(self, conf: str | None, python: str, wheel: Path | None) -> bool:
+        """Have a program that listens for http and asks ``current``, or none; whether that changed anything.
+
+        It never changes on a deploy.
+        """
+        program, file = f"{self.name}-http", self.conf_d / f"{self.name}-http.conf"
+        if conf is None or wheel is None:
+            if not file.exists():
+                return False
+            self.programs.stop([program], STOPPED_WITHIN)
+            (self.home / "router").unlink(missing_ok=True)
+            file.unlink()
+            return True
+        target = f"venvs/{build_environment(self.home / 'venvs', python, '', wheel)}"
+        written = file.read_text() if file.exists() else None
+        if written == conf and self.target("router") == Path(target).name and self.programs.is_running(program):
+            return False
+        self.programs.stop([program], STOPPED_WITHIN)
+        point_symlink(self.home / "router", target)
+        write_file(file, conf.encode())
+        self.programs.start(program)
+        if not self.programs.settle(program, SETTLES_WITHIN):
+            raise ReleaseFailed(f"{program} does not start; see {self.logs}/http.log")
+        return True
+
+    # Gone
+
+    def is_there(self, purge: bool) -> bool:
+        """Whether there is something to remove."""
+        return bool(
+            self.registered()
+            or (self.home.exists() and set(os.listdir(self.home)) - {"shared"})
+            or (purge and any(path.exists() for path in (self.home, self.logs, self.journal_file)))
+        )
+
+    def remove(self, purge: bool, by: str = "") -> bool:
+        """Take an app off the host, but for its user; whether there was something to remove.
+
+        ``shared``, logs and the journal stay unless ``purge``.
+        """
+        if not self.is_there(purge):
+            return False
+        releases = self.registered()
+        self.route(None, "", None)
+        further = [name for name in self.programs.known() if re.fullmatch(rf"{re.escape(self.name)}-{NAME}-.+", name)]
+        within = max(map(self._programs_stop_within, self.on_disk()), default=0)
+        for file in self.conf_d.glob(f"{self.name}-*.programs.conf"):
+            if re.fullmatch(rf"{re.escape(self.name)}-{NAME}\.programs\.conf", file.name):
+                file.unlink()
+        self.programs.stop(further, within)
+        self._stop(releases)
+        journal = self.journal()
+        if (self.home / "shared").exists():
+            give(self.home / "shared", 0, 0)  # or who gets the user's number next, has it
+        for name in ("current", "next", "previous"):
+            (self.home / name).unlink(missing_ok=True)
+        shutil.rmtree(self.home / ".releases", ignore_errors=True)
+        with suppress(FileNotFoundError):
+            (self.home / "releases").rename(self.home / ".releases")  # a half-removed release is none
+        for folder in (".releases", "venvs", "secrets"):
+            shutil.rmtree(self.home / folder, ignore_errors=True)
+        self.end()
+        if purge:
+            for path in (self.home, self.logs):
+                shutil.rmtree(path, ignore_errors=True)
+            self.journal_file.unlink(missing_ok=True)
+            return True
+        journal.history.append({"release": None, "since": now(), "by": by, "what": "removed", "source": None})
+        journal.save()
+        return True
+
+    # Looking
+
+    def report(self) -> dict[str, Any]:
+        """What runs since when, from what, by whom; what is on disk; what was edited since it was written."""
+        journal, live = self.journal(), self.live()
+        previous = self.before()
+        return {
+            "app": self.name,
+            "live": live,
+            **{key: journal.last(live or "").get(key) for key in ("since", "by", "what", "source")},
+            "programs": [
+                {"name": process["name"], "program": process["group"], "state": process["statename"],
+                 "pid": process["pid"], "since": process["start"]}
+                for process in self.programs.rpc.getAllProcessInfo()
+                if re.fullmatch(rf"{re.escape(self.name)}-({NAME}(-.+)?|http)", process["group"])
+            ],
+            "on_disk": [
+                {
+                    "release": name,
+                    "is": "live" if name == live else "previous" if name == previous else "kept",
+                    "since": journal.last(name).get("since"),
+                    "voided": journal.voided.get(release_id(name)),
+                }
+                for name in sorted(self.on_disk(), key=_place(journal.newest_first()))
+            ],
+            "rollout": self.rollout(),
+            "edited": self.edited(live) if live else [],
+        }  # fmt: skip
 
 
 def differences(live: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
@@ -362,17 +549,9 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
-def _unpack(archive: Path, folder: Path) -> None:
-    with tarfile.open(archive) as tar:
-        if hasattr(tarfile, "data_filter"):
-            tar.extraction_filter = tarfile.data_filter
-        tar.extractall(folder)
+def _place(order: list[str]) -> Any:
+    return lambda name: order.index(name) if name in order else len(order)
 
 
-def _write_variables(folder: Path, variables: dict[str, str], gid: int) -> None:
-    """Write an envdir, https://cr.yp.to/daemontools/envdir.html.
-
-    The line's end is not part of the value, and a file with nothing else is the empty value.
-    """
-    for name, value in variables.items():
-        write_file(folder / name, f"{value}\n".encode(), 0o640, 0, gid)
+def _same(one: Path, other: Path) -> bool:
+    return one.exists() and one.read_bytes() == other.read_bytes()

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 TCP_LISTEN = "0A"
 UNIX_ACCEPTS = 0x10000
+UNIX_CONNECTIONS = {"02", "03"}  # SS_CONNECTING: queued; SS_CONNECTED: accepted (linux/net.h)
 
 
 class Owner(NamedTuple):
@@ -39,6 +40,15 @@ def unix_owners(path: str, proc: Path = Path("/proc")) -> list[Owner]:
         },
         proc,
     )
+
+
+def unix_connections(path: str, proc: Path = Path("/proc")) -> int:
+    """How many clients are connected to a unix socket, or wait in its queue.
+
+    The server's end of each has the path that was bound (unix_seq_show in net/unix/af_unix.c). uWSGI's
+    own figures can't tell: its ``listen_queue`` is always 0 on unix sockets.
+    """
+    return sum(words[7:] == [path] and words[5] in UNIX_CONNECTIONS for words in _rows(proc / "net" / "unix"))
 
 
 def _rows(table: Path) -> list[list[str]]:

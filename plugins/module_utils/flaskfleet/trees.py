@@ -141,6 +141,21 @@ class Tree:
         shutil.rmtree(self.stage, ignore_errors=True)
         return True
 
+    def edited(self) -> list[str]:
+        """What differs on the host from what was written, in words."""
+        words = []
+        for path, record in (read_json(self.manifest) or {"files": {}})["files"].items():
+            content = self._read(path)
+            if content is None:
+                words.append(f"{path} was removed")
+            elif hashlib.sha256(content).hexdigest() != record["sha256"]:
+                words.append(f"{path} was edited")
+            elif not self._has_mode(File(path, "", record["mode"], record["owner"], record["group"])):
+                words.append(
+                    f"{path} has another owner or mode than {record['owner']}:{record['group']} {record['mode']}"
+                )
+        return words
+
     def _read(self, path: str) -> bytes | None:
         try:
             return self.target(path).read_bytes()

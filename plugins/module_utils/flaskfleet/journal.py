@@ -1,0 +1,64 @@
+"""What a host remembers of an app's releases, and who is changing them right now.
+
+``/var/lib/flaskfleet/apps/<app>.json``::
+
+    history   what became live, the newest last: {"release", "since", "by", "what", "source"}; a removal has no release
+    voided    releases that were rolled back from, by id: {"since", "by"}
+    hooks     before_switch commands that are done, by release's id: {command: since}
+
+The order of the history counts, never its times: a clock may be set back. What *is* live, ``current``
+says; an entry is written before that link is renamed, and forgotten where the rename never came.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from .files import read_json, write_json
+
+REMEMBERED = 200  # entries of the history
+
+
+def now() -> str:
+    """The time in UTC, like ``2026-11-22T17:30:00Z``."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def release_id(release: str) -> str:
+    """The id in a release's name: a restart of ``1a2b3c4d5e6f`` is called ``1a2b3c4d5e6f.1``.
+
+    >>> release_id("1a2b3c4d5e6f.2")
+    '1a2b3c4d5e6f'
+    """
+    return release.partition(".")[0]
+
+
+class Journal:
+    """The record of one app. Changes are in memory until :meth:`save`."""
+
+    def __init__(self, path: Path, live: str | None) -> None:
+        self.path = path
+        record = read_json(path) or {}
+        self.history: list[dict[str, Any]] = record.get("history", [])
+        self.voided: dict[str, dict[str, str]] = record.get("voided", {})
+        self.hooks: dict[str, dict[str, str]] = record.get("hooks", {})
+        if self.history and self.history[-1]["release"] != live:
+            self.history.pop()  # an interrupted run has announced it, and never renamed the link
+        if live:
+            self.voided.pop(release_id(live), None)
+
+    def save(self) -> None:
+        """Write it, durably."""
+        write_json(
+            self.path, {"history": self.history[-REMEMBERED:], "voided": self.voided, "hooks": self.hooks}, 0o600
+        )
+
+    def last(self, release: str) -> dict[str, Any]:
+        """When and how a release was made live last; empty where it never was."""
+        return next((entry for entry in reversed(self.history) if entry["release"] == release), {})
+
+    def newest_first(self) -> list[str]:
+        """The releases that were live, by when they last became it."""
+        return list(dict.fromkeys(entry["release"] for entry in reversed(self.history) if entry["release"]))

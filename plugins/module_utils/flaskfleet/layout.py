@@ -1,0 +1,324 @@
+"""An app's files on a host: releases that are complete at their path or not there, and never edited.
+
+::
+
+    /srv/<app>/releases/<release>/  src/ static/<prefix>/ env/ run/ uwsgi.ini supervisor.conf programs.conf
+                                    exec release.json manifest.json  venv -> ../../venvs/<key>
+    /srv/<app>/venvs/<key>/         see environments.py
+    /srv/<app>/secrets/             one file per variable
+    /srv/<app>/shared/              the app's own
+    /srv/<app>/current              -> releases/<release>, the only switch
+    /srv/<app>/next, previous       the same, for static files only
+    /srv/<app>/router               -> venvs/<key>, whose uWSGI listens for http, where nginx does not
+    /var/log/<app>/<release>.log    current.log -> the live one's
+"""
+
+from __future__ import annotations
+
+import compileall
+import hashlib
+import os
+import re
+import shutil
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .environments import build_environment, environment_exists
+from .files import group_id, read_json, user_id, write_file, write_json
+from .journal import Journal, release_id
+
+NAME = r"[0-9a-f]{12}(?:\.\d+)?"  # of a release: its id, with a number for each restart
+ENVIRONMENT_BYTES = 150_000_000  # what a new environment may take
+
+
+class ReleaseFailed(Exception):
+    """A release was refused; the message holds the app's own words. What was live is untouched."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """What makes an app run on this host. ``files`` are the rendered ones by name; ``record`` becomes release.json."""
+
+    id: str
+    files: dict[str, str]
+    env: dict[str, str]
+    static: dict[str, str]  # URL prefixes and folders, of which the archive has the files unless it is a package
+    requirements: str
+    python: str
+    record: dict[str, Any]  # app, release, source, host, inputs
+
+
+class Layout:
+    """The directories of an app. ``root`` is / but in tests."""
+
+    def __init__(self, name: str, web_group: str, root: Path = Path("/")) -> None:
+        self.name = name
+        self.web_group = web_group
+        self.home = root / "srv" / name
+        self.logs = root / "var/log" / name
+        self.trial = root / "run/flaskfleet/supervisor.d"
+        self.journal_file = root / "var/lib/flaskfleet/apps" / f"{name}.json"
+
+    def live(self) -> str | None:
+        """The release that ``current`` points at."""
+        return self.target("current")
+
+    def target(self, link: str) -> str | None:
+        """The name of what a link below the app's home points at."""
+        try:
+            return Path(os.readlink(self.home / link)).name
+        except FileNotFoundError:
+            return None
+
+    def path(self, release: str) -> Path:
+        """Where a release lies."""
+        return self.home / "releases" / release
+
+    def on_disk(self) -> list[str]:
+        """The complete releases."""
+        with suppress(FileNotFoundError):
+            return sorted(name for name in os.listdir(self.home / "releases") if re.fullmatch(NAME, name))
+        return []
+
+    def record(self, release: str) -> dict[str, Any]:
+        """What a release was made from."""
+        return read_json(self.path(release) / "release.json") or {}
+
+    def entry(self, release: str) -> dict[str, Any]:
+        """The app's entry in the inventory, as of a release."""
+        return self.record(release)["inputs"]["entry"]
+
+    def journal(self) -> Journal:
+        """What became live, and when."""
+        return Journal(self.journal_file, self.live())
+
+    def kept_under(self, id: str) -> str | None:
+        """The name under which a release lies on disk: its id, or of its last restart."""
+        same = [release for release in self.on_disk() if release_id(release) == id]
+        return max(same, key=_generation, default=None)
+
+    def before(self) -> str | None:
+        """What was live before: where a rollback leads to."""
+        journal, live = self.journal(), self.live()
+        left = {release_id(live or ""), *journal.voided}
+        on_disk = self.on_disk()
+        return next((name for name in journal.newest_first() if name in on_disk and release_id(name) not in left), None)
+
+    def prepare(self, secrets: dict[str, str]) -> None:
+        """Make the app's directories, and bring its secrets to what they are now."""
+        uid, gid = user_id(self.name), group_id(self.name)
+        for path, owner, group, mode in (
+            (self.home, 0, 0, 0o755),
+            (self.home / "releases", 0, 0, 0o755),
+            (self.home / "venvs", 0, 0, 0o755),
+            (self.home / "secrets", 0, gid, 0o750),
+            (self.home / "shared", uid, gid, 0o750),
+            (self.logs, 0, gid, 0o750),
+            (self.trial, 0, 0, 0o755),
+        ):
+            path.mkdir(parents=True, exist_ok=True)
+            if path.name == "shared" and path.stat().st_uid != uid:
+                give(path, uid, gid)  # it was another user's: the app was removed and came back
+            os.chown(path, owner, group)
+            path.chmod(mode)
+        if _read_variables(self.home / "secrets") != secrets:
+            self.write_secrets(secrets)
+
+    def write_secrets(self, secrets: dict[str, str]) -> None:
+        """Replace the app's secrets."""
+        for stale in set(os.listdir(self.home / "secrets")) - set(secrets):
+            (self.home / "secrets" / stale).unlink()
+        _write_variables(self.home / "secrets", secrets, group_id(self.name))
+
+    def stage(self, release: Release, archive: Path, wheel: Path) -> None:
+        """Build a release aside and rename it to its path. Nothing runs.
+
+        :raises ReleaseFailed: there is no room for it; nothing is left of it.
+        """
+        self._look_for_room(release, archive, wheel)
+        try:
+            self._stage(release, archive, wheel)
+        except BaseException:
+            self.prune_environments()
+            raise
+
+    def _stage(self, release: Release, archive: Path, wheel: Path) -> None:
+        with self._aside(release.id) as aside:
+            environment = build_environment(self.home / "venvs", release.python, release.requirements, wheel)
+            _unpack(archive, aside)
+            compileall.compile_dir(aside / "src", quiet=2, stripdir=str(aside), prependdir=str(self.path(release.id)))
+            (aside / "venv").symlink_to(f"../../venvs/{environment}")
+            if "package" in release.record["source"]:
+                for prefix, folder in release.static.items():
+                    _link_tree(self._packaged(environment, folder), aside / f"static{prefix}")
+            gid = group_id(self.name)
+            _write_variables(aside / "env", release.env, gid)
+            for name, content in release.files.items():
+                write_file(aside / name, content.encode(), 0o755 if content.startswith("#!") else 0o644)
+            write_json(aside / "release.json", release.record, 0o640, 0, gid)  # it has the plain environment
+
+    def _packaged(self, environment: str, folder: str) -> Path:
+        for path in (self.home / "venvs" / environment).glob(f"lib/python*/site-packages/{folder}"):
+            return path
+        raise ReleaseFailed(
+            f"{self.name}: static: the package has no folder {folder}; name one below its site-packages"
+        )
+
+    def copy(self, release: str) -> str:
+        """Make a release again under a name of its own, so that it can run beside itself; the name.
+
+        Files are shared where they don't have the name in them.
+        """
+        same = [name for name in self.on_disk() if release_id(name) == release_id(release)]
+        name = f"{release_id(release)}.{max(map(_generation, same)) + 1}"
+        gid = group_id(self.name)
+        with self._aside(name) as aside:
+            for folder in ("src", "static", "env"):
+                _link_tree(self.path(release) / folder, aside / folder)
+            (aside / "venv").symlink_to(os.readlink(self.path(release) / "venv"))
+            write_json(aside / "release.json", {**self.record(release), "release": name}, 0o640, 0, gid)
+            for path in self.path(release).iterdir():
+                if path.is_file() and path.suffix != ".json":
+                    content = path.read_bytes().replace(release.encode(), name.encode())
+                    write_file(aside / path.name, content, path.stat().st_mode & 0o777)
+            _write_variables(aside / "env", {**_read_variables(aside / "env"), "FLASKFLEET_RELEASE": name}, gid)
+        return name
+
+    @contextmanager
+    def _aside(self, release: str) -> Iterator[Path]:
+        """A directory that becomes a release when the block ends, and nothing when it fails."""
+        final = self.path(release)
+        aside = final.with_name(f".{release}")
+        shutil.rmtree(aside, ignore_errors=True)
+        gid = group_id(self.name)
+        try:
+            for name, mode, owner, group in (
+                ("src", 0o750, 0, gid),
+                ("static", 0o755, 0, 0),
+                ("env", 0o750, 0, gid),
+                ("run", 0o2750, user_id(self.name), group_id(self.web_group)),
+            ):
+                (aside / name).mkdir(parents=True)
+                os.chown(aside / name, owner, group)
+                (aside / name).chmod(mode)
+            yield aside
+            write_json(aside / "manifest.json", _manifest(aside), 0o600)
+            os.sync()
+            aside.rename(final)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def _look_for_room(self, release: Release, archive: Path, wheel: Path) -> None:
+        needed = 2 * _unpacked_bytes(archive)  # also compiled
+        if not environment_exists(self.home / "venvs", release.python, release.requirements, wheel):
+            needed += ENVIRONMENT_BYTES
+        free = shutil.disk_usage(self.home).free
+        if free < needed:
+            raise ReleaseFailed(
+                f"{self.name}: {self.home} has {free / 1e6:.0f} MB free, and {release.id} needs about "
+                f"{needed / 1e6:.0f} MB; make room, or lower flask_app_keep_releases. Nothing was changed"
+            )
+
+    def remove_release(self, release: str) -> None:
+        """Take a release off the disk: first out of sight, so that a half-removed one is none."""
+        for log in self.logs.glob(f"{release}.log*"):
+            log.unlink()
+        gone = self.path(f".{release}")
+        shutil.rmtree(gone, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            self.path(release).rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def prune(self, keep: int, stay: set[str | None]) -> None:
+        """Take releases off the disk with all that only they have.
+
+        :param keep: how many of those that were live last are left. ``stay``: further ones that are.
+        """
+        journal, live = self.journal(), self.live()
+        stay = {live, self.target("previous"), *stay}
+        ids = {release_id(live or "")}
+        for release in journal.newest_first():
+            if len(ids) < keep and release in self.on_disk() and release_id(release) not in ids:
+                ids.add(release_id(release))
+                stay.add(release)
+        for release in self.on_disk():
+            if release not in stay:
+                self.remove_release(release)
+        left = set(map(release_id, self.on_disk()))
+        if journal.hooks.keys() - left:
+            journal.hooks = {id: done for id, done in journal.hooks.items() if id in left}
+            journal.save()
+        self.prune_environments()
+
+    def prune_environments(self) -> None:
+        """Remove environments that nothing on disk uses."""
+        used = {Path(os.readlink(self.path(release) / "venv")).name for release in self.on_disk()}
+        used |= {self.target("router")}
+        for environment in (self.home / "venvs").glob("*"):
+            if environment.name not in used:
+                shutil.rmtree(environment, ignore_errors=True)
+
+    def edited(self, release: str) -> list[str]:
+        """The files of a release that are not as they were written, in words."""
+        written = read_json(self.path(release) / "manifest.json") or {}
+        there = _manifest(self.path(release))
+        there.pop("manifest.json", None)
+        words = {name: "edited" for name in written if written[name] != there.get(name)}
+        words |= {name: "removed" for name in written.keys() - there.keys()}
+        words |= {name: "added" for name in there.keys() - written.keys()}
+        return [f"{self.path(release) / name} was {word}" for name, word in sorted(words.items())]
+
+
+def _generation(release: str) -> int:
+    return int(release.partition(".")[2] or 0)
+
+
+def give(folder: Path, uid: int, gid: int) -> None:
+    """Hand a folder and all below it to a user, the folder itself last; links are not followed."""
+    for path in [*folder.rglob("*"), folder]:
+        os.lchown(path, uid, gid)
+
+
+def _link_tree(source: Path, target: Path) -> None:
+    """Copy a folder, its files as further names of the same ones: they are never edited."""
+    shutil.copytree(source, target, copy_function=os.link, symlinks=True, dirs_exist_ok=True)
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    with tarfile.open(archive) as tar:
+        if hasattr(tarfile, "data_filter"):
+            tar.extraction_filter = tarfile.data_filter
+        tar.extractall(folder)
+
+
+def _unpacked_bytes(archive: Path) -> int:
+    with tarfile.open(archive) as tar:
+        return sum(member.size for member in tar if member.isreg())
+
+
+def _manifest(release: Path) -> dict[str, str]:
+    """The sha256 of each file of a release that is never to change, by path."""
+    files = (path for path in release.rglob("*") if path.is_file() and not path.is_symlink())
+    return {
+        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+        if "__pycache__" not in path.parts
+        and not (name := str(path.relative_to(release))).startswith(("run/", "venv/"))
+    }
+
+
+def _write_variables(folder: Path, variables: dict[str, str], gid: int) -> None:
+    """Write an envdir, https://cr.yp.to/daemontools/envdir.html.
+
+    The line's end is not part of the value, and a file with nothing else is the empty value.
+    """
+    for name, value in variables.items():
+        write_file(folder / name, f"{value}\n".encode(), 0o640, 0, gid)
+
+
+def _read_variables(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_bytes()[:-1].decode() for path in folder.iterdir()}

@@ -1,0 +1,110 @@
+"""Supervisor's programs, each a group of its own, so that none is touched for another's sake.
+
+http://supervisord.org/api.html. ``supervisorctl update`` would stop every process of a changed group
+(Supervisor 1713); here groups are added and removed by name.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import xmlrpc.client
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+ALREADY_ADDED = 90  # supervisor.xmlrpc.Faults
+BAD_NAME = 10
+RUNNING = {"RUNNING", "STARTING"}
+ENDED = {"STOPPED", "EXITED", "FATAL"}
+POLL_SECONDS = 0.05
+SUPERVISOR_SECONDS = 10  # what supervisord itself may take for a step
+
+
+class Programs:
+    """The programs of one supervisord. ``rpc`` is its XML-RPC interface."""
+
+    def __init__(self, rpc: Any) -> None:
+        self.rpc = rpc
+
+    def processes(self, program: str) -> list[dict[str, Any]]:
+        """What Supervisor knows of a program's processes; none where it does not know the program."""
+        return [process for process in self.rpc.getAllProcessInfo() if process["group"] == program]
+
+    def known(self) -> set[str]:
+        """The programs that Supervisor has, whatever their state."""
+        return {process["group"] for process in self.rpc.getAllProcessInfo()}
+
+    def is_running(self, program: str) -> bool:
+        """Whether all processes of a program run or start."""
+        processes = self.processes(program)
+        return bool(processes) and all(process["statename"] in RUNNING for process in processes)
+
+    def start(self, program: str) -> None:
+        """Run a program whose file is in place; nothing else is touched."""
+        self.rpc.reloadConfig()
+        try:
+            self.rpc.addProcessGroup(program)
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode != ALREADY_ADDED:
+                raise
+        end = time.monotonic() + SUPERVISOR_SECONDS
+        while not self.is_running(program) and time.monotonic() < end:
+            with suppress(xmlrpc.client.Fault):
+                self.rpc.startProcessGroup(program, False)
+            time.sleep(POLL_SECONDS)
+
+    def settle(self, program: str, within: float) -> bool:
+        """Wait until a program that starts has run for its ``startsecs``; False where it does not get there."""
+        end = time.monotonic() + within
+        while time.monotonic() < end:
+            states = {process["statename"] for process in self.processes(program)}
+            if states == {"RUNNING"}:
+                return True
+            if states & (ENDED | {"BACKOFF"}):
+                return False
+            time.sleep(POLL_SECONDS)
+        return False
+
+    def stop(self, programs: Iterable[str], within: float) -> None:
+        """Stop programs gracefully, all at the same time, and forget them.
+
+        :param within: seconds; the longest ``stopwaitsecs``, at whose end Supervisor kills them.
+        """
+        programs = list(programs)
+        for program in programs:
+            with suppress(xmlrpc.client.Fault):
+                self.rpc.stopProcessGroup(program, False)
+        end = time.monotonic() + within + SUPERVISOR_SECONDS
+        while time.monotonic() < end and any(
+            process["statename"] not in ENDED for program in programs for process in self.processes(program)
+        ):
+            time.sleep(POLL_SECONDS)
+        for program in programs:
+            self._remove(program)
+
+    def kill(self, program: str) -> None:
+        """End a program at once and forget it: a graceful stop would wait for an import that never ends."""
+        processes = self.processes(program)
+        if any(process["statename"] not in ENDED for process in processes):
+            with suppress(xmlrpc.client.Fault):
+                self.rpc.stopProcessGroup(program, False)
+        for process in processes:
+            if process["pid"]:
+                with suppress(ProcessLookupError):
+                    os.killpg(process["pid"], signal.SIGKILL)
+        self._remove(program)
+
+    def _remove(self, program: str) -> None:
+        end = time.monotonic() + SUPERVISOR_SECONDS
+        while True:
+            try:
+                self.rpc.removeProcessGroup(program)
+                return
+            except xmlrpc.client.Fault as fault:
+                if fault.faultCode == BAD_NAME:
+                    return
+                if time.monotonic() > end:
+                    raise
+                time.sleep(POLL_SECONDS)

@@ -1,0 +1,60 @@
+"""What fleet_state found on a host, in words for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .sources import describe
+
+INDENT = 10
+
+
+def lines(state: dict[str, Any], asked: list[dict[str, Any]]) -> list[str]:
+    """A host's apps, a block each, then what was edited on it.
+
+    :param state: the result of ``fleet_state``. ``asked``: those of ``app_release`` for the apps of the inventory.
+    """
+    undeployed = {result["app"]: result["undeployed"] for result in asked}
+    text = [line for app in state["apps"] for line in _app(app, undeployed.get(app["app"]), state["now"])]
+    return text + _block("edited", [*state["drift"], *(words for app in state["apps"] for words in app["edited"])])
+
+
+def _app(app: dict[str, Any], undeployed: list[str] | None, now: int) -> list[str]:
+    asked = ["it is no longer in the inventory (remove_app.yml)"] if undeployed is None else undeployed
+    rollout = app["rollout"]
+    return [
+        f"{app['app']}: {app['live']} is live since {app['since']}, {app['what']} by {app['by']}",
+        *_block("from", [describe(app["source"])] if app["source"] else []),
+        *_block("runs", [_program(program, now) for program in app["programs"]]),
+        *_block("on disk", [_release(release) for release in app["on_disk"] if release["is"] != "live"]),
+        *_block("not live", asked),
+        *_block("going on", [f"{rollout['what']} by {rollout['by']} since {rollout['since']}"] if rollout else []),
+    ]
+
+
+def _block(title: str, items: list[str]) -> list[str]:
+    return [f"  {title if not number else '':{INDENT}}{item}" for number, item in enumerate(items)]
+
+
+def _program(program: dict[str, Any], now: int) -> str:
+    up = f", pid {program['pid']}, up {_duration(now - program['since'])}" if program["pid"] else ""
+    name = program["program"] if program["name"] == program["program"] else f"{program['program']}:{program['name']}"
+    return f"{name} {program['state']}{up}"
+
+
+def _release(release: dict[str, Any]) -> str:
+    voided = release["voided"]
+    words = f"{release['release']} {release['is']}, live since {release['since'] or 'never'}"
+    return words + (f", voided {voided['since']} by {voided['by']}" if voided else "")
+
+
+def _duration(seconds: int) -> str:
+    """In two units at most.
+
+    >>> _duration(7322)
+    '2h 2m'
+    """
+    for size, unit, smaller, name in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if seconds >= size:
+            return f"{seconds // size}{unit} {seconds % size // smaller}{name}"
+    return f"{max(seconds, 0)}s"

@@ -1,0 +1,93 @@
+"""The app ``blog``, of which a host has releases named A, B, C and D."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.flaskfleet.layout import Release
+from plugin_utils.entries import complete
+from plugin_utils.packing import NOT_OF_A_RELEASE, pack, source_files
+
+A, B, C, D = (letter * 12 for letter in "abcd")
+APP_ID, WEB_ID = 1001, 33  # of the user and group blog, and of the group www-data
+ME = "me@laptop"
+PYTHON = sys.executable
+STATIC = {"/static": "blog/static", "/favicon": "icons"}
+ENV = {
+    "EMPTY": "",
+    "SNOWMAN": "☃",
+    "QUOTES": """'single' "double" `back` \\""",
+    "PERCENT": "50% %(here)s %%",
+    "AT": "@(/etc/passwd)",
+    "DOLLAR": "$HOME ${HOME}",
+    "SPACES": "  kept  ",
+    "LINES": "one\ntwo",
+}
+MAILER = {"mailer": {"command": "python -m blog.mailer", "stop_seconds": 45}}
+
+
+def app_entry(**changed: Any) -> dict[str, Any]:
+    """An entry of flask_apps with its defaults, as a release has it."""
+    given = {
+        "source": {"path": "/home/me/blog"},
+        "wsgi": "blog:app",
+        "static": STATIC,
+        "processes": 2,
+        "health": {"path": "/healthz?deep=1", "timeout_seconds": 5},
+        **changed,
+    }
+    entry = complete({"blog": given})["blog"]
+    return {name: value for name, value in entry.items() if name not in NOT_OF_A_RELEASE}
+
+
+def make_release(id: str, **changed: Any) -> Release:
+    """What makes the app run. ``changed`` are options of its entry."""
+    entry = app_entry(**changed)
+    programs = "".join(f"[program:blog-{id}-{name}]\n" for name in entry["programs"])
+    return Release(
+        id=id,
+        files={
+            "uwsgi.ini": f"[uwsgi]\n; ☃ {id}\n",
+            "supervisor.conf": f"[program:blog-{id}]\ncommand = uwsgi {id}\n",
+            "programs.conf": programs,
+            "exec": f'#!/bin/sh\n# {id}\nexec "$@"\n',
+        },
+        env={"FLASKFLEET_RELEASE": id, **ENV},
+        static=entry["static"],
+        requirements="flask\n",
+        python=PYTHON,
+        record={
+            "app": "blog",
+            "release": id,
+            "source": {"path": "/home/me/blog"},
+            "host": "blog.example",
+            "inputs": {"source": "1a", "entry": entry},
+        },
+    )
+
+
+def of_a_package(release: Release) -> Release:
+    """The same from a package, whose static files are below its environment's site-packages."""
+    record = {**release.record, "source": {"package": "blog==1.2"}}
+    return replace(release, record=record, static={"/static": "blog/static"})
+
+
+def pack_source(folder: Path) -> Path:
+    """The archive of the app's source."""
+    source = folder / "source"
+    for name, content in {
+        "blog/__init__.py": "app = None\n",
+        "blog/static/style.css": "body {}\n",
+        "blog/static/img/a.svg": "<svg/>\n",
+        "icons/favicon.ico": "icon",
+        "manage": "#!/bin/sh\n",
+    }.items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(content)
+    (source / "manage").chmod(0o755)
+    (source / "link").symlink_to("blog/static/style.css")
+    pack(source, source_files(source), STATIC, folder / "blog.tar.gz")
+    return folder / "blog.tar.gz"

@@ -1,0 +1,646 @@
+"""What of an app lies on a host: a release is staged as a whole or not at all, copied, found, pruned, never edited."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from ansible.module_utils.flaskfleet import environments
+from ansible.module_utils.flaskfleet.environments import EnvironmentFailed
+from ansible.module_utils.flaskfleet.journal import Journal
+from ansible.module_utils.flaskfleet.layout import Layout, ReleaseFailed
+from examples import APP_ID, ENV, PYTHON, STATIC, WEB_ID, A, B, C, D, make_release, of_a_package
+from interruption import interruptions
+from plugin_utils.packing import pack
+
+Owners = dict[str, tuple[int, int]]
+RELEASE = make_release(A)
+
+
+@pytest.fixture
+def staged(stage: Callable[..., Path]) -> Path:
+    """Where the release lies."""
+    return stage(A)
+
+
+@pytest.fixture
+def prepared(app: Layout) -> Layout:
+    """The app with its directories, and none of its releases."""
+    app.prepare({})
+    return app
+
+
+def mode(path: Path) -> str:
+    return oct(path.stat().st_mode)[-4:]
+
+
+def lay(app: Layout, *names: str) -> None:
+    """Have releases on disk, each with an environment and a log of its own."""
+    app.logs.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        app.path(name).mkdir(parents=True)
+        (app.home / "venvs" / name).mkdir(parents=True)
+        (app.path(name) / "venv").symlink_to(f"../../venvs/{name}")
+        (app.logs / f"{name}.log").touch()
+
+
+def lived(app: Layout, *names: str, voided: tuple[str, ...] = ()) -> None:
+    """Have them been live in this order, on a host whose clock went backwards."""
+    journal = Journal(app.journal_file, None)
+    journal.history = [{"release": name, "since": f"2026-11-{30 - day}"} for day, name in enumerate(names)]
+    journal.voided = {name: {"since": "2026-11-01", "by": "me"} for name in voided}
+    journal.save()
+    (app.home / "current").symlink_to(f"releases/{names[-1]}")
+
+
+# prepared
+
+
+def test_prepare_makes_the_apps_folders_for_who_may_use_them(app: Layout, owners: Owners) -> None:
+    app.prepare({})
+    assert {str(path): (mode(path), owners[str(path)]) for path in [*app.home.iterdir(), app.logs, app.trial]} == {
+        f"{app.home}/releases": ("0755", (0, 0)),
+        f"{app.home}/venvs": ("0755", (0, 0)),
+        f"{app.home}/secrets": ("0750", (0, APP_ID)),
+        f"{app.home}/shared": ("0750", (APP_ID, APP_ID)),
+        str(app.logs): ("0750", (0, APP_ID)),
+        str(app.trial): ("0755", (0, 0)),
+    }
+
+
+def test_secrets_are_readable_for_root_and_the_app_alone(app: Layout, owners: Owners) -> None:
+    app.prepare({"KEY": "s3cret"})
+    path = app.home / "secrets" / "KEY"
+    assert (path.read_text(), mode(path), owners[str(path)]) == ("s3cret\n", "0640", (0, APP_ID))
+
+
+def test_secrets_are_those_of_now(app: Layout) -> None:
+    app.prepare({"KEY": "old", "GONE": "x"})
+    app.prepare({"KEY": "new"})
+    assert {path.name: path.read_text() for path in (app.home / "secrets").iterdir()} == {"KEY": "new\n"}
+
+
+@pytest.mark.parametrize("secrets", [{}, {"KEY": "s3cret", "LINES": "one\ntwo\n", "EMPTY": "", "SNOWMAN": "☃"}])
+def test_secrets_that_are_the_same_are_not_written(app: Layout, secrets: dict[str, str]) -> None:
+    app.prepare(secrets)
+    before = {path: path.stat().st_ino for path in (app.home / "secrets").iterdir()}
+    app.prepare(secrets)
+    assert {path: path.stat().st_ino for path in (app.home / "secrets").iterdir()} == before
+
+
+def test_interrupted_secrets_are_those_of_now_after_the_next_run(app: Layout) -> None:
+    app.prepare({"KEY": "old", "GONE": "x"})
+    for number in interruptions(lambda _: app.prepare({"KEY": "new", "MORE": "y"})):
+        app.prepare({"KEY": "new", "MORE": "y"})
+        found = {path.name: path.read_text() for path in (app.home / "secrets").iterdir()}
+        assert found == {"KEY": "new\n", "MORE": "y\n"}, f"interrupted before step {number}"
+        app.prepare({"KEY": "old", "GONE": "x"})
+
+
+def test_prepare_leaves_what_the_app_has_written(prepared: Layout) -> None:
+    (prepared.home / "shared" / "db.sqlite").write_text("rows")
+    prepared.prepare({})
+    assert (prepared.home / "shared" / "db.sqlite").read_text() == "rows"
+
+
+def test_prepare_of_an_unknown_user_is_a_key_error(app: Layout) -> None:
+    app.name = "nobody-has-this-name"
+    with pytest.raises(KeyError):
+        app.prepare({})
+
+
+@pytest.fixture
+def shared(prepared: Layout, owners: Owners) -> list[str]:
+    """The paths below ``shared``, which has been another user's."""
+    folder = prepared.home / "shared"
+    (folder / "uploads").mkdir()
+    (folder / "uploads" / "a.png").touch()
+    (folder / "link").symlink_to(prepared.home / "venvs")
+    paths = [str(path) for path in (folder, *folder.rglob("*"))]
+    owners.update(dict.fromkeys(paths, (4711, 4711)))
+    return paths
+
+
+def test_what_another_user_has_left_is_the_apps(prepared: Layout, shared: list[str], owners: Owners) -> None:
+    """Its own link is, and not what that leads to."""
+    prepared.prepare({})
+    assert {owners[path] for path in shared} == {(APP_ID, APP_ID)}
+    assert owners[f"{prepared.home}/venvs"] == (0, 0)
+
+
+def test_what_another_user_has_left_is_the_apps_whatever_interrupts_that(
+    prepared: Layout, shared: list[str], owners: Owners
+) -> None:
+    for number in interruptions(lambda _: prepared.prepare({})):
+        prepared.prepare({})
+        assert {owners[path] for path in shared} == {(APP_ID, APP_ID)}, f"interrupted before step {number}"
+        owners.update(dict.fromkeys(shared, (4711, 4711)))
+
+
+def test_what_is_the_apps_already_is_not_looked_through(prepared: Layout, shared: list[str], owners: Owners) -> None:
+    """It may be large."""
+    prepared.prepare({})
+    owners[shared[-1]] = (0, 0)
+    prepared.prepare({})
+    assert owners[shared[-1]] == (0, 0)
+
+
+# staged
+
+
+def test_a_release_has_everything_that_makes_it_run(staged: Path) -> None:
+    assert {path.name for path in staged.iterdir()} == {
+        "src", "static", "env", "run", "venv", "uwsgi.ini", "supervisor.conf", "programs.conf", "exec",
+        "release.json", "manifest.json",
+    }  # fmt: skip
+
+
+def test_the_source_is_unpacked_with_its_executables_and_links(staged: Path) -> None:
+    assert (staged / "src/blog/__init__.py").read_text() == "app = None\n"
+    assert (mode(staged / "src/blog/__init__.py"), mode(staged / "src/manage")) == ("0644", "0755")
+    assert os.readlink(staged / "src/link") == "blog/static/style.css"
+
+
+def test_the_source_is_compiled_for_its_final_path(staged: Path) -> None:
+    (compiled,) = staged.glob("src/blog/__pycache__/*.pyc")
+    assert f"{staged}/src/blog/__init__.py".encode() in compiled.read_bytes()
+
+
+def test_static_files_lie_below_their_url_prefix(staged: Path) -> None:
+    static = {str(path.relative_to(staged)): path.read_text() for path in staged.glob("static/**/*.*")}
+    assert static == {
+        "static/static/style.css": "body {}\n",
+        "static/static/img/a.svg": "<svg/>\n",
+        "static/favicon/favicon.ico": "icon",
+    }
+
+
+def test_a_static_file_is_a_further_name_of_the_sources(staged: Path) -> None:
+    assert (staged / "static/static/style.css").samefile(staged / "src/blog/static/style.css")
+
+
+@pytest.mark.parametrize("name", ENV)
+def test_a_variable_is_a_file_with_its_value_verbatim(staged: Path, name: str) -> None:
+    assert (staged / "env" / name).read_bytes() == f"{ENV[name]}\n".encode()
+
+
+def test_rendered_files_are_verbatim(staged: Path) -> None:
+    assert {name: (staged / name).read_text() for name in RELEASE.files} == RELEASE.files
+
+
+def test_the_record_is_kept(app: Layout, staged: Path) -> None:
+    assert app.record(A) == RELEASE.record
+    assert app.entry(A)["static"] == STATIC
+
+
+def test_a_release_that_is_not_there_has_no_record(app: Layout) -> None:
+    assert app.record(A) == {}
+
+
+def test_the_environment_is_that_of_its_inputs(app: Layout, staged: Path, wheel: Path) -> None:
+    key = environments.environment_key(PYTHON, environments.python_abi(PYTHON), RELEASE.requirements, wheel)
+    assert (staged / "venv").resolve(strict=True) == app.home / "venvs" / key
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("", "0755"),
+        ("static", "0755"),
+        ("static/static/img", "0755"),
+        ("src/blog", "0755"),
+        ("src", "0750"),
+        ("env", "0750"),
+        ("env/EMPTY", "0640"),
+        ("run", "2750"),
+        ("uwsgi.ini", "0644"),
+        ("supervisor.conf", "0644"),
+        ("exec", "0755"),
+        ("release.json", "0640"),
+        ("manifest.json", "0600"),
+    ],
+)
+@pytest.mark.parametrize("copied", [False, True], ids=["staged", "copied"])
+def test_modes_of_a_release(app: Layout, staged: Path, name: str, expected: str, copied: bool) -> None:
+    release = app.path(app.copy(A)) if copied else staged
+    assert mode(release / name) == expected
+
+
+@pytest.mark.parametrize("copied", [False, True], ids=["staged", "copied"])
+def test_who_owns_what_of_a_release(app: Layout, staged: Path, owners: Owners, copied: bool) -> None:
+    aside = app.path(f".{app.copy(A) if copied else A}")
+    assert {name: owners[f"{aside}/{name}"] for name in ("src", "env", "env/EMPTY", "run", "release.json")} == {
+        "src": (0, APP_ID),
+        "env": (0, APP_ID),
+        "env/EMPTY": (0, APP_ID),
+        "run": (APP_ID, WEB_ID),
+        "release.json": (0, APP_ID),
+    }
+
+
+def test_a_staged_release_is_not_live(app: Layout, staged: Path) -> None:
+    assert (app.live(), app.on_disk()) == (None, [A])
+
+
+# from a package
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Each environment has the package ``blog`` with a static file."""
+
+    def build(aside: Path, *inputs: object) -> None:
+        static = aside / "lib/python3.11/site-packages/blog/static"
+        (static / "img").mkdir(parents=True)
+        (static / "img" / "a.svg").write_text("<svg/>")
+
+    monkeypatch.setattr(environments, "_build", build)
+    pack(None, [], {}, tmp_path / "package.tar.gz")
+    return tmp_path / "package.tar.gz"
+
+
+def test_a_packages_static_files_are_further_names_of_its_own(prepared: Layout, package: Path, wheel: Path) -> None:
+    prepared.stage(of_a_package(RELEASE), package, wheel)
+    release = prepared.path(A)
+    (installed,) = release.glob("venv/lib/python*/site-packages/blog/static/img/a.svg")
+    assert (release / "static/static/img/a.svg").samefile(installed)
+
+
+def test_a_static_folder_that_a_package_lacks_is_named(prepared: Layout, package: Path, wheel: Path) -> None:
+    with pytest.raises(ReleaseFailed, match=r"^blog: .*blog/assets"):
+        prepared.stage(replace(of_a_package(RELEASE), static={"/static": "blog/assets"}), package, wheel)
+    assert list((prepared.home / "releases").iterdir()) == []
+
+
+# what can't be staged
+
+
+@pytest.fixture
+def room(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """A function that sets how many MB are free."""
+    return lambda free: monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free * 1e6))
+
+
+def test_a_release_without_room_is_refused_before_anything_changes(
+    prepared: Layout, archive: Path, wheel: Path, room: Callable[[float], None], snapshot
+) -> None:
+    before = snapshot(prepared.home)
+    room(100)
+    with pytest.raises(ReleaseFailed) as refused:
+        prepared.stage(RELEASE, archive, wheel)
+    assert str(refused.value) == (
+        f"blog: {prepared.home} has 100 MB free, and {A} needs about 150 MB; make room, or lower "
+        "flask_app_keep_releases. Nothing was changed"
+    )
+    assert snapshot(prepared.home) == before
+
+
+def test_an_environment_that_is_there_needs_no_room(
+    app: Layout, staged: Path, archive: Path, wheel: Path, room: Callable[[float], None]
+) -> None:
+    room(1)
+    app.stage(make_release(B), archive, wheel)
+    room(0)
+    with pytest.raises(ReleaseFailed, match="has 0 MB free"):
+        app.stage(make_release(C), archive, wheel)
+
+
+@pytest.mark.parametrize(
+    ("broken", "error"),
+    [
+        ({"files": {"no/such/folder": ""}}, FileNotFoundError),
+        ({"record": {"source": {}, "inputs": object}}, TypeError),
+    ],
+    ids=["a file that can't be written", "a record that can't be written"],
+)
+def test_what_fails_in_the_middle_leaves_nothing(
+    prepared: Layout, archive: Path, wheel: Path, broken: dict[str, object], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        prepared.stage(replace(RELEASE, **broken), archive, wheel)
+    assert [path for name in ("releases", "venvs") for path in (prepared.home / name).iterdir()] == []
+
+
+def test_an_environment_that_fails_leaves_nothing(
+    prepared: Layout, archive: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise EnvironmentFailed("no such requirement")
+
+    monkeypatch.setattr(environments, "_build", fail)
+    with pytest.raises(EnvironmentFailed):
+        prepared.stage(RELEASE, archive, wheel)
+    assert [path for name in ("releases", "venvs") for path in (prepared.home / name).iterdir()] == []
+
+
+def test_what_fails_in_the_middle_leaves_the_environments_that_are_used(
+    app: Layout, staged: Path, archive: Path, wheel: Path
+) -> None:
+    broken = {"no/such/folder": ""}
+    for requirements in (RELEASE.requirements, "django\n"):
+        with pytest.raises(FileNotFoundError):
+            app.stage(replace(make_release(B), files=broken, requirements=requirements), archive, wheel)
+    assert list((app.home / "venvs").iterdir()) == [(staged / "venv").resolve()]
+
+
+def test_an_interrupted_stage_leaves_nothing_at_the_final_path(
+    prepared: Layout, archive: Path, wheel: Path, snapshot
+) -> None:
+    """And another run leads there."""
+    release = replace(RELEASE, env={"A": "a"})
+    final = prepared.path(A)
+    expected = None
+    for number in interruptions(lambda _: prepared.stage(release, archive, wheel)):
+        assert not final.exists(), f"interrupted before step {number}"
+        prepared.stage(release, archive, wheel)
+        left = snapshot(prepared.home)
+        expected = expected or left
+        assert left == expected, f"interrupted before step {number}"
+        shutil.rmtree(final)
+
+
+# copied, to run beside itself
+
+
+@pytest.fixture
+def copy(app: Layout, staged: Path) -> Path:
+    return app.path(app.copy(A))
+
+
+@pytest.mark.parametrize(("release", "name"), [(A, f"{A}.1"), (f"{A}.1", f"{A}.2"), (f"{A}.9", f"{A}.10")])
+def test_a_copy_is_called_after_its_release(app: Layout, staged: Path, release: str, name: str) -> None:
+    if release != A:
+        staged.rename(app.path(release))
+    assert app.copy(release) == name
+    assert app.on_disk() == sorted([release, name])
+
+
+def test_a_copy_is_called_like_nothing_that_is_on_disk(app: Layout, staged: Path, copy: Path) -> None:
+    assert app.copy(A) == f"{A}.2"
+
+
+def test_a_copy_has_what_a_release_has(staged: Path, copy: Path) -> None:
+    def names(release: Path) -> list[str]:
+        return sorted(str(path.relative_to(release)) for path in release.rglob("*"))
+
+    assert names(copy) == names(staged)
+
+
+@pytest.mark.parametrize("name", ["src/blog/__init__.py", "src/manage", "static/static/style.css"])
+def test_a_copys_files_are_further_names_of_the_same(staged: Path, copy: Path, name: str) -> None:
+    assert (copy / name).samefile(staged / name)
+
+
+def test_a_copy_has_the_same_environment(staged: Path, copy: Path) -> None:
+    assert (copy / "venv").resolve(strict=True) == (staged / "venv").resolve()
+
+
+def test_a_copy_has_links_as_they_are(copy: Path) -> None:
+    assert os.readlink(copy / "src/link") == "blog/static/style.css"
+
+
+@pytest.mark.parametrize("name", RELEASE.files)
+def test_a_rendered_file_has_the_copys_name(staged: Path, copy: Path, name: str) -> None:
+    assert (copy / name).read_text() == RELEASE.files[name].replace(A, f"{A}.1")
+    assert (staged / name).read_text() == RELEASE.files[name]
+
+
+def test_a_copys_copy_has_its_own_name_everywhere(app: Layout, copy: Path) -> None:
+    second = app.path(app.copy(copy.name))
+    assert (second / "supervisor.conf").read_text() == RELEASE.files["supervisor.conf"].replace(A, f"{A}.2")
+
+
+def test_a_copys_variables_are_its_own(staged: Path, copy: Path) -> None:
+    """Were they further names of the same files, a change would reach the release that is live."""
+    found = {path.name: path.read_text() for path in (copy / "env").iterdir()}
+    assert found == {name: f"{value}\n" for name, value in {**RELEASE.env, "FLASKFLEET_RELEASE": f"{A}.1"}.items()}
+    assert (staged / "env/FLASKFLEET_RELEASE").read_text() == f"{A}\n"
+
+
+def test_a_copys_record_is_that_of_its_release_but_for_the_name(app: Layout, copy: Path) -> None:
+    assert app.record(copy.name) == {**RELEASE.record, "release": f"{A}.1"}
+
+
+def test_a_copy_has_no_socket_of_its_release(app: Layout, staged: Path) -> None:
+    (staged / "run/uwsgi.sock").touch()
+    assert list((app.path(app.copy(A)) / "run").iterdir()) == []
+
+
+def test_a_copys_manifest_is_its_own(app: Layout, staged: Path, copy: Path) -> None:
+    assert app.edited(copy.name) == []
+    assert (copy / "manifest.json").read_bytes() != (staged / "manifest.json").read_bytes()
+
+
+def test_an_interrupted_copy_leaves_the_release_and_nothing_beside_it(
+    prepared: Layout, archive: Path, wheel: Path, snapshot
+) -> None:
+    app, staged = prepared, prepared.path(A)
+    app.stage(replace(RELEASE, env={"FLASKFLEET_RELEASE": A}), archive, wheel)
+    before = snapshot(staged)
+    expected = None
+    for number in interruptions(lambda _: app.copy(A)):
+        assert app.on_disk() == [A], f"interrupted before step {number}"
+        copy = app.path(app.copy(A))
+        left = snapshot(copy)
+        expected = expected or left
+        assert (left, snapshot(staged)) == (expected, before), f"interrupted before step {number}"
+        shutil.rmtree(copy)
+
+
+# found again
+
+
+def test_a_host_without_the_app_has_nothing(app: Layout) -> None:
+    assert (app.live(), app.on_disk(), app.before(), app.kept_under(A)) == (None, [], None, None)
+
+
+def test_what_is_no_release_is_not_on_disk(app: Layout) -> None:
+    for name in (B, A, f"{A}.1", f".{C}", "lost+found", f"{D}.old", D[:11], D.upper()):
+        app.path(name).mkdir(parents=True)
+    assert app.on_disk() == [A, f"{A}.1", B]
+
+
+@pytest.mark.parametrize(
+    ("names", "kept"),
+    [
+        ([A, B], A),
+        ([A, f"{A}.1"], f"{A}.1"),
+        ([f"{A}.2", f"{A}.10", f"{B}.11"], f"{A}.10"),
+        ([B, f"{B}.1"], None),
+    ],
+    ids=["its id", "its restart", "its last restart", "not there"],
+)
+def test_a_release_is_kept_under_the_name_of_its_last_restart(app: Layout, names: list[str], kept: str | None) -> None:
+    lay(app, *names)
+    assert app.kept_under(A) == kept
+
+
+@pytest.mark.parametrize(
+    ("history", "gone", "voided", "before"),
+    [
+        ([A], [], [], None),
+        ([A, B], [], [], A),
+        ([A, B, C], [], [], B),
+        ([A, B, C, A], [], [], C),
+        ([A, B, A], [], [B], None),
+        ([A, B, C], [], [B], A),
+        ([A, B, C], [B], [], A),
+        ([A, f"{A}.1"], [], [], None),
+        ([A, B, f"{B}.1"], [], [], A),
+        ([A, f"{A}.1", B], [], [], f"{A}.1"),
+        ([A, f"{A}.1", B], [], [A], None),
+    ],
+    ids=[
+        "the first",
+        "the second",
+        "the third",
+        "live again",
+        "rolled back from",
+        "voided",
+        "pruned",
+        "restarted",
+        "restarted since",
+        "restarted before",
+        "voided with its restart",
+    ],
+)
+def test_what_was_live_before(
+    app: Layout, history: list[str], gone: list[str], voided: list[str], before: str | None
+) -> None:
+    lay(app, *({*history} - {*gone}))
+    lived(app, *history, voided=tuple(voided))
+    assert app.before() == before
+
+
+# pruned
+
+
+@pytest.mark.parametrize(
+    ("history", "keep", "left"),
+    [
+        ([A, B, C, D], 2, [C, D]),
+        ([A, B, C, D], 4, [A, B, C, D]),
+        ([A, B, C, D], 9, [A, B, C, D]),
+        ([A, B, C, A], 2, [A, C]),
+        ([A, B, f"{B}.1", f"{B}.2"], 2, [A, f"{B}.2"]),
+        ([A, f"{A}.1", B], 2, [f"{A}.1", B]),
+    ],
+    ids=["some", "exactly", "fewer", "live again", "restarted", "restarted before"],
+)
+def test_of_what_was_live_the_last_are_left(app: Layout, history: list[str], keep: int, left: list[str]) -> None:
+    lay(app, *{*history})
+    lived(app, *history)
+    app.prune(keep, set())
+    assert app.on_disk() == left
+
+
+def test_what_was_never_live_is_pruned(app: Layout) -> None:
+    lay(app, A, B, C)
+    lived(app, A, C)
+    app.prune(5, set())
+    assert app.on_disk() == [A, C]
+
+
+@pytest.mark.parametrize("stays", ["asked for", "previous"])
+def test_what_is_still_needed_is_left_whatever_its_age(app: Layout, stays: str) -> None:
+    lay(app, A, B, C, D)
+    lived(app, A, B, C, D)
+    if stays == "previous":
+        (app.home / "previous").symlink_to(f"releases/{A}")
+    app.prune(2, {A} if stays == "asked for" else set())
+    assert app.on_disk() == [A, C, D]
+
+
+@pytest.fixture
+def pruned(app: Layout) -> Layout:
+    """The app, of whose releases A, B, and A.1 the first was pruned."""
+    restart = f"{A}.1"
+    lay(app, A, B, restart)
+    lived(app, A, B, restart)
+    (app.logs / f"{A}.log.3").touch()
+    (app.logs / "mailer.log").touch()
+    (app.home / "venvs" / "router").mkdir()
+    (app.home / "venvs" / "unused").mkdir()
+    (app.home / "router").symlink_to("venvs/router")
+    journal = app.journal()
+    journal.hooks = {B: {"migrate": "2026-11-22"}, C: {"migrate": "2026-11-23"}}
+    journal.save()
+    app.prune(2, set())
+    return app
+
+
+def test_a_pruned_releases_logs_are_gone(pruned: Layout) -> None:
+    assert sorted(path.name for path in pruned.logs.iterdir()) == [f"{A}.1.log", f"{B}.log", "mailer.log"]
+
+
+def test_environments_that_nothing_uses_are_gone(pruned: Layout) -> None:
+    """The router does."""
+    assert sorted(path.name for path in (pruned.home / "venvs").iterdir()) == [f"{A}.1", B, "router"]
+
+
+def test_an_environment_that_another_release_uses_is_left(app: Layout, stage: Callable[..., Path]) -> None:
+    for name in (A, B):
+        stage(name)
+    lived(app, A, B)
+    app.prune(1, set())
+    assert (app.path(B) / "venv").resolve(strict=True).is_dir()
+
+
+def test_done_hooks_are_forgotten_with_their_release(pruned: Layout) -> None:
+    assert pruned.journal().hooks.keys() == {B}
+
+
+def test_an_interrupted_removal_leaves_a_whole_release_or_none(app: Layout, stage: Callable[..., Path]) -> None:
+    stage(A)
+    for number in interruptions(lambda _: app.remove_release(A)):
+        assert app.on_disk() == [] or app.edited(A) == [], f"interrupted before step {number}"
+        if not app.on_disk():
+            stage(A)
+
+
+def test_a_release_that_is_not_there_can_be_removed(prepared: Layout) -> None:
+    prepared.remove_release(A)
+
+
+# edited
+
+
+def test_a_release_as_it_was_written_is_not_edited(app: Layout, staged: Path) -> None:
+    assert app.edited(A) == []
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (
+            lambda release: (release / "src/blog/__init__.py").write_text("app = 1\n"),
+            ["src/blog/__init__.py was edited"],
+        ),
+        (lambda release: (release / "env/EMPTY").write_text("x\n"), ["env/EMPTY was edited"]),
+        (lambda release: (release / "uwsgi.ini").unlink(), ["uwsgi.ini was removed"]),
+        (lambda release: (release / "src/debug.py").touch(), ["src/debug.py was added"]),
+        (
+            lambda release: (release / "src/manage").rename(release / "src/manage2"),
+            ["src/manage was removed", "src/manage2 was added"],
+        ),
+        (
+            lambda release: (release / "static/static/style.css").write_text("by hand"),
+            ["src/blog/static/style.css was edited", "static/static/style.css was edited"],
+        ),
+    ],
+    ids=["a source", "a variable", "removed", "added", "renamed", "a file with two names"],
+)
+def test_an_edited_file_is_named(app: Layout, staged: Path, edit: Callable[[Path], object], words: list[str]) -> None:
+    edit(staged)
+    assert app.edited(A) == [f"{staged}/{line}" for line in words]
+
+
+@pytest.mark.parametrize("name", ["run/uwsgi.sock", "src/blog/__pycache__/more.pyc", "venv/added.py"])
+def test_what_a_running_app_writes_is_no_edit(app: Layout, staged: Path, name: str) -> None:
+    (staged / name).write_text("x")
+    assert app.edited(A) == []

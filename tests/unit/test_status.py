@@ -1,0 +1,112 @@
+"""What a host's state is in words for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible.plugins.loader import filter_loader
+from examples import A, B, C
+from plugin_utils import status
+from plugin_utils.rendering import PROJECT
+
+NOW = 1_700_000_000
+BLOG: dict[str, Any] = {
+    "app": "blog",
+    "live": B,
+    "since": "2026-11-22T17:30:00Z",
+    "by": "me@laptop",
+    "what": "deploy",
+    "source": {"git": "https://host/blog", "version": "main", "commit": "1a2b3c4d5e6f"},
+    "programs": [
+        {"name": f"blog-{B}", "program": f"blog-{B}", "state": "RUNNING", "pid": 4711, "since": NOW - 7322},
+        {"name": "mailer-00", "program": f"blog-{B}-mailer", "state": "RUNNING", "pid": 4712, "since": NOW - 59},
+        {"name": "blog-http", "program": "blog-http", "state": "FATAL", "pid": 0, "since": 0},
+    ],
+    "on_disk": [
+        {"release": B, "is": "live", "since": "2026-11-22T17:30:00Z", "voided": None},
+        {"release": A, "is": "previous", "since": "2026-11-21T17:30:00Z", "voided": None},
+        {
+            "release": C,
+            "is": "kept",
+            "since": "2026-11-20T17:30:00Z",
+            "voided": {"since": "2026-11-20T18:00:00Z", "by": "you@desktop"},
+        },
+        {"release": f"{C}.1", "is": "kept", "since": None, "voided": None},
+    ],
+    "rollout": {"what": "deploy", "by": "you@desktop", "since": "2026-11-22T18:00:00Z"},
+    "edited": [f"/srv/blog/releases/{B}/uwsgi.ini was edited"],
+}
+SHOP: dict[str, Any] = {
+    **BLOG,
+    "app": "shop",
+    "source": {"path": "/home/me/shop"},
+    "programs": [],
+    "on_disk": [],
+    "rollout": {},
+    "edited": [],
+}
+
+
+def test_all_of_a_host_is_told() -> None:
+    state = {"apps": [BLOG, SHOP], "drift": ["/etc/nginx/nginx.conf was removed"], "now": NOW}
+    asked = [{"app": "blog", "undeployed": ["processes 4 → 8", "source changed"]}]
+    assert (
+        "\n".join(status.lines(state, asked))
+        == f"""\
+blog: {B} is live since 2026-11-22T17:30:00Z, deploy by me@laptop
+  from      https://host/blog main (1a2b3c4)
+  runs      blog-{B} RUNNING, pid 4711, up 2h 2m
+            blog-{B}-mailer:mailer-00 RUNNING, pid 4712, up 59s
+            blog-http FATAL
+  on disk   {A} previous, live since 2026-11-21T17:30:00Z
+            {C} kept, live since 2026-11-20T17:30:00Z, voided 2026-11-20T18:00:00Z by you@desktop
+            {C}.1 kept, live since never
+  not live  processes 4 → 8
+            source changed
+  going on  deploy by you@desktop since 2026-11-22T18:00:00Z
+shop: {B} is live since 2026-11-22T17:30:00Z, deploy by me@laptop
+  from      /home/me/shop
+  not live  it is no longer in the inventory (remove_app.yml)
+  edited    /etc/nginx/nginx.conf was removed
+            /srv/blog/releases/{B}/uwsgi.ini was edited"""
+    )
+
+
+def test_what_is_as_it_should_be_is_a_line() -> None:
+    state = {"apps": [{**SHOP, "source": None}], "drift": [], "now": NOW}
+    assert status.lines(state, [{"app": "shop", "undeployed": []}]) == [
+        f"shop: {B} is live since 2026-11-22T17:30:00Z, deploy by me@laptop"
+    ]
+
+
+def test_a_host_without_apps_has_nothing_to_tell() -> None:
+    assert status.lines({"apps": [], "drift": [], "now": NOW}, [{"app": "shop", "undeployed": []}]) == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-1, "0s"),
+        (0, "0s"),
+        (59, "59s"),
+        (60, "1m 0s"),
+        (3599, "59m 59s"),
+        (7322, "2h 2m"),
+        (86399, "23h 59m"),
+        (90000, "1d 1h"),
+        (8_640_000, "100d 0h"),
+    ],
+)
+def test_a_time_is_in_two_units_at_most(seconds: int, words: str) -> None:
+    """A clock that was set back makes no time negative."""
+    state = {"apps": [{**SHOP, "programs": [{**BLOG["programs"][0], "since": NOW - seconds}]}], "drift": [], "now": NOW}
+    assert status.lines(state, [])[2].endswith(f", up {words}")
+
+
+def test_playbooks_have_the_filter() -> None:
+    filter_loader.add_directory(str(PROJECT / "plugins" / "filter"))
+    assert filter_loader.get("status_lines").j2_function is not None
+    assert filter_loader.get("status_lines").j2_function({"apps": [], "drift": ["x"], "now": 0}, []) == [
+        "  edited    x"
+    ]
