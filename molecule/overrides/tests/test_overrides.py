@@ -1,0 +1,259 @@
+"""Every setting can be turned, and each turn is seen on the host."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import tarfile
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from testinfra import get_host
+from testinfra.host import Host
+
+PROJECT = Path(__file__).resolve().parents[3]
+INVENTORY = yaml.safe_load((PROJECT / "molecule/overrides/inventory/hosts.yml").read_text())["app_servers"]
+ALL, SMALL = INVENTORY["hosts"]["molecule-all"], INVENTORY["hosts"]["molecule-small"]
+NOTES, PROGRAM = ALL["flask_apps"]["notes"], ALL["flask_apps"]["notes"]["programs"]["mailer"]
+# The playbook sets these from others.
+WIRED = {
+    "base_role_packages",
+    "flask_app_router_template",
+    "flask_app_settings",
+    "flask_app_templates",
+    "nginx_sites",
+    "python_interpreters",
+    "uwsgi_pythons",
+}
+
+
+def specs(role: str) -> dict[str, Any]:
+    """The options of a role's entry points."""
+    points = yaml.safe_load((PROJECT / "roles" / role / "meta/argument_specs.yml").read_text())["argument_specs"]
+    return {name: point["options"] for name, point in points.items()}
+
+
+@pytest.mark.parametrize("role", sorted(path.name for path in (PROJECT / "roles").iterdir()))
+def test_every_variable_is_off_its_default(role: str) -> None:
+    given = {**INVENTORY["vars"], **SMALL, **ALL, "nginx_enabled": SMALL["nginx_enabled"]}
+    options = {name: spec for name, spec in specs(role)["main"].items() if name not in WIRED}
+    assert [name for name, spec in options.items() if given.get(name, spec["default"]) == spec["default"]] == []
+
+
+@pytest.mark.parametrize(("point", "given"), [("app", NOTES), ("program", PROGRAM)])
+def test_every_option_of_an_app_is_off_its_default(point: str, given: dict[str, Any]) -> None:
+    options = specs("flask_app")[point]
+    same = {name for name, spec in options.items() if given.get(name, spec.get("default")) == spec.get("default")}
+    assert same == set()
+    for name, spec in options.items():
+        inner = {key for key, one in spec.get("options", {}).items() if name != "source" and key not in given[name]}
+        assert inner == set(), name
+
+
+def connect(name: str) -> Host:
+    """A host of the scenario."""
+    return get_host(f"ansible://{name}?ansible_inventory={os.environ['MOLECULE_INVENTORY_FILE']}")
+
+
+@pytest.fixture(scope="module")
+def full() -> Host:
+    """The host with every setting turned."""
+    return connect("molecule-all")
+
+
+@pytest.fixture(scope="module")
+def small() -> Host:
+    """The host without nginx."""
+    return connect("molecule-small")
+
+
+Get = Callable[..., tuple[int, dict[str, str], bytes]]
+
+
+@pytest.fixture(scope="module")
+def get() -> Get:
+    """``get(host, port, path, server_name)`` asks a host from the controller: status, headers, body."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def ask(host: Host, port: int, path: str, server_name: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
+        url = f"http://{host.check_output('hostname -I').split()[0]}:{port}{path}"
+        with opener.open(urllib.request.Request(url, headers={"Host": server_name, **headers}), timeout=60) as answer:
+            return answer.status, dict(answer.headers), answer.read()
+
+    return ask
+
+
+def play(playbook: str, *arguments: str, **variables: Any) -> str:
+    """Run a playbook against the first host to its end; what it said."""
+    command = [
+        "ansible-playbook",
+        f"playbooks/{playbook}.yml",
+        "-i",
+        os.environ["MOLECULE_INVENTORY_FILE"].rpartition("/")[0],
+    ]
+    command += ["--limit", "molecule-all", "-e", json.dumps(variables), *arguments]
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+    done = subprocess.run(command, cwd=PROJECT, env=environment, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("/etc/sysctl.d/60-flaskfleet.conf", "net.core.somaxconn = 2048"),
+        ("/etc/supervisor/supervisord.conf", "logfile_maxbytes = 3MB"),
+        ("/etc/supervisor/supervisord.conf", "logfile_backups = 2"),
+        ("/etc/nginx/nginx.conf", "worker_connections 1024;"),
+        ("/etc/nginx/nginx.conf", "client_max_body_size 1M;"),
+        ("/etc/nginx/nginx.conf", "client_header_timeout 7;"),
+        ("/etc/nginx/nginx.conf", "keepalive_timeout 11;"),
+        ("/etc/nginx/nginx.conf", "set_real_ip_from 192.0.2.0/24;"),
+        ("/etc/nginx/servers/notes.conf", "listen 8000;"),
+        ("/etc/nginx/servers/notes.conf", "server_name notes.example.lan *.notes.example.lan;"),
+        ("/etc/nginx/servers/notes.conf", "uwsgi_read_timeout 13s;"),
+        ("/srv/notes/current/uwsgi.ini", "listen = 2000"),
+        ("/srv/notes/current/uwsgi.ini", "buffer-size = 40000"),
+        ("/srv/notes/current/uwsgi.ini", "processes = 2"),
+        ("/srv/notes/current/uwsgi.ini", "threads = 3"),
+        ("/srv/notes/current/uwsgi.ini", "lazy-apps = true"),
+        ("/srv/notes/current/uwsgi.ini", "harakiri = 8"),
+        ("/srv/notes/current/uwsgi.ini", "max-requests = 5000"),
+        ("/srv/notes/current/uwsgi.ini", "cheaper = 1"),
+        ("/srv/notes/current/supervisor.conf", "stopwaitsecs = 23"),
+        ("/srv/notes/current/supervisor.conf", "stdout_logfile_maxbytes = 1MB"),
+        ("/srv/notes/current/supervisor.conf", "stdout_logfile_backups = 1"),
+        ("/srv/notes/current/programs.conf", "stopsignal = USR1"),
+        ("/srv/notes/current/programs.conf", "stopwaitsecs = 5"),
+    ],
+)
+def test_setting_is_rendered(full: Host, path: str, line: str) -> None:
+    assert line in [text.strip() for text in full.file(path).content_string.splitlines()]
+
+
+def test_units_and_packages(full: Host) -> None:
+    assert full.check_output("systemctl show -P LimitNOFILE supervisor") == "32768"
+    assert full.check_output("systemctl show -P TimeoutStopUSec supervisor") == "1min 30s"
+    assert full.package("curl").is_installed
+    assert full.package("apache2-utils").is_installed
+
+
+def test_uwsgi_is_the_version_that_was_asked_for(full: Host) -> None:
+    assert full.check_output("/srv/notes/current/venv/bin/uwsgi --version") == "2.0.30"
+
+
+def test_nginx_tells_its_tree_on_another_port(full: Host) -> None:
+    assert len(full.check_output("curl -s http://127.0.0.1:8182/tree")) == 12
+
+
+@pytest.mark.parametrize(("port", "server_name"), [(8000, "www.notes.example.lan"), (8080, "whatever.example.lan")])
+def test_app_answers_through_nginx_and_without_it(full: Host, get: Get, port: int, server_name: str) -> None:
+    status, headers, body = get(full, port, "/env/NOTES_AT", server_name)
+    assert (status, json.loads(body)) == (200, {"value": "BLUE"})
+    assert headers.get("X-Frame-Options") == ("DENY" if port == 8000 else None)
+    assert json.loads(get(full, port, "/env/NOTES_SECRET", server_name)[2]) == {"value": "s3cret"}
+
+
+@pytest.mark.parametrize("port", [8000, 8080])
+def test_static_files_are_served_and_cached_as_asked(full: Host, get: Get, port: int) -> None:
+    _, headers, body = get(full, port, "/assets/css/notes.css", "notes.example.lan")
+    assert body == (PROJECT / "molecule/shared/apps/notes/notes/assets/notes.css").read_bytes()
+    assert headers.get("Cache-Control") == ("public, max-age=60" if port == 8000 else None)
+
+
+def test_the_module_of_a_package_is_served(full: Host, get: Get) -> None:
+    status, _, body = get(full, 8000, "/", "testapp.example.lan")
+    assert status == 200
+    assert b"Werkzeug" in body
+    record = json.loads(full.file("/srv/testapp/current/release.json").content_string)
+    assert record["source"] == {"package": "werkzeug==3.1.3"}
+
+
+def test_programs_run_as_often_as_asked(full: Host) -> None:
+    rows = [line.split() for line in full.check_output("supervisorctl status").splitlines() if "mailer" in line]
+    assert [(row[0].rpartition(":")[2], row[1]) for row in rows] == [("mailer-00", "RUNNING"), ("mailer-01", "RUNNING")]
+
+
+def test_hooks_ran_once_as_the_app_in_its_environment(full: Host) -> None:
+    assert full.check_output("cat /srv/notes/shared/before /srv/notes/shared/after") == "notes\nBLUE"
+
+
+def test_small_host_has_no_nginx_and_serves(small: Host, get: Get) -> None:
+    assert not small.package("nginx").is_installed
+    live = small.check_output("readlink /srv/counter/current").rpartition("/")[2]
+    status, headers, body = get(small, 80, "/work/1", "anything")
+    assert (status, headers["X-Release"], json.loads(body)["release"]) == (200, live, live)
+    assert get(small, 80, "/static/counter.css", "anything")[0] == 200
+
+
+@pytest.fixture
+def back(full: Host) -> Iterator[None]:
+    """What a test has deployed is taken back after it."""
+    yield
+    play("deploy", "-e", "force=true")
+
+
+def variant(**options: Any) -> dict[str, Any]:
+    """The apps of the host, notes with other options."""
+    project = str(PROJECT)
+    apps = json.loads(json.dumps(ALL["flask_apps"]).replace("{{ project }}", project))
+    return {"flask_apps": {**apps, "notes": {**apps["notes"], **options}}}
+
+
+def repository(folder: Path) -> str:
+    """A git repository with the app; its commit."""
+
+    def git(*words: str) -> str:
+        words = ("git", "-C", str(folder), "-c", "user.name=me", "-c", "user.email=me@example.lan", *words)
+        return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "--quiet", "--initial-branch", "main")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "notes")
+    return git("rev-parse", "HEAD")
+
+
+@pytest.mark.usefixtures("back")
+@pytest.mark.parametrize("kind", ["git", "archive"])
+def test_source_comes_from_elsewhere(full: Host, get: Get, tmp_path: Path, kind: str) -> None:
+    app = tmp_path / "notes"
+    subprocess.run(["cp", "-r", PROJECT / "molecule/shared/apps/notes", app], check=True)
+    (app / "notes/assets/notes.css").write_text(f"/* {kind} */\n" * 200)
+    if kind == "git":
+        commit = repository(app)
+        source, origin = {"git": {"url": f"file://{app}", "version": "main"}}, f"file://{app} main ({commit[:7]})"
+    else:
+        with tarfile.open(tmp_path / "notes.tar.gz", "w:gz") as tar:
+            tar.add(app, "notes-1.0")
+        source, origin = {"archive": {"path": f"{tmp_path}/notes.tar.gz"}}, f"{tmp_path}/notes.tar.gz"
+    play("deploy", "-e", "app=notes", **variant(source=source))
+    _, headers, body = get(full, 8000, "/assets/css/notes.css", "notes.example.lan", **{"Accept-Encoding": "gzip"})
+    assert headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(body).startswith(f"/* {kind} */".encode())
+    assert origin in play("status", **variant(source=source))
+
+
+def test_previous_release_stays_warm_for_a_rollback(full: Host) -> None:
+    def pid() -> str:
+        return full.check_output("cat /srv/notes/current/run/uwsgi.pid")
+
+    before = pid()
+    play("deploy", "-e", "app=notes", **variant(harakiri_seconds=9))
+    assert pid() != before
+    play("rollback", "-e", "app=notes")
+    assert pid() == before
+
+
+def test_only_so_many_releases_are_kept(full: Host) -> None:
+    for number in range(4):
+        play("deploy", "-e", "app=testapp", **{"flask_apps": {**variant()["flask_apps"], "testapp": {
+            **ALL["flask_apps"]["testapp"], "env": {"NUMBER": number}}}})  # fmt: skip
+    assert len(full.check_output("ls /srv/testapp/releases").split()) == 3
+    assert len(full.check_output("ls /srv/testapp/venvs").split()) == 1
+    play("deploy", "-e", "app=testapp")
