@@ -1391,7 +1391,10 @@ def test_a_report_tells_all_of_an_app(whole: App, switch: Switch, monkeypatch: p
             {"release": B, "is": "kept", "since": since[B], "voided": {"since": since[A], "by": ME}},
         ],
         "rollout": {**ROLLOUT, "since": whole.rollout()["since"]},
-        "edited": [f"{whole.path(A)}/uwsgi.ini was edited"],
+        "edited": [
+            f"{whole.path(A)}/uwsgi.ini was edited",
+            f"{whole.conf_d}/blog-{A}.programs.conf was edited or removed",
+        ],
     }
 
 

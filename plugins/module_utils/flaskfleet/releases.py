@@ -323,17 +323,8 @@ class App(Layout):
 
     def is_running(self, release: str) -> bool:
         """Whether all programs of a live release are registered for good, as they were written, and run."""
-        further = self.further_programs(release)
-        registered = self.conf_d / f"{self.program(release)}.programs.conf"
-        return self._serves(release) and (
-            not further
-            or (_same(registered, self.path(release) / "programs.conf") and all(map(self.programs.is_running, further)))
-        )
-
-    def _serves(self, release: str) -> bool:
-        registered = self.conf_d / f"{self.program(release)}.conf"
-        written = self.path(release) / "supervisor.conf"
-        return _same(registered, written) and self.programs.is_running(self.program(release))
+        programs = [self.program(release), *self.further_programs(release)]
+        return not self._edited_programs(release) and all(map(self.programs.is_running, programs))
 
     def is_settled(self, keep_warm: bool) -> bool:
         """Whether the live release runs, and nothing that an interrupted run has left."""
@@ -397,7 +388,7 @@ class App(Layout):
         live = self.live()
         assert live
         try:
-            self.swap_programs() if self._serves(live) else self.run_again(live)
+            self.swap_programs() if self.programs.is_running(self.program(live)) else self.run_again(live)
         finally:
             self.clear(None, keep_warm)
             self.prune(keep, self.registered())
@@ -520,8 +511,19 @@ class App(Layout):
                 for name in sorted(self.on_disk(), key=_place(journal.newest_first()))
             ],
             "rollout": self.rollout(),
-            "edited": self.edited(live) if live else [],
+            "edited": self.edited(live) + self._edited_programs(live) if live else [],
         }  # fmt: skip
+
+    def _edited_programs(self, release: str) -> list[str]:
+        written = {".conf": "supervisor.conf"}
+        if self.further_programs(release):
+            written[".programs.conf"] = "programs.conf"
+        files = {self.conf_d / f"{self.program(release)}{suffix}": name for suffix, name in written.items()}
+        return [
+            f"{path} was edited or removed"
+            for path, name in files.items()
+            if not _same(path, self.path(release) / name)
+        ]
 
 
 def differences(live: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
