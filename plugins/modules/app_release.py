@@ -174,12 +174,12 @@ def present(app: App, wanted: Wanted, check_mode: bool) -> Result:
         if not app.path(wanted["release"]).exists():
             stage(app, wanted)
         # There is no old release that runs on what a hook changes: the first one may need it to get warm.
-        said = hooks(app, wanted, wanted["release"], "before_switch")
+        said = hooks_before(app, wanted, wanted["release"])
         app.warm(wanted["release"])
         app.go_live(wanted["release"], wanted["rollout"]["by"], "first release")
         app.swap_programs()
         app.route(wanted["router"], wanted["python"], wheel(wanted) if wanted["router"] else None)
-        said += hooks(app, wanted, wanted["release"], "after_switch")
+        said += hooks_after(app, wanted, wanted["release"])
     finally:
         app.end()
     return {**result, "said": said}
@@ -192,10 +192,18 @@ def claim(app: App, wanted: Wanted, what: str, release: str) -> None:
     app.begin({**wanted["rollout"], "what": what, "target": release})
 
 
-def hooks(app: App, wanted: Wanted, release: str, name: str) -> list[str]:
-    """Run the app's hooks of a name; before the switch each once per release."""
-    wished = wanted["hooks"]
-    return app.run_hooks(release, wished[name], wished["timeout_seconds"], once=name == "before_switch")
+def hooks_before(app: App, wanted: Wanted, release: str) -> list[str]:
+    """Run the hooks before the switch, each once per release; where one fails, the release is discarded."""
+    try:
+        return app.run_hooks(release, wanted["hooks"]["before_switch"], wanted["hooks"]["timeout_seconds"], once=True)
+    except ReleaseFailed:
+        app.discard(release)
+        raise
+
+
+def hooks_after(app: App, wanted: Wanted, release: str) -> list[str]:
+    """Run the hooks after the switch."""
+    return app.run_hooks(release, wanted["hooks"]["after_switch"], wanted["hooks"]["timeout_seconds"], once=False)
 
 
 def target(app: App, wanted: Wanted) -> str | None:
@@ -270,9 +278,8 @@ def before_switch(app: App, wanted: Wanted) -> Result:
     """Run the hooks that must have passed before the switch; where one fails, the new release is removed."""
     release = app.mine(wanted["rollout"]["process"])["target"]
     try:
-        return {"changed": True, "release": release, "said": hooks(app, wanted, release, "before_switch")}
+        return {"changed": True, "release": release, "said": hooks_before(app, wanted, release)}
     except ReleaseFailed:
-        app.discard(release)
         app.end()
         raise
 
@@ -289,7 +296,7 @@ def after_switch(app: App, wanted: Wanted) -> Result:
     """Run the hooks that follow the switch."""
     live = app.live()
     assert live
-    return {"changed": True, "release": live, "said": hooks(app, wanted, live, "after_switch")}
+    return {"changed": True, "release": live, "said": hooks_after(app, wanted, live)}
 
 
 def retire(app: App, wanted: Wanted) -> Result:

@@ -197,6 +197,13 @@ def test_a_first_release_goes_through_its_life(recorder: Recorder) -> None:
     }
 
 
+def test_a_first_release_whose_hook_fails_is_discarded(recorder: Recorder) -> None:
+    recorder.fails = "run ['flask db upgrade']"
+    with pytest.raises(ReleaseFailed, match="the app's own words"):
+        run(recorder, "present")
+    assert (recorder.steps[-1], recorder.rollout(), recorder.live()) == (f"discard {D}", {}, None)
+
+
 def test_a_first_release_is_the_one_that_was_handed_over(recorder: Recorder) -> None:
     run(recorder, "present")
     assert recorder.staged == WANTED
