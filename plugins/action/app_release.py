@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import getpass
 import json
 import os
@@ -20,6 +21,7 @@ from plugin_utils.entries import Entry
 from plugin_utils.rendering import PROJECT, render
 
 NOBODY = "nobody"
+SMALL = 500_000  # bytes of an archive that goes along with the question whether it is needed
 
 
 class ActionModule(ActionBase):
@@ -32,10 +34,14 @@ class ActionModule(ActionBase):
         entry: Entry = json.loads(json.dumps(self._task.args["app"]))
         try:
             arguments = self._arguments(entry, task_vars)
+            archive = self._pack(entry, arguments) if arguments["step"] == "warm" and "record" in arguments else None
+            if archive and archive.stat().st_size <= SMALL:
+                # One call where it would be three: to ask, to copy, to release.
+                arguments["archive_content"] = base64.b64encode(archive.read_bytes()).decode()
             result = self._execute(arguments, task_vars)
             if result.get("needs_archive") and not self._task.check_mode:
                 try:
-                    arguments["archive"] = self._send(entry, arguments)
+                    arguments["archive"] = self._send(archive or self._pack(entry, arguments))
                     result = self._execute(arguments, task_vars)
                 finally:
                     self._remove_tmp_path(self._connection._shell.tmpdir)
@@ -55,13 +61,16 @@ class ActionModule(ActionBase):
             result = self._execute_module("app_release", {**arguments, "take_over": holder}, task_vars=task_vars)
         return result
 
-    def _send(self, entry: Entry, arguments: dict[str, Any]) -> str:
-        """Pack the source and copy it to the host; its path there."""
+    def _pack(self, entry: Entry, arguments: dict[str, Any]) -> Path:
+        """Pack the source, unless it was already."""
         fetched = sources.fetched(entry["source"])
         files = packing.source_files(fetched.folder)
         inputs = arguments["record"]["inputs"]
         key = packing.digest([inputs["source"], entry["static"]])
-        archive = packing.packed(fetched.folder, files, entry["static"], key)
+        return packing.packed(fetched.folder, files, entry["static"], key)
+
+    def _send(self, archive: Path) -> str:
+        """Copy an archive to the host; its path there."""
         folder = self._connection._shell.tmpdir or self._make_tmp_path()
         return self._transfer_file(str(archive), self._connection._shell.join_path(folder, "source.tar.gz"))
 

@@ -111,9 +111,12 @@ holder:
   returned: on failure, where there is one
 """
 
+import base64
 import os
+import tempfile
 import xmlrpc.client
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +138,23 @@ def wheel(wanted: Wanted) -> Path:
     return find_wheel(WHEELS, wanted["python"], python_abi(wanted["python"]), wanted["uwsgi_version"])
 
 
+def has_archive(wanted: Wanted) -> bool:
+    """Whether the packed source came along."""
+    return bool(wanted["archive"] or wanted["archive_content"])
+
+
+@contextmanager
+def archive(wanted: Wanted) -> Iterator[Path]:
+    """The packed source, which came as a file or, where it is small, with the arguments."""
+    if wanted["archive"]:
+        yield Path(wanted["archive"])
+        return
+    with tempfile.NamedTemporaryFile(suffix=".tar.gz") as file:
+        file.write(base64.b64decode(wanted["archive_content"]))
+        file.flush()
+        yield Path(file.name)
+
+
 def stage(app: App, wanted: Wanted) -> None:
     """Stage the release that the inventory asks for."""
     release = Release(
@@ -146,7 +166,8 @@ def stage(app: App, wanted: Wanted) -> None:
         python=wanted["python"],
         record=wanted["record"],
     )
-    app.stage(release, Path(wanted["archive"]), wheel(wanted))
+    with archive(wanted) as path:
+        app.stage(release, path, wheel(wanted))
 
 
 def present(app: App, wanted: Wanted, check_mode: bool) -> Result:
@@ -165,7 +186,7 @@ def present(app: App, wanted: Wanted, check_mode: bool) -> Result:
     result: Result = {"changed": True, "release": wanted["release"], "undeployed": []}
     if check_mode:
         return result
-    if not wanted["archive"] and not app.path(wanted["release"]).exists():
+    if not has_archive(wanted) and not app.path(wanted["release"]).exists():
         return {**result, "changed": False, "needs_archive": True}
     claim(app, wanted, "first release", wanted["release"])
     try:
@@ -196,7 +217,7 @@ def hooks_before(app: App, wanted: Wanted, release: str) -> list[str]:
     """Run the hooks before the switch, each once per release; where one fails, the release is discarded."""
     try:
         return app.run_hooks(release, wanted["hooks"]["before_switch"], wanted["hooks"]["timeout_seconds"], once=True)
-    except ReleaseFailed:
+    except (ReleaseFailed, OSError):
         app.discard(release)
         raise
 
@@ -251,7 +272,7 @@ def warm(app: App, wanted: Wanted) -> Result:
     restart = release == live
     if release is None and app.is_settled(wanted["keep_warm"]):
         return {"changed": False, "release": live}
-    if release and not app.path(release).exists() and not wanted["archive"]:
+    if release and not app.path(release).exists() and not has_archive(wanted):
         return {"changed": False, "release": release, "needs_archive": True}
     if release is None:
         claim(app, wanted, "repair", live)
@@ -279,7 +300,7 @@ def before_switch(app: App, wanted: Wanted) -> Result:
     release = app.mine(wanted["rollout"]["process"])["target"]
     try:
         return {"changed": True, "release": release, "said": hooks_before(app, wanted, release)}
-    except ReleaseFailed:
+    except (ReleaseFailed, OSError):
         app.end()
         raise
 
@@ -323,6 +344,9 @@ STEPS = {
 
 def run(app: App, wanted: Wanted, check_mode: bool) -> Result:
     """Take a step; the module's result."""
+    if wanted["step"] == "warm" and not (check_mode or wanted["force"]):
+        # Not behind the lock: a hook of the other one may hold that for long.
+        app.give_way(wanted["rollout"]["process"], wanted["take_over"])
     with nullcontext() if check_mode else app.lock():
         if wanted["step"] == "present":
             result = present(app, wanted, check_mode)
@@ -351,6 +375,7 @@ def main() -> None:
             "hooks": {"type": "dict", "default": {}},
             "release": {"type": "str"},
             "archive": {"type": "path"},
+            "archive_content": {"type": "str", "no_log": True},  # in base64; too long to be shown
             "files": {"type": "dict", "default": {}},
             "router": {"type": "str"},
             "env": {"type": "dict", "default": {}},

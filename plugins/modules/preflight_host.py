@@ -44,6 +44,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.flaskfleet.sockets import tcp_owners
 
+JOURNALS = Path("/var/lib/flaskfleet/apps")
+
 
 def taken_ports(ports: list[dict[str, Any]]) -> list[str]:
     """Ports that another program listens on, in words."""
@@ -69,11 +71,12 @@ def foreign_names(users: list[dict[str, Any]]) -> list[str]:
     problems = []
     for claim in users:
         name, home = claim["name"], claim["home"]
-        if homes.get(name) == home or Path(f"/var/lib/flaskfleet/apps/{name}.json").exists():
-            continue  # ours, or was until remove_app.yml
+        if homes.get(name) == home:
+            continue  # ours
         taken = [f"a user {name} with the home {homes[name]}"] if name in homes else []
         taken += [f"a group {name}"] if name in groups else []
-        taken += [folder for folder in (home, f"/var/log/{name}") if Path(folder).exists()]
+        if not (JOURNALS / f"{name}.json").exists():  # which remove_app.yml leaves, with the folders
+            taken += [folder for folder in (home, f"/var/log/{name}") if Path(folder).exists()]
         if taken:
             problems.append(f"{claim['variable']}: there is {taken[0]} already; give the app another name")
     return problems

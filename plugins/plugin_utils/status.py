@@ -38,7 +38,8 @@ def _block(title: str, items: list[str]) -> list[str]:
 
 def _program(program: dict[str, Any], now: int) -> str:
     up = f", pid {program['pid']}, up {_duration(now - program['since'])}" if program["pid"] else ""
-    name = program["program"] if program["name"] == program["program"] else f"{program['program']}:{program['name']}"
+    alone = program["program"].endswith(program["name"])
+    name = program["program"] if alone else f"{program['program']}:{program['name']}"
     return f"{name} {program['state']}{up}"
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import getpass
 import io
 import json
 import os
 import socket
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -149,7 +151,7 @@ RELEASE = {
     ("arguments", "names"),
     [
         ({}, RELEASE),
-        ({"step": "warm"}, RELEASE),
+        ({"step": "warm"}, {*RELEASE, "archive_content"}),
         ({"step": "warm", "target": "previous"}, ROLLOUT),
         ({"step": "warm", "target": "live"}, ROLLOUT),
         *(({"step": step}, ROLLOUT) for step in ("before_switch", "live", "after_switch", "retire")),
@@ -176,6 +178,18 @@ def test_a_step_is_handed_what_it_needs(
     with patch_module_args(handed), pytest.raises(SystemExit):
         app_release.main()
     assert json.loads(capsys.readouterr().out)["changed"]
+
+
+@pytest.mark.parametrize(("small", "goes_along"), [(1_000_000, True), (10, False)])
+def test_a_small_source_goes_along_with_a_deploy(
+    release: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, small: int, goes_along: bool
+) -> None:
+    monkeypatch.setattr(sys.modules[type(release({})).__module__], "SMALL", small)
+    handed = sent(release({"step": "warm"}))
+    assert ("archive_content" in handed) == goes_along
+    if goes_along:
+        with tarfile.open(fileobj=io.BytesIO(base64.b64decode(handed["archive_content"]))) as tar:
+            assert "src/app.py" in tar.getnames()
 
 
 @pytest.mark.parametrize("option", [{"force": True}, {"purge": True}, {"keep_releases": 3}, {"keep_warm": True}])

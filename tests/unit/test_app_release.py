@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -152,6 +153,7 @@ def arguments(step: str, **changed: Any) -> dict[str, Any]:
         "hooks": HOOKS,
         "release": D,
         "archive": "/tmp/blog.tar.gz",
+        "archive_content": None,
         "files": WANTED.files,
         "router": None,
         "env": WANTED.env,
@@ -333,6 +335,13 @@ def test_a_release_that_was_restarted_is_found_under_its_name(recorder: Recorder
     assert run(recorder, "warm", target=asked, release=A)["release"] == f"{A}.1"
 
 
+def test_a_small_archive_came_along(lived: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = []
+    monkeypatch.setattr(lived, "stage", lambda release, archive, wheel: contents.append(archive.read_bytes()))
+    run(lived, "warm", archive=None, archive_content=base64.b64encode(b"packed").decode())
+    assert contents == [b"packed"]
+
+
 @pytest.mark.parametrize("asked", ["inventory", A])
 def test_what_is_on_disk_needs_no_archive(lived: Recorder, asked: str) -> None:
     run(lived, "warm", target=asked, release=A, archive=None)
@@ -359,6 +368,14 @@ def test_what_is_live_is_not_deployed_again(recorder: Recorder, live: str, asked
     result = run(recorder, "warm", target=asked, release=C, archive=None)
     assert result == {"changed": False, "release": live, "live": live, "said": []}
     assert (recorder.steps, recorder.rollout()) == ([], {})
+
+
+@pytest.mark.parametrize("asked", ["inventory", C])
+def test_what_is_live_is_not_deployed_as_the_copy_that_an_interrupted_restart_has_left(
+    lived: Recorder, asked: str
+) -> None:
+    lived.path(f"{C}.1").mkdir()
+    assert run(lived, "warm", target=asked, release=C)["changed"] is False
 
 
 def test_what_an_interrupted_run_has_left_is_finished(lived: Recorder) -> None:
@@ -428,6 +445,13 @@ def test_what_somebody_else_is_deploying_is_left_alone(in_use: Recorder, settled
     with pytest.raises(InUse, match="a deploy by you@desktop has been going on"):
         run(in_use, "warm", take_over="laptop 2", **({} if settled else {"release": C}))
     assert (in_use.steps, in_use.rollout()["process"]) == ([], DESKTOP)
+
+
+def test_nobody_waits_for_the_lock_of_somebody_elses_rollout(in_use: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of its hooks may hold that for long."""
+    monkeypatch.setattr(in_use, "lock", lambda: pytest.fail("it waits"))
+    with pytest.raises(InUse):
+        run(in_use, "warm")
 
 
 @pytest.mark.parametrize("how", [{"force": True}, {"take_over": DESKTOP}], ids=["by force", "from who is gone"])

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import Fault
@@ -187,10 +187,28 @@ def test_it_is_asked_until_the_last_worker_has_answered(
     assert len(answered) > 4
 
 
-def test_an_app_that_is_ill_at_first_may_recover(app: App, staged: Path, start) -> None:
-    answers = iter([b"HTTP/1.1 503 Service Unavailable\r\n\r\nloading"] * 3)
-    start(lambda _: next(answers, OK))
-    app.warm(A)
+LOADING = b"HTTP/1.1 503 Service Unavailable\r\n\r\nloading"
+
+
+@pytest.mark.parametrize(
+    ("recovers", "problem"),
+    [((1, 2), None), ((1,), "answered 503: loading, after"), ((), "answered 503: loading, after")],
+)
+def test_an_app_that_is_ill_at_first_may_recover_in_every_worker(
+    hasty: App, start, workers: list[dict[str, Any]], recovers: tuple[int, ...], problem: str | None
+) -> None:
+    """What has failed may be one worker, and what answers since then the others."""
+    answers = iter([LOADING] * 3)
+
+    def answer(_: dict[str, str]) -> bytes:
+        said = next(answers, OK if recovers else LOADING)
+        for worker in workers:
+            worker["requests"] += said is OK and worker["id"] in recovers
+        return said
+
+    start(answer)
+    with pytest.raises(ReleaseFailed, match=problem) if problem else nullcontext():
+        hasty.warm(A)
 
 
 def test_a_program_that_runs_already_is_not_started_again(app: App, staged: Path, start) -> None:
@@ -873,6 +891,15 @@ def test_retiring_runs_what_is_live_again(switch: Switch) -> None:
     assert app.programs.rpc.states() == {f"blog-{B}": "RUNNING"}
 
 
+@pytest.mark.parametrize("stop", [pytest.param(stop, id=name) for name, stop in STOPS + MAILER_STOPS])
+def test_retiring_leaves_a_settled_app(mailing: App, stop: Callable[[App], object]) -> None:
+    """Or a deploy of what is live would repair it again each time."""
+    stop(mailing)
+    assert not mailing.is_settled(False)
+    mailing.retire(5, keep_warm=False)
+    assert mailing.is_settled(False)
+
+
 def test_a_worker_that_fails_keeps_nothing_from_being_retired(mailing: App, switch: Switch) -> None:
     switch(B, C, programs=MAILER)
     mailing.begin(ROLLOUT)
@@ -880,6 +907,16 @@ def test_a_worker_that_fails_keeps_nothing_from_being_retired(mailing: App, swit
     with pytest.raises(ReleaseFailed, match=f"blog-{C}-mailer does not stay up"):
         mailing.retire(2, keep_warm=False)
     assert (mailing.registered(), mailing.on_disk(), mailing.rollout()) == ({C}, [B, C], {})
+
+
+def test_what_cannot_be_stopped_keeps_no_rollout_open(switch: Switch) -> None:
+    """Nobody is at work any more; who comes next is told what is wrong, and not to wait."""
+    app = switch(A, B)
+    app.begin(ROLLOUT)
+    app.programs.rpc.end = [("STOPPING", 4711)]
+    with pytest.raises(Fault, match="STILL_RUNNING"):
+        app.retire(5, keep_warm=False)
+    assert app.rollout() == {}
 
 
 def test_of_an_interrupted_removal_the_next_run_leaves_nothing(switch: Switch) -> None:

@@ -97,11 +97,18 @@ class App(Layout):
 
         :raises InUse: somebody else has.
         """
-        other = self.rollout()
-        if other and other["process"] != rollout["process"]:
-            raise InUse(self.name, other)
+        self.give_way(rollout["process"])
         self.rollout_file.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.rollout_file, {**rollout, "since": now()})
+
+    def give_way(self, *processes: str) -> None:
+        """Look for a rollout that is not one of these processes'.
+
+        :raises InUse: there is one.
+        """
+        other = self.rollout()
+        if other and other["process"] not in processes:
+            raise InUse(self.name, other)
 
     def mine(self, process: str) -> dict[str, Any]:
         """The rollout of a process.
@@ -171,7 +178,12 @@ class App(Layout):
         }
         started = time.monotonic()
         pid = 0
-        problem = "it does not listen"
+        problem, refusal = "it does not listen", ""
+        before: dict[int, int] = {}  # requests of each worker at the last problem: of two, one may always fail
+
+        def answered() -> dict[int, int]:
+            workers = uwsgi_stats(str(run / "stats.sock"))["workers"]
+            return {worker["id"]: worker["requests"] for worker in workers if worker["status"] != "cheap"}
 
         def ask(_: int) -> str | None:
             left = max(0.1, timeout - (time.monotonic() - started))
@@ -188,16 +200,17 @@ class App(Layout):
                 if state["statename"] not in RUNNING or state["pid"] != pid:
                     return "its program ended"
                 if (run / "uwsgi.sock").exists():
-                    problem = next(filter(None, pool.map(ask, range(processes))), None) or ""
                     with suppress(OSError, ValueError):
-                        workers = uwsgi_stats(str(run / "stats.sock"))["workers"]
-                        awake = [worker for worker in workers if worker["status"] != "cheap"]
-                        idle = [worker["id"] for worker in awake if not worker["requests"]]
+                        before = answered() if refusal and problem == refusal else before
+                    problem = next(filter(None, pool.map(ask, range(processes))), None) or ""
+                    refusal = problem or refusal
+                    with suppress(OSError, ValueError):
+                        idle = [worker for worker, count in answered().items() if count <= before.get(worker, 0)]
                         if not problem and not idle:
                             return None
                         problem = problem or f"workers {idle} have not answered"
                 time.sleep(0.05)
-        return f"{problem}, after {timeout} seconds"
+        return f"{refusal or problem}, after {timeout} seconds"
 
     def start(self, release: str) -> None:
         """Have Supervisor run the program of a release, whose file is in place; nothing else is touched.
@@ -387,12 +400,16 @@ class App(Layout):
         """
         live = self.live()
         assert live
+        registered = self.conf_d / f"{self.program(live)}.conf"
+        serves = _same(registered, self.path(live) / "supervisor.conf") and self.programs.is_running(self.program(live))
         try:
-            self.swap_programs() if self.programs.is_running(self.program(live)) else self.run_again(live)
+            self.swap_programs() if serves else self.run_again(live)
         finally:
-            self.clear(None, keep_warm)
-            self.prune(keep, self.registered())
-            self.end()
+            try:
+                self.clear(None, keep_warm)
+                self.prune(keep, self.registered())
+            finally:
+                self.end()
 
     def _stop(self, releases: set[str]) -> None:
         """Drain and stop releases, all at the same time."""
