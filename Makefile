@@ -33,7 +33,7 @@ demo: .venv engine ## a server in a container, from nothing to a page that answe
 	$(step) 'Asking it for a page'
 	@ansible-playbook lab/show.yml $(lab)
 	$(step) 'It answers at the address above'
-	@printf '    next     .venv/bin/ansible-playbook site.yml %s --check --diff\n' '$(lab)'
+	@printf '    next     change something in files/app, then: .venv/bin/ansible-playbook playbooks/deploy.yml %s\n' '$(lab)'
 	@printf '    remove   make demo-down\n'
 
 .PHONY: demo-down
@@ -76,6 +76,13 @@ molecule: .venv image-bookworm image-trixie ## every scenario on containers
 
 .PHONY: test
 test: lint unit contract molecule demo demo-down ## everything above, the demo last
+
+.PHONY: bench-deploy
+bench-deploy: .venv engine ## what clients notice of a deploy and what it costs, on a container of its own
+	@python -c 'import matplotlib' 2>/dev/null || \
+	    pip install --quiet --disable-pip-version-check --require-hashes -r bench/requirements.txt
+	$(step) 'Measuring, about a quarter of an hour'
+	@bench/deploy.py $(BENCH)
 
 .PHONY: docs
 docs: .venv ## write the tables of variables in the roles' READMEs
