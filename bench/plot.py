@@ -40,7 +40,7 @@ def draw(ways: Sequence[Way], path: Path) -> None:
             axes.set_axisbelow(True)
             axes.spines[["top", "right"]].set_visible(False)
     rows[-1][0].set_xlabel("seconds")
-    rows[-1][1].set_xlabel("seconds from the first answer of the other release")
+    rows[-1][1].set_xlabel("seconds from the switch")
     figure.legend(
         handles=[
             Line2D([], [], color=LINES["p50"], label=f"p50 of {STEP_SECONDS:g} s"),
