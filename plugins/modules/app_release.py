@@ -240,6 +240,8 @@ def target(app: App, wanted: Wanted) -> str | None:
     if asked == "inventory":
         found = app.kept_under(wanted["release"]) or wanted["release"]
     elif asked == "previous":
+        if app.rollout().get("what") == "rollback" and app.rollout()["target"] == live:
+            return None  # an interrupted one is to be finished, not to go on to the release before that
         found = app.before()
         if not found:
             raise ReleaseFailed(f"{app.name}: there is no release to roll back to; {_on_disk(app)}")
@@ -275,6 +277,10 @@ def warm(app: App, wanted: Wanted) -> Result:
     if release and not app.path(release).exists() and not has_archive(wanted):
         return {"changed": False, "release": release, "needs_archive": True}
     if release is None:
+        interrupted = app.rollout()
+        if interrupted.get("target") == live:
+            claim(app, wanted, interrupted["what"], live)
+            return {"changed": True, "release": live, "switching": interrupted["what"]}
         claim(app, wanted, "repair", live)
         app.retire(wanted["keep_releases"], wanted["keep_warm"])
         return {"changed": True, "release": live}
@@ -309,7 +315,8 @@ def switch(app: App, wanted: Wanted) -> Result:
     """Make what was warmed up live."""
     rollout = app.mine(wanted["rollout"]["process"])
     before = app.live()
-    app.go_live(rollout["target"], rollout["by"], rollout["what"])
+    if rollout["target"] != before:  # it is live already where an interrupted run goes on
+        app.go_live(rollout["target"], rollout["by"], rollout["what"])
     return {"changed": True, "release": rollout["target"], "before": before}
 
 

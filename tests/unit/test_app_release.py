@@ -485,6 +485,21 @@ def warmed(lived: Recorder) -> Recorder:
     return lived
 
 
+@pytest.mark.parametrize(
+    ("what", "asked"), [("deploy", "inventory"), ("rollback", "previous"), ("restart", "inventory")]
+)
+def test_a_rollout_that_was_cut_off_after_its_switch_goes_on(lived: Recorder, what: str, asked: str) -> None:
+    """With its hooks, and without another switch."""
+    lived.settled = False
+    lived.begin({"process": DESKTOP, "by": ME, "what": what, "target": C})
+    result = run(lived, "warm", target=asked, release=C, take_over=DESKTOP)
+    assert (result["changed"], result["release"], result["switching"]) == (True, C, what)
+    run(lived, "live")
+    run(lived, "after_switch")
+    run(lived, "retire")
+    assert lived.steps == [f"run ['flask warm-cache'] of {C} within 9", "retire to 5, none kept warm"]
+
+
 def test_hooks_before_the_switch_run_once_for_what_is_warm(warmed: Recorder) -> None:
     result = run(warmed, "before_switch")
     assert warmed.steps == [f"run ['flask db upgrade'] of {D} within 9, once"]

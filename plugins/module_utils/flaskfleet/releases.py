@@ -343,7 +343,7 @@ class App(Layout):
         """Whether the live release runs, and nothing that an interrupted run has left."""
         live = self.live()
         stay = {live, self.before() if keep_warm else None}
-        return live is not None and self.is_running(live) and not self.registered() - stay
+        return live is not None and self.is_running(live) and not self.registered() - stay and not self.rollout()
 
     def run_again(self, release: str) -> None:
         """Register the live release's programs again where they are not, and start them."""
@@ -496,7 +496,8 @@ class App(Layout):
         if purge:
             for path in (self.home, self.logs):
                 shutil.rmtree(path, ignore_errors=True)
-            self.journal_file.unlink(missing_ok=True)
+            for path in (self.journal_file, self.journal_file.with_suffix(".lock")):
+                path.unlink(missing_ok=True)
             return True
         journal.history.append({"release": None, "since": now(), "by": by, "what": "removed", "source": None})
         journal.save()
