@@ -102,7 +102,7 @@ def curve(results: Iterable[Result], share: float, step: float, width: float) ->
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table in Markdown that is readable as it is: the first column to the left, the others to the right."""
-    lines = [list(head), *map(list, rows)]
+    lines = [[cell.replace("|", "\\|") for cell in line] for line in (head, *rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     padded = [
         [cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(pairs)]

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import server
 import yaml
 from figures import Span, Way, orphans, programs
-from load import Load, Options, duplicates, missing
+from load import Load, Options, Result, duplicates, missing, percentile
 
 WARM_UP_SECONDS = 3
 PAUSE_SECONDS = 2  # between two runs, so that the window of a switch has no part of another
 SECOND_LOAD = 10_000_000  # number of its first request
 NICE = ["nice", "-n", "19"]  # the controller is another machine in real life
+CALM_SECONDS = 0.1  # p50 before any run; where it is more, the machine measures itself
 SETTLES_WITHIN = 10  # seconds; Supervisor calls a program STARTING for startsecs (3)
 
 
@@ -33,12 +34,18 @@ class Plan:
 
 
 def measure(plan: Plan) -> tuple[list[Way], list[str]]:
-    """Load both ways while the app is deployed and rolled back; what was measured, and problems in words."""
+    """Load both ways while the app is deployed and rolled back; what was measured, and problems in words.
+
+    Raises RuntimeError if the machine can't carry the load even without a run.
+    """
     nginx = Options(server.NGINX, rate=plan.rate, host_header=server.SERVER_NAME, seed=1)
     uwsgi = Options(server.UWSGI, rate=plan.rate, first_number=SECOND_LOAD, seed=2)
     records = [server.CACHE / f"{name}.jsonl" for name in ("nginx", "uwsgi")]
     with Load(nginx, records[0]) as first, Load(uwsgi, records[1]) as second:
-        spans = act(plan)
+        spans = [quiet(plan)]
+        for load in (first, second):
+            see_calm(load.results, plan)
+        spans += act(plan)
         time.sleep(max(0.0, first.started + plan.requests / plan.rate - time.monotonic()) + 1)
     log = server.inside("cat", f"/srv/{server.APP}/shared/requests.log")
     twice = duplicates(log)
@@ -56,12 +63,27 @@ def measure(plan: Plan) -> tuple[list[Way], list[str]]:
     return ways, problems + left_over()
 
 
-def act(plan: Plan) -> list[Span]:
-    """Do nothing, then what changes nothing, then deploys and rollbacks; each on the clock of ``time.monotonic()``."""
+def quiet(plan: Plan) -> Span:
+    """Let the load run by itself; when that was, on the clock of ``time.monotonic()``."""
     time.sleep(WARM_UP_SECONDS)
     started = time.monotonic()
     time.sleep(plan.steady_seconds)
-    spans = [Span("steady", started, time.monotonic())]
+    return Span("steady", started, time.monotonic())
+
+
+def see_calm(results: list[Result], plan: Plan) -> None:
+    """Raise RuntimeError if requests wait although nothing else is done: what follows would be no deploy's doing."""
+    middle = percentile(results, 0.5)
+    if not middle <= CALM_SECONDS:
+        raise RuntimeError(
+            f"p50 is {middle * 1000:.0f} ms before any run: the machine can't carry {plan.rate:g} requests per second "
+            "each way; use a lower --rate, or end what else is running"
+        )
+
+
+def act(plan: Plan) -> list[Span]:
+    """Do what changes nothing, then deploys and rollbacks; when, on the clock of ``time.monotonic()``."""
+    spans = []
     steps = [("no change", "deploy", "build=0")] * plan.no_change_runs
     for number in range(1, plan.deploys + 1):
         steps += [("deploy", "deploy", f"build={number}"), ("rollback", "rollback", "build=0")]

@@ -128,7 +128,7 @@ def test_a_second_supervisord_is_refused(host: Host, hello: App, get: Callable[.
     assert second.rc != 0
     assert "already listening" in second.stdout + second.stderr
     assert pids(host, "^hello uWSGI") == before
-    assert host.run("supervisorctl status").stdout.count("RUNNING") == 2
+    assert host.run("supervisorctl status").stdout.count("RUNNING") == 4
 
 
 def test_a_full_disk_of_logs_stops_nothing(host: Host, get: Callable[..., Answer]) -> None:

@@ -27,20 +27,17 @@ url = "unix:///run/supervisor.sock"
 rpc = xmlrpc.client.ServerProxy("http://localhost", transport=SupervisorTransport(serverurl=url)).supervisor
 print(rpc.getIdentification())
 """
+# Where none is live yet there is nothing to keep; what else may be broken is in test_faults_of_releases.py.
 BROKEN = {
     "raises at import": ("raise RuntimeError('no such luck')", {}, "no such luck"),
-    "raises after a while": ("import time; time.sleep(4); raise RuntimeError('too late')", {}, "too late"),
     "hangs at import": ("import threading; threading.Event().wait()", {}, "gave no answer"),
-    "has no such callable": ("app = None", {"wsgi": "broken:missing"}, "callable not found"),
-    "has a syntax error": ("def app(:", {}, "SyntaxError"),
-    "has an option that uWSGI does not know": (OK_APP, {"uwsgi_options": {"procesess": 3}}, "procesess"),
-    "is not healthy": (OK_APP.replace("200 OK", "500 Oops"), {}, "answered 500"),
+    "has a hook that fails": (OK_APP, {"hooks": {"before_switch": ["sh -c 'echo no table; exit 3'"]}}, "no table"),
     "requires what there is not": (OK_APP, {"requirements": "missing.txt"}, "no-such-distribution-as-this"),
 }
 
 
 @pytest.mark.parametrize("what", BROKEN)
-def test_a_release_that_is_broken_never_lives(host: Host, tmp_path: Path, what: str) -> None:
+def test_a_first_release_that_is_broken_never_lives(host: Host, tmp_path: Path, what: str) -> None:
     code, options, words = BROKEN[what]
     (tmp_path / "broken.py").write_text(f"{code}\n")
     (tmp_path / "requirements.txt").write_text("")
@@ -49,7 +46,7 @@ def test_a_release_that_is_broken_never_lives(host: Host, tmp_path: Path, what: 
         "source": {"path": str(tmp_path)},
         "wsgi": "broken:app",
         "server_names": ["broken.example.lan"],
-        "health": {"timeout_seconds": 10},
+        "health": {"timeout_seconds": 4},
         **options,
     }
     others = pids(host, "^(hello|notes) uWSGI (master|worker)")

@@ -159,8 +159,8 @@ def test_release_says_what_it_was_made_from(host: Host, app, release: str) -> No
 
 def test_journal_names_the_live_release(host: Host, app, release: str) -> None:
     journal = json.loads(host.file(f"/var/lib/flaskfleet/apps/{app.name}.json").content_string)
-    assert journal["live"] == release
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", journal["since"])
+    assert journal["history"][-1]["release"] == release
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", journal["history"][-1]["since"])
 
 
 def test_program_is_kept_for_the_next_boot(host: Host, app, release: str) -> None:
@@ -169,7 +169,8 @@ def test_program_is_kept_for_the_next_boot(host: Host, app, release: str) -> Non
 
 
 def test_only_live_programs_are_kept(host: Host) -> None:
-    assert len(host.file("/etc/supervisor/conf.d").listdir()) == 2
+    names = sorted(re.sub("[0-9a-f]{12}", "<release>", name) for name in host.file("/etc/supervisor/conf.d").listdir())
+    assert names == ["counter-<release>.conf", "counter-http.conf", "hello-<release>.conf", "notes-<release>.conf"]
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,9 @@ def test_ports(listeners) -> None:
     }
 
 
-def test_nothing_but_nginx_and_ssh_listens(listeners) -> None:
-    assert {listener.program for listener in listeners} == {"nginx", "sshd"}
+def test_nothing_else_listens_but_ssh_and_the_router_of_an_app(listeners) -> None:
+    # In a container root can't see whose a socket of another user is.
+    assert {listener[1:] for listener in listeners if listener.program != "nginx"} == {(22, "sshd"), (8080, "?")}
 
 
 def test_status_is_closed_to_others(address: str) -> None:

@@ -81,8 +81,8 @@ def test_queue_is_as_long_as_asked_for(host: Host, app) -> None:
     assert queues == ["1024"]
 
 
-def test_nothing_listens_on_tcp(listeners) -> None:
-    assert not [listener for listener in listeners if "uwsgi" in listener.program]
+def test_nothing_listens_on_tcp_but_the_router_of_an_app(listeners) -> None:
+    assert [listener.port for listener in listeners if listener.program in ("?", "uwsgi")] == [8080]
 
 
 def test_one_master_under_supervisor(app, processes) -> None:

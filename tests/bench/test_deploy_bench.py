@@ -105,6 +105,9 @@ class TestTables:
     def test_are_padded(self):
         assert table(("a", "long"), [("bcd", "1")]) == "| a   | long |\n| --- | ---: |\n| bcd |    1 |"
 
+    def test_escape_what_would_end_a_cell(self):
+        assert table(("a",), [("b | c",)]).splitlines()[2] == r"| b \| c |"
+
     def test_say_what_became_of_requests(self):
         results = [*requests("aabb"), result(4, 4.0, "", reason="status 500"), result(5, 5.0, "b", repeated=True)]
         way = Way("nginx", results, [Span("deploy", 0, 4)], twice=7)
@@ -206,3 +209,20 @@ class TestWrong:
     def test_is_a_failed_request(self):
         results = [*requests("aab"), result(3, 3.0, "", reason="status 502")]
         assert under_load.wrong(Way("nginx", results, list(self.SPANS)), [], self.PLAN) == ["1 requests failed"]
+
+
+class TestSeeCalm:
+    """What is looked at before the first run."""
+
+    PLAN = under_load.Plan(deploys=1, requests=4, rate=350.0, steady_seconds=0.0)
+
+    def test_accepts_answers_that_come_at_once(self):
+        under_load.see_calm([result(0, 0.0, latency=0.02), result(1, 0.1, latency=2.0)], self.PLAN)
+
+    def test_refuses_a_machine_where_requests_wait(self):
+        with pytest.raises(RuntimeError, match=r"p50 is 500 ms .* 350 requests"):
+            under_load.see_calm([result(0, 0.0, latency=0.5)], self.PLAN)
+
+    def test_refuses_one_that_does_not_answer(self):
+        with pytest.raises(RuntimeError):
+            under_load.see_calm([], self.PLAN)
