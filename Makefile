@@ -10,7 +10,7 @@ step = @printf '\n==> %s\n'
 
 .PHONY: help
 help: ## show this help
-	@awk -F ':.*## ' '/^[^\t]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[^\t]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: .venv
 .venv: .venv/.complete ## Ansible and the tools, pinned, for this repository alone

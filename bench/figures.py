@@ -138,6 +138,8 @@ def latency_table(ways: Iterable[Way]) -> str:
             "steady": quiet,
             "no-change runs": no_change,
             "switches ±1 s": during(way.results, way.switches),
+            # What is drained and stopped after a switch, is so later than a second.
+            "deploys and rollbacks": during(way.results, way.of("deploy", "rollback")),
             "whole": way.results,
         }
         for name, part in parts.items():

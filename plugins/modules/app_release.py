@@ -397,8 +397,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     os.umask(0o022)  # a hardened root's would lock the app out of its own release
-    if module.params["step"] == "warm":
-        os.nice(10)  # what is live goes first
+    if module.params["step"] != "live":
+        os.nice(10)  # what answers goes first
     app = App(module.params["name"], module.params["web_group"], supervisor(SUPERVISOR_SOCKET))
     try:
         result = run(app, module.params, module.check_mode)

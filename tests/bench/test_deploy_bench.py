@@ -122,6 +122,7 @@ class TestTables:
         assert lines["nginx, steady"] == ["50", "10.0", "10.0", "10.0", "1.00", "0.50"]
         assert lines["nginx, no-change runs"] == ["20", "20.0", "20.0", "20.0", "2.00", "1.00"]
         assert lines["nginx, switches ±1 s"] == ["10", "40.0", "40.0", "40.0", "4.00", "2.00"]
+        assert lines["nginx, deploys and rollbacks"] == ["10", "40.0", "40.0", "40.0", "4.00", "2.00"]
         assert lines["nginx, whole"] == ["80", "10.0", "40.0", "40.0", "4.00", "2.00"]
 
     def test_say_the_median_of_durations(self):

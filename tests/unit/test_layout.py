@@ -155,9 +155,23 @@ def test_what_is_the_apps_already_is_not_looked_through(prepared: Layout, shared
 
 def test_a_release_has_everything_that_makes_it_run(staged: Path) -> None:
     assert {path.name for path in staged.iterdir()} == {
-        "src", "static", "env", "run", "venv", "uwsgi.ini", "supervisor.conf", "programs.conf", "exec",
-        "release.json", "manifest.json",
+        "src", "static", "next", "previous", "env", "run", "venv", "uwsgi.ini", "supervisor.conf", "programs.conf",
+        "exec", "release.json", "manifest.json",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("neighbour", ["next", "previous"])
+def test_static_files_of_the_neighbours_are_found_by_url_prefix(
+    prepared: Layout, archive: Path, wheel: Path, neighbour: str
+) -> None:
+    """A prefix below another one is in that one's folder."""
+    static = {"/static": "blog/static", "/static/img": "icons", "/a/b": "icons"}
+    prepared.stage(replace(RELEASE, static=static), archive, wheel)
+    folder = prepared.path(RELEASE.id) / neighbour
+    assert {str(path.relative_to(folder)): os.readlink(path) for path in folder.rglob("*") if path.is_symlink()} == {
+        "static": f"{prepared.home}/{neighbour}/static/static",
+        "a/b": f"{prepared.home}/{neighbour}/static/a/b",
+    }
 
 
 def test_the_source_is_unpacked_with_its_executables_and_links(staged: Path) -> None:

@@ -152,6 +152,7 @@ class Layout:
             _unpack(archive, aside)
             compileall.compile_dir(aside / "src", quiet=2, stripdir=str(aside), prependdir=str(self.path(release.id)))
             (aside / "venv").symlink_to(f"../../venvs/{environment}")
+            self._link_neighbours(aside, release.static)
             if "package" in release.record["source"]:
                 for prefix, folder in release.static.items():
                     _link_tree(self._packaged(environment, folder), aside / f"static{prefix}")
@@ -160,6 +161,16 @@ class Layout:
             for name, content in release.files.items():
                 write_file(aside / name, content.encode(), 0o755 if content.startswith("#!") else 0o644)
             write_json(aside / "release.json", release.record, 0o640, 0, gid)  # it has the plain environment
+
+    def _link_neighbours(self, aside: Path, static: dict[str, str]) -> None:
+        """Where uWSGI finds static files of the release after and before this one, by URL prefix."""
+        for prefix in static:
+            if any(prefix.startswith(f"{other}/") for other in static):
+                continue  # it lies in that one's folder
+            for neighbour in ("next", "previous"):
+                link = aside / neighbour / prefix.lstrip("/")
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(self.home / neighbour / f"static{prefix}")
 
     def _packaged(self, environment: str, folder: str) -> Path:
         for path in (self.home / "venvs" / environment).glob(f"lib/python*/site-packages/{folder}"):
@@ -177,8 +188,9 @@ class Layout:
         name = f"{release_id(release)}.{max(map(_generation, same)) + 1}"
         gid = group_id(self.name)
         with self._aside(name) as aside:
-            for folder in ("src", "static", "env"):
-                _link_tree(self.path(release) / folder, aside / folder)
+            for folder in ("src", "static", "env", "next", "previous"):
+                if (self.path(release) / folder).exists():
+                    _link_tree(self.path(release) / folder, aside / folder)
             (aside / "venv").symlink_to(os.readlink(self.path(release) / "venv"))
             write_json(aside / "release.json", {**self.record(release), "release": name}, 0o640, 0, gid)
             for path in self.path(release).iterdir():
