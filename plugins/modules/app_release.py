@@ -397,7 +397,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     os.umask(0o022)  # a hardened root's would lock the app out of its own release
-    if module.params["step"] != "live":
+    if module.params["step"] in ("warm", "retire"):
         os.nice(10)  # what answers goes first
     app = App(module.params["name"], module.params["web_group"], supervisor(SUPERVISOR_SOCKET))
     try:
