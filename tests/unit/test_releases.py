@@ -283,7 +283,7 @@ BANNER = """*** Starting uWSGI 2.0.31 (64bit) on [Sun Nov 22 12:00:00 2026] ***
 @pytest.mark.parametrize(
     ("log", "words"),
     [
-        ("".join(f"line {number}\n" for number in range(100)) + "the end\n", r"line 41\n(line \d+\n){58}the end"),
+        ("".join(f"line {number}\n" for number in range(100)) + "the end\n", r"line 0\n(line \d+\n){19}… 41 lines …\nline 61\n(line \d+\n){38}the end"),
         (f"[uWSGI] getting INI configuration from /x\n{BANNER}ImportError: blog\n", "ImportError: blog"),
         (
             f"[uWSGI] getting INI configuration from /x\nrealpath() failed\n"
@@ -299,7 +299,7 @@ BANNER = """*** Starting uWSGI 2.0.31 (64bit) on [Sun Nov 22 12:00:00 2026] ***
 def test_a_refusal_has_the_apps_last_words(hasty: App, log: str | None, words: str) -> None:
     if log is not None:
         hasty.programs.rpc.on_start = lambda _: (hasty.logs / f"{A}.log").write_text(log, errors="surrogateescape")
-    with pytest.raises(ReleaseFailed, match=rf"Its log ends with:\n{words}$"):
+    with pytest.raises(ReleaseFailed, match=rf"Its log:\n{words}$"):
         hasty.warm(A)
 
 
@@ -308,7 +308,7 @@ def test_a_refusal_has_nothing_of_an_earlier_run(hasty: App, rotated: bool, word
     log = hasty.logs / f"{A}.log"
     log.write_text("yesterday's words\n" * 9)
     hasty.programs.rpc.on_start = lambda _: log.write_text("rotated\n" if rotated else log.read_text() + "new\n")
-    with pytest.raises(ReleaseFailed, match=rf"ends with:\n{words}$"):
+    with pytest.raises(ReleaseFailed, match=rf"Its log:\n{words}$"):
         hasty.warm(A)
 
 
@@ -465,7 +465,7 @@ def test_a_release_that_ended_before_the_switch_is_refused(switch: Switch, stage
     try_out(app, B)
     (app.logs / f"{B}.log").write_text("Killed\n")
     app.programs.rpc.run(f"blog-{B}", ("EXITED", 0))
-    with pytest.raises(ReleaseFailed, match=rf"^blog {B} ended before the switch. Its log ends with:\nKilled$"):
+    with pytest.raises(ReleaseFailed, match=rf"^blog {B} ended before the switch. Its log:\nKilled$"):
         app.go_live(B, ME, "deploy")
     assert (app.live(), app.on_disk(), app.registered()) == (A, [A], {A})
     assert app.journal().newest_first() == [A]
@@ -593,7 +593,7 @@ def test_a_live_release_that_does_not_start_is_a_failure_with_its_last_words(liv
     live.programs.rpc.run(PROGRAM, ("EXITED", 0))
     live.programs.rpc.life = [("STARTING", 1), ("BACKOFF", 0)]
     (live.logs / f"{A}.log").write_text("ImportError\n")
-    with pytest.raises(ReleaseFailed, match=rf"^blog {A} does not start. Its log ends with:\nImportError$"):
+    with pytest.raises(ReleaseFailed, match=rf"^blog {A} does not start. Its log:\nImportError$"):
         live.run_again(A)
 
 

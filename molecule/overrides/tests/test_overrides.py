@@ -98,7 +98,7 @@ def play(playbook: str, *arguments: str, **variables: Any) -> str:
         os.environ["MOLECULE_INVENTORY_FILE"].rpartition("/")[0],
     ]
     command += ["--limit", "molecule-all", "-e", json.dumps(variables), *arguments]
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
     done = subprocess.run(command, cwd=PROJECT, env=environment, text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

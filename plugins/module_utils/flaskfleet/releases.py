@@ -156,7 +156,7 @@ class App(Layout):
         if problem:
             words = self._last_words(release, before)
             self.discard(release)
-            raise ReleaseFailed(f"{self.name} {release} never became live: {problem}. Its log ends with:\n{words}")
+            raise ReleaseFailed(f"{self.name} {release} never became live: {problem}. Its log:\n{words}")
         point_symlink(self.home / "next", f"releases/{release}")
 
     def _await_workers(self, release: str) -> str | None:
@@ -251,14 +251,17 @@ class App(Layout):
             shutil.rmtree(leftover, ignore_errors=True)
         self._stop(self.registered() - {live, target, self.before() if keep_warm else None})
 
-    def _last_words(self, release: str, skip: int = 0, lines: int = 60) -> str:
-        """The end of a release's log, without what it had before and what uWSGI says of itself."""
+    def _last_words(self, release: str, skip: int = 0, first: int = 20, last: int = 40) -> str:
+        """The beginning and the end of a release's log, without what it had before and what uWSGI says of itself."""
         try:
             content = (self.logs / f"{release}.log").read_bytes()
         except FileNotFoundError:
             return "(it wrote nothing)"
         text = content[skip if skip < len(content) else 0 :].decode(errors="replace")
-        return "\n".join(BANNER.sub("", text).splitlines()[-lines:]).strip() or "(it wrote nothing)"
+        lines = BANNER.sub("", text).strip().splitlines()
+        if len(lines) > first + last:  # where workers crash by turns, the reason is not at the end
+            lines = [*lines[:first], f"… {len(lines) - first - last} lines …", *lines[-last:]]
+        return "\n".join(lines) or "(it wrote nothing)"
 
     # Hooks
 
@@ -319,7 +322,7 @@ class App(Layout):
         if not self.programs.is_running(program):
             words = self._last_words(release)
             self.discard(release)
-            raise ReleaseFailed(f"{self.name} {release} ended before the switch. Its log ends with:\n{words}")
+            raise ReleaseFailed(f"{self.name} {release} ended before the switch. Its log:\n{words}")
         journal = self.journal()
         entry = {"release": release, "since": now(), "by": by, "what": what, "source": self.record(release)["source"]}
         journal.history.append(entry)
@@ -351,9 +354,7 @@ class App(Layout):
         write_file(registered, (self.path(release) / "supervisor.conf").read_bytes())
         self.start(release)
         if not self.programs.settle(self.program(release), SETTLES_WITHIN):
-            raise ReleaseFailed(
-                f"{self.name} {release} does not start. Its log ends with:\n{self._last_words(release)}"
-            )
+            raise ReleaseFailed(f"{self.name} {release} does not start. Its log:\n{self._last_words(release)}")
         self.swap_programs()
 
     def swap_programs(self) -> None:
