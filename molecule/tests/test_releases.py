@@ -315,6 +315,27 @@ def test_static_file_is_compressed_once(host: Host, neighbours: dict[str, dict[s
     assert gzip.decompress(zipped.body) == TWO
 
 
+@by_each_way
+@pytest.mark.parametrize(
+    "url",
+    [
+        "/static/../../release.json",
+        "/static/../release.json",
+        "/static../release.json",
+        "/static/%2e%2e/%2e%2e/release.json",
+        "/static/..%2f..%2frelease.json",
+        "/static/%2e%2e%2f%2e%2e%2fsrc/counter/__init__.py",
+        "/static/x/../../../release.json",
+        "/static//..//..//release.json",
+        "/static/..;/../release.json",
+    ],
+)
+def test_no_other_file_of_a_release_is_served(host: Host, way: str, url: str) -> None:
+    told = ask(host, url, way)
+    assert told.status in (308, 400, 404)  # the app itself redirects to a path without a double slash
+    assert not [word for word in (b"inputs", b"create_app") if word in told.body]
+
+
 # Hooks
 
 

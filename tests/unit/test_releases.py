@@ -283,7 +283,10 @@ BANNER = """*** Starting uWSGI 2.0.31 (64bit) on [Sun Nov 22 12:00:00 2026] ***
 @pytest.mark.parametrize(
     ("log", "words"),
     [
-        ("".join(f"line {number}\n" for number in range(100)) + "the end\n", r"line 0\n(line \d+\n){19}… 41 lines …\nline 61\n(line \d+\n){38}the end"),
+        (
+            "".join(f"line {number}\n" for number in range(100)) + "the end\n",
+            r"line 0\n(line \d+\n){19}… 41 lines …\nline 61\n(line \d+\n){38}the end",
+        ),
         (f"[uWSGI] getting INI configuration from /x\n{BANNER}ImportError: blog\n", "ImportError: blog"),
         (
             f"[uWSGI] getting INI configuration from /x\nrealpath() failed\n"
