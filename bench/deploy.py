@@ -27,8 +27,8 @@ def load_section(ways: Sequence[Way], plan: under_load.Plan) -> str:
     return f"""## Under load
 
 {plan.rate:g} requests a second each way, 10 % of them POSTs; 0.1 % take 3 s and are not in the latencies. Load, server
-and controller share this machine: here playbooks run with `{" ".join(under_load.NICE)}`, as if the controller were
-another one.
+and controller share this machine, where playbooks run with `{" ".join(under_load.YIELDING)}`. What they cost their
+neighbours even so is seen in the runs that change nothing: what a deploy costs clients is its ratio to those.
 
 {request_table(ways)}
 

@@ -13,7 +13,7 @@ from load import Load, Options, Result, duplicates, missing, percentile
 WARM_UP_SECONDS = 3
 PAUSE_SECONDS = 2  # between two runs, so that the window of a switch has no part of another
 SECOND_LOAD = 10_000_000  # number of its first request
-NICE = ["nice", "-n", "19"]  # the controller is another machine in real life
+YIELDING = ["chrt", "--idle", "0"]  # the controller is another machine in real life
 CALM_SECONDS = 0.1  # p50 before any run; where it is more, the machine measures itself
 SETTLES_WITHIN = 10  # seconds; Supervisor calls a program STARTING for startsecs (3)
 
@@ -88,7 +88,7 @@ def act(plan: Plan) -> list[Span]:
     for number in range(1, plan.deploys + 1):
         steps += [("deploy", "deploy", f"build={number}"), ("rollback", "rollback", "build=0")]
     for number, (kind, playbook, variable) in enumerate(steps, 1):
-        begun, ended, _ = server.run(NICE + server.command(f"playbooks/{playbook}", variable))
+        begun, ended, _ = server.run(YIELDING + server.command(f"playbooks/{playbook}", variable))
         spans.append(Span(kind, begun, ended))
         print(f"    {number} of {len(steps)}: {kind}, {ended - begun:.1f} s", flush=True)
         time.sleep(PAUSE_SECONDS)

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ansible.module_utils.flaskfleet import environments
+from ansible.module_utils.flaskfleet import environments, releases
 from ansible.module_utils.flaskfleet.releases import App
 from examples import APP_ID, ME, WEB_ID, make_release, pack_source
 from supervisor import Supervisor
@@ -27,6 +27,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Don't wait for the disk: no test pulls the plug."""
     monkeypatch.setattr(os, "sync", lambda: None)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture(autouse=True)
+def lowered(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Which process groups of whom were told to yield; no test does that to a real one that is not its own."""
+    groups: list[tuple[int, int]] = []
+    monkeypatch.setattr(releases, "lower", lambda pids, uid: groups.extend((pid, uid) for pid in pids))
+    return groups
 
 
 @pytest.fixture(autouse=True)

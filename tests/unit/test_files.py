@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from ansible.module_utils.flaskfleet.files import (
     Busy,
+    fsync_tree,
     group_id,
     lock,
     point_symlink,
@@ -48,6 +49,20 @@ def test_write_file_hands_over_its_owner(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "fchown", lambda descriptor, uid, gid: asked.append((uid, gid)))
     write_file(tmp_path / "a", b"", 0o640, 7, 8)
     assert asked == [(7, 8)]
+
+
+def test_fsync_tree_reaches_each_file_and_folder_and_follows_no_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tree/empty").mkdir(parents=True)
+    for name in ("tree/a", "tree/.b", "outside"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "tree/link").symlink_to("../outside")
+    (tmp_path / "tree/folder").symlink_to("..")
+    durable: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: durable.append(os.readlink(f"/proc/self/fd/{fd}")))
+    fsync_tree(tmp_path / "tree")
+    assert sorted(durable) == [f"{tmp_path}/tree{name}" for name in ("", "/.b", "/a", "/empty")]
 
 
 def test_interrupted_write_file_leaves_the_old_content_or_the_new(tmp_path: Path) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from xmlrpc.client import Fault
 
 import pytest
-from ansible.module_utils.flaskfleet.programs import POLL_SECONDS, SUPERVISOR_SECONDS, Programs
+from ansible.module_utils.flaskfleet.programs import NICENESS, POLL_SECONDS, SUPERVISOR_SECONDS, Programs, lower
 from conftest import Clock
 from supervisor import State, Supervisor
 
@@ -276,3 +277,24 @@ def test_a_program_that_was_ended_can_start_anew(
         programs.start("a")
         end(programs)
     assert calls(supervisor, "startProcessGroup") == ["a", "a"]
+
+
+# yielding
+
+
+def test_a_process_group_yields_and_no_other() -> None:
+    with subprocess.Popen(["sleep", "60"], process_group=0) as one, subprocess.Popen(["sleep", "60"]) as other:
+        try:
+            lower([one.pid], os.getuid())
+            assert [os.getpriority(os.PRIO_PROCESS, process.pid) for process in (one, other)] == [
+                NICENESS, os.getpriority(os.PRIO_PROCESS, 0)
+            ]  # fmt: skip
+        finally:
+            one.kill()
+            other.kill()
+
+
+def test_what_ended_meanwhile_is_no_error() -> None:
+    with subprocess.Popen(["true"], process_group=0) as process:
+        pass
+    lower([process.pid], os.getuid())

@@ -961,6 +961,23 @@ def test_a_socket_is_drained_when_it_stays_quiet(
     assert left == [len(looks) + 9 - enough]
 
 
+def test_what_is_drained_yields_before_it_stops(
+    switch: Switch, monkeypatch: pytest.MonkeyPatch, lowered: list[tuple[int, int]]
+) -> None:
+    app = switch(A, B)
+    old = app.programs.processes(app.program(A))[0]["pid"]
+    seen = []
+
+    def look(_: str) -> int:
+        seen.append(("look", *lowered))
+        return 0
+
+    monkeypatch.setattr(releases, "unix_connections", look)
+    app.programs.rpc.on_stop = lambda program: seen.append(("stop", *lowered))
+    app.clear(None, keep_warm=False)
+    assert seen == [("look",)] * 3 + [("stop", (old, APP_ID))]
+
+
 def test_a_request_that_never_ends_is_waited_for_until_nobody_wants_its_answer(
     switch: Switch, connected: list[int], clock: Clock
 ) -> None:

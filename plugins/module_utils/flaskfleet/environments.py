@@ -11,6 +11,8 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from .files import fsync_tree
+
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
@@ -56,7 +58,7 @@ def build_environment(venvs: Path, python: str, requirements: str, wheel: Path) 
     aside = venvs / f".{key}"
     try:
         _build(aside, final, python, requirements, wheel)
-        os.sync()
+        fsync_tree(aside)
         aside.rename(final)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

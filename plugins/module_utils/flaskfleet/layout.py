@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from .environments import build_environment, environment_exists
-from .files import group_id, read_json, user_id, write_file, write_json
+from .files import fsync_tree, group_id, read_json, user_id, write_file, write_json
 from .journal import Journal, release_id
 
 NAME = r"[0-9a-f]{12}(?:\.\d+)?"  # of a release: its id, with a number for each restart
@@ -219,7 +219,7 @@ class Layout:
                 (aside / name).chmod(mode)
             yield aside
             write_json(aside / "manifest.json", _manifest(aside), 0o600)
-            os.sync()
+            fsync_tree(aside)
             aside.rename(final)
         finally:
             shutil.rmtree(aside, ignore_errors=True)

@@ -25,7 +25,7 @@ from .environments import build_environment
 from .files import Busy, group_id, lock, point_symlink, read_json, user_id, write_file, write_json
 from .journal import now, release_id
 from .layout import NAME, Layout, ReleaseFailed, give
-from .programs import RUNNING, Programs
+from .programs import RUNNING, Programs, lower
 from .services import uwsgi_request, uwsgi_stats
 from .sockets import unix_connections, unix_owners
 
@@ -423,7 +423,10 @@ class App(Layout):
         while sockets and quiet < QUIET_LOOKS and time.monotonic() < end:
             quiet = 0 if any(map(unix_connections, sockets)) else quiet + 1
             time.sleep(0.02)
-        self.programs.stop([self.program(release) for release in releases], patience + STOPPED_WITHIN)
+        programs = [self.program(release) for release in releases]
+        if pids := [one["pid"] for program in programs for one in self.programs.processes(program) if one["pid"]]:
+            lower(pids, user_id(self.name))
+        self.programs.stop(programs, patience + STOPPED_WITHIN)
         for release in releases:
             for folder in (self.trial, self.conf_d):
                 (folder / f"{self.program(release)}.conf").unlink(missing_ok=True)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .files import fsync_directory, group_id, read_json, user_id, write_file, write_json
+from .files import fsync_path, group_id, read_json, user_id, write_file, write_json
 
 
 class CheckFailed(Exception):
@@ -137,7 +137,7 @@ class Tree:
             self.target(path).unlink(missing_ok=True)
         write_json(self.manifest, journal["manifest"])
         self.journal.unlink()
-        fsync_directory(self.state)
+        fsync_path(self.state)
         shutil.rmtree(self.stage, ignore_errors=True)
         return True
 
