@@ -160,18 +160,56 @@ def test_a_release_has_everything_that_makes_it_run(staged: Path) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("neighbour", ["next", "previous"])
-def test_static_files_of_the_neighbours_are_found_by_url_prefix(
-    prepared: Layout, archive: Path, wheel: Path, neighbour: str
-) -> None:
-    """A prefix below another one is in that one's folder."""
-    static = {"/static": "blog/static", "/static/img": "icons", "/a/b": "icons"}
-    prepared.stage(replace(RELEASE, static=static), archive, wheel)
-    folder = prepared.path(RELEASE.id) / neighbour
-    assert {str(path.relative_to(folder)): os.readlink(path) for path in folder.rglob("*") if path.is_symlink()} == {
-        "static": f"{prepared.home}/{neighbour}/static/static",
-        "a/b": f"{prepared.home}/{neighbour}/static/a/b",
+def static_files(folder: Path) -> dict[str, tuple[int, str]]:
+    """The files below a folder by their path, each with its inode and content."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_ino, path.read_text())
+        for path in folder.rglob("*")
+        if path.is_file()
     }
+
+
+@pytest.fixture
+def met(app: Layout, staged: Path, archive: Path, wheel: Path) -> Layout:
+    """The app with A live and B about to follow."""
+    (app.home / "current").symlink_to(f"releases/{A}")
+    app.stage(make_release(B), archive, wheel)
+    (app.path(B) / "static/static/new.css").write_text("new {}")
+    app.meet(B)
+    return app
+
+
+@pytest.mark.parametrize(("one", "neighbour", "other"), [(A, "next", B), (B, "previous", A)])
+def test_neighbours_have_each_others_static_files_as_further_names(
+    met: Layout, one: str, neighbour: str, other: str
+) -> None:
+    """uWSGI serves no file outside a map's own folder, and a path with %2e%2e in it none that is not meant."""
+    found = static_files(met.path(one) / neighbour)
+    assert found == static_files(met.path(other) / "static")
+    assert found
+
+
+def test_neighbours_that_meet_again_have_what_is_there_now(met: Layout) -> None:
+    (met.path(B) / "static/static/new.css").unlink()
+    met.meet(B)
+    assert "static/new.css" not in static_files(met.path(A) / "next")
+
+
+def test_a_release_that_will_not_follow_leaves_the_live_one_nothing(met: Layout) -> None:
+    met.part()
+    assert list((met.path(A) / "next").iterdir()) == []
+
+
+def test_a_release_has_not_been_edited_where_it_has_met_another(met: Layout) -> None:
+    assert met.edited(A) == []
+
+
+@pytest.mark.parametrize("live", [None, A])
+def test_a_release_does_not_meet_itself(app: Layout, staged: Path, live: str | None) -> None:
+    if live:
+        (app.home / "current").symlink_to(f"releases/{live}")
+    app.meet(A)
+    assert [list((staged / neighbour).iterdir()) for neighbour in ("next", "previous")] == [[], []]
 
 
 def test_the_source_is_unpacked_with_its_executables_and_links(staged: Path) -> None:

@@ -152,7 +152,6 @@ class Layout:
             _unpack(archive, aside)
             compileall.compile_dir(aside / "src", quiet=2, stripdir=str(aside), prependdir=str(self.path(release.id)))
             (aside / "venv").symlink_to(f"../../venvs/{environment}")
-            self._link_neighbours(aside, release.static)
             if "package" in release.record["source"]:
                 for prefix, folder in release.static.items():
                     _link_tree(self._packaged(environment, folder), aside / f"static{prefix}")
@@ -162,15 +161,23 @@ class Layout:
                 write_file(aside / name, content.encode(), 0o755 if content.startswith("#!") else 0o644)
             write_json(aside / "release.json", release.record, 0o640, 0, gid)  # it has the plain environment
 
-    def _link_neighbours(self, aside: Path, static: dict[str, str]) -> None:
-        """Where uWSGI finds static files of the release after and before this one, by URL prefix."""
-        for prefix in static:
-            if any(prefix.startswith(f"{other}/") for other in static):
-                continue  # it lies in that one's folder
-            for neighbour in ("next", "previous"):
-                link = aside / neighbour / prefix.lstrip("/")
-                link.parent.mkdir(parents=True, exist_ok=True)
-                link.symlink_to(self.home / neighbour / f"static{prefix}")
+    def meet(self, release: str) -> None:
+        """Let the live release and the one that is to follow it have each other's static files.
+
+        For uWSGI alone, where nginx does not serve them: it serves no file outside a map's own folder, so these are
+        further names of the same files. A page of one release may ask the other one for its assets.
+        """
+        live = self.live()
+        if live and live != release:
+            for one, neighbour, other in ((live, "next", release), (release, "previous", live)):
+                shutil.rmtree(self.path(one) / neighbour, ignore_errors=True)
+                _link_tree(self.path(other) / "static", self.path(one) / neighbour)
+
+    def part(self) -> None:
+        """Let the live release have nothing of one that is not to follow it."""
+        if live := self.live():
+            for path in (self.path(live) / "next").glob("*"):
+                shutil.rmtree(path)
 
     def _packaged(self, environment: str, folder: str) -> Path:
         for path in (self.home / "venvs" / environment).glob(f"lib/python*/site-packages/{folder}"):
@@ -188,7 +195,7 @@ class Layout:
         name = f"{release_id(release)}.{max(map(_generation, same)) + 1}"
         gid = group_id(self.name)
         with self._aside(name) as aside:
-            for folder in ("src", "static", "env", "next", "previous"):
+            for folder in ("src", "static", "env"):
                 if (self.path(release) / folder).exists():
                     _link_tree(self.path(release) / folder, aside / folder)
             (aside / "venv").symlink_to(os.readlink(self.path(release) / "venv"))
@@ -211,6 +218,8 @@ class Layout:
             for name, mode, owner, group in (
                 ("src", 0o750, 0, gid),
                 ("static", 0o755, 0, 0),
+                ("next", 0o755, 0, 0),
+                ("previous", 0o755, 0, 0),
                 ("env", 0o750, 0, gid),
                 ("run", 0o2750, user_id(self.name), group_id(self.web_group)),
             ):
@@ -319,7 +328,7 @@ def _manifest(release: Path) -> dict[str, str]:
         name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in files
         if "__pycache__" not in path.parts
-        and not (name := str(path.relative_to(release))).startswith(("run/", "venv/"))
+        and not (name := str(path.relative_to(release))).startswith(("run/", "venv/", "next/", "previous/"))
     }
 
 

@@ -157,6 +157,7 @@ class App(Layout):
             words = self._last_words(release, before)
             self.discard(release)
             raise ReleaseFailed(f"{self.name} {release} never became live: {problem}. Its log:\n{words}")
+        self.meet(release)
         point_symlink(self.home / "next", f"releases/{release}")
 
     def _await_workers(self, release: str) -> str | None:
@@ -235,6 +236,7 @@ class App(Layout):
         self.programs.rpc.reloadConfig()
         if self.target("next") == release:
             (self.home / "next").unlink()
+            self.part()
         if not self.journal().last(release):
             self.remove_release(release)
             self.prune_environments()
