@@ -10,9 +10,7 @@ from testinfra.host import Host
 testinfra_hosts = ["ansible://app_servers"]
 
 
-@pytest.mark.parametrize(
-    "package", ["curl", "htop", "nginx", "logrotate", "supervisor", "python3-venv", "python3-dev", "gcc"]
-)
+@pytest.mark.parametrize("package", ["curl", "htop", "nginx", "logrotate", "supervisor", "python3-venv"])
 def test_package_is_installed(host: Host, package: str) -> None:
     assert host.package(package).is_installed
 
