@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +30,22 @@ class ActionModule(ActionBase):
         problems: defaultdict[str, list[str]] = defaultdict(list)
         claims = {}
         for host in variables["ansible_play_hosts_all"]:
-            hostvars = variables["hostvars"][host]
-            groups = {"all", *hostvars["group_names"]}
+            get = self._evaluator(host, variables["hostvars"])
+            groups = {"all", *get("group_names")}
             mine = [item for item in imports if item.hosts in groups]
-            names = {str(name) for name in hostvars}
-            found = preflight.check_host(mine, names, hostvars.__getitem__, fetch)
+            names = {str(name) for name in variables["hostvars"][host]}
+            found = preflight.check_host(mine, names, get, fetch)
             for problem in found:
                 problems[str(problem)].append(host)
             if not found:
-                claims[host] = preflight.claims(mine, names, hostvars.__getitem__)
+                claims[host] = preflight.claims(mine, names, get)
         if problems:
             lines = [f"- {problem}  [{', '.join(hosts)}]" for problem, hosts in problems.items()]
             result.update(failed=True, msg="\n".join(["Nothing was changed. Please mend the inventory:", *lines]))
         return {**result, "changed": False, "claims": claims}
+
+    def _evaluator(self, host: str, hostvars: Any) -> Callable[[str], Any]:
+        """A function that evaluates a variable of a host, which may name ``hostvars`` as in any task."""
+        raw = {**hostvars.raw_get(host), "hostvars": hostvars}
+        templar = self._templar.copy_with_new_env(available_variables=raw)
+        return lambda name: templar.template(raw[name])
