@@ -265,17 +265,22 @@ def small(host: Host) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("full", "words"),
+    ("full", "words", "requirements"),
     [
-        ("size=$(($(df --output=used -k /srv/small | tail -1) + 1024))k", r"has 1 MB free, and .* needs about 6 MB"),
-        ("nr_inodes=$(($(df --output=iused /srv/small | tail -1) + 9))", r"No space left on device"),
+        ("size=$(($(df --output=used -k /srv/small | tail -1) + 1024))k", "has 1 MB and .* needs about 6 MB", ""),
+        ("nr_inodes=$(($(df --output=iused /srv/small | tail -1) + 9))", "and 9 inodes free", ""),
+        ("nr_inodes=$(($(df --output=iused /srv/small | tail -1) + 300))", "and 300 inodes free", "# anew\n"),
     ],
-    ids=["bytes", "inodes"],
+    ids=["bytes of a release", "inodes of a release", "inodes of an environment"],
 )
 def test_full_disk_is_said_and_what_is_live_answers(
-    host: Host, tmp_path: Path, small: dict[str, Any], full: str, words: str
+    host: Host, tmp_path: Path, small: dict[str, Any], full: str, words: str, requirements: str
 ) -> None:
-    larger = {**small, "env": unique(), "source": source(tmp_path, {"large": bytes(3_000_000)})}
+    files = {
+        "large": bytes(3_000_000),
+        "requirements.txt": (COUNTER / "requirements.txt").read_text() + requirements,
+    }
+    larger = {**small, "env": unique(), "source": source(tmp_path, files)}
     before = look(host, "small")
     where = address(host)
     with Load(lambda url, _: fetch(where, 8090, url), "small") as load:

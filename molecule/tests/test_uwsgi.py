@@ -20,8 +20,15 @@ def settings(host: Host, app) -> list[str]:
 
 
 def test_wheel_is_built_for_the_hosts_python(host: Host) -> None:
-    wheel = host.check_output("find /var/lib/flaskfleet/wheels -type f -name '*.whl' -printf %f")
-    assert wheel.lower() == f"uwsgi-2.0.31-{ABI[host.system_info.release.partition('.')[0]]}-linux_x86_64.whl"
+    wheels = host.check_output("find /var/lib/flaskfleet/wheels -type f -iname 'uwsgi-*.whl' -printf '%f\n'").split()
+    assert {wheel.lower() for wheel in wheels} == {
+        f"uwsgi-2.0.31-{ABI[host.system_info.release.partition('.')[0]]}-linux_x86_64.whl"
+    }
+
+
+@pytest.mark.parametrize("package", ["gcc", "libc6-dev", "python3-dev"])
+def test_no_compiler_is_left(host: Host, package: str) -> None:
+    assert not host.package(package).is_installed
 
 
 def test_version(host: Host, app) -> None:

@@ -6,8 +6,12 @@ import base64
 import getpass
 import json
 import os
+import re
 import socket
 import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from plugin_utils import packing, sources
+from plugin_utils import packing, sources, wheelhouse
 from plugin_utils.entries import Entry
 from plugin_utils.rendering import PROJECT, render
 
@@ -34,18 +38,21 @@ class ActionModule(ActionBase):
         entry: Entry = json.loads(json.dumps(self._task.args["app"]))
         try:
             arguments = self._arguments(entry, task_vars)
-            archive = self._pack(entry, arguments) if arguments["step"] == "warm" and "record" in arguments else None
-            if archive and archive.stat().st_size <= SMALL:
+            packs = arguments["step"] == "wheels" or (arguments["step"] == "warm" and "record" in arguments)
+            archive = self._pack(entry) if packs else None
+            if archive and arguments["step"] == "warm" and archive.stat().st_size <= SMALL:
                 # One call where it would be three: to ask, to copy, to release.
                 arguments["archive_content"] = base64.b64encode(archive.read_bytes()).decode()
             result = self._execute(arguments, task_vars)
-            if result.get("needs_archive") and not self._task.check_mode:
-                try:
-                    arguments["archive"] = self._send(archive or self._pack(entry, arguments))
+            for _ in range(2):  # once the wheels are built, it is known which ones the host lacks
+                if "needs" in result and not self._task.check_mode:
+                    arguments |= self._bring(result["needs"], entry, arguments, task_vars)
                     result = self._execute(arguments, task_vars)
-                finally:
-                    self._remove_tmp_path(self._connection._shell.tmpdir)
-        except (sources.SourceError, OSError) as error:
+            if "needs" in result and not self._task.check_mode:
+                raise AnsibleActionFail(f"flask_apps.{entry['name']}: the host still lacks {result['needs']}")
+            if archive and "platform" in result and not self._task.check_mode:
+                result["bundle"] = [str(path) for path in self._bundle(entry, archive, result["platform"])]
+        except (sources.SourceError, wheelhouse.WheelFailed, wheelhouse.AlreadyFailed, OSError) as error:
             raise AnsibleActionFail(f"flask_apps.{entry['name']}: {error}") from error
         for line in result.get("said", []):
             Display().display(f"{entry['name']} on {task_vars['inventory_hostname']}: {line}")
@@ -61,18 +68,106 @@ class ActionModule(ActionBase):
             result = self._execute_module("app_release", {**arguments, "take_over": holder}, task_vars=task_vars)
         return result
 
-    def _pack(self, entry: Entry, arguments: dict[str, Any]) -> Path:
+    def _pack(self, entry: Entry) -> Path:
         """Pack the source, unless it was already."""
         fetched = sources.fetched(entry["source"])
         files = packing.source_files(fetched.folder)
-        inputs = arguments["record"]["inputs"]
-        key = packing.digest([inputs["source"], entry["static"]])
+        key = packing.digest([packing.source_hash(fetched.folder, files), entry["static"]])
         return packing.packed(fetched.folder, files, entry["static"], key)
 
-    def _send(self, archive: Path) -> str:
-        """Copy an archive to the host; its path there."""
-        folder = self._connection._shell.tmpdir or self._make_tmp_path()
-        return self._transfer_file(str(archive), self._connection._shell.join_path(folder, "source.tar.gz"))
+    def _bring(
+        self, needs: dict[str, Any], entry: Entry, arguments: dict[str, Any], task_vars: dict[str, Any]
+    ) -> dict[str, Any]:
+        """What the host lacks, as further arguments."""
+        platform, wheels = needs["platform"], arguments["wheels"]
+        for name in needs["sets"]:
+            wanted = self._sets(entry)[name]
+            self._build(wanted, platform, entry, task_vars)
+            wheels[name]["known"] = wheelhouse.known(wanted, self._house())
+        brought: dict[str, Any] = {"wheels": wheels}
+        with tempfile.TemporaryDirectory() as folder:
+            if needs["wheels"]:
+                packed = Path(folder, "wheels.tar")
+                candidates = [wheel for one in wheels.values() for wheel in one["known"].get(platform, [])]
+                wheelhouse.pack(platform, candidates, needs["wheels"], packed, self._house())
+                brought["wheels_archive"] = self._send(packed)
+            if needs["archive"]:
+                brought["archive"] = self._send(self._pack(entry))
+        return brought
+
+    def _build(self, wanted: wheelhouse.Wanted, platform: str, entry: Entry, task_vars: dict[str, Any]) -> None:
+        """See that the wheelhouse has a set of wheels: this host builds it unless another one of its kind does."""
+        host, builder = task_vars["inventory_hostname"], self._task.args["wheels"]["builder"]
+
+        if builder and host != builder:
+            if platform in wheelhouse.known(wanted, self._house()):
+                return
+            raise AnsibleActionFail(
+                f"python_builder is {builder}, and it has not built what {host} ({platform}) lacks; is it part of "
+                "this run, of the same platform, and does it have the app?"
+            )
+
+        def build(archive: Path) -> dict[str, Any]:
+            Display().display(f"{host}: building wheels for all of {platform}, once")
+            there = self._connection._shell.join_path(self._tmp(), "built.tar")
+            arguments = {"python": entry["python"], "recipe": wanted.recipe, "index_url": wanted.index_url}
+            arguments["archive"] = there
+            if wanted.further:
+                with tempfile.NamedTemporaryFile(suffix=".tar") as file:
+                    with tarfile.open(fileobj=file, mode="w") as tar:
+                        for path in wanted.further:
+                            tar.add(path, path.name)
+                    file.flush()
+                    arguments["further"] = self._send(Path(file.name))
+            result = self._execute_module("wheel_set", arguments, task_vars=task_vars)
+            if result.get("failed"):
+                raise AnsibleActionFail(f"no wheels for {platform} on {host}: {result.get('msg')}", result=result)
+            self._connection.fetch_file(there, str(archive))
+            return result
+
+        for line in wheelhouse.obtain(wanted, platform, host, build, self._house()):
+            Display().display(f"{host}: {line}")
+
+    def _sets(self, entry: Entry) -> dict[str, wheelhouse.Wanted]:
+        """The sets of wheels that the app's environment is made from."""
+        args = json.loads(json.dumps(self._task.args["wheels"]))
+        required = packing.required(sources.fetched(entry["source"]), entry)
+        sets = {"uwsgi": wheelhouse.Wanted(**args["uwsgi"], **args["build"])}
+        if re.search(r"^\s*[^\s#]", required, re.MULTILINE):
+            further = tuple(packing.further_wheels(entry))
+            sets["app"] = wheelhouse.Wanted(requirements=required, further=further, **args["build"])
+        return sets
+
+    def _known(self, entry: Entry) -> dict[str, Any]:
+        """These sets as the module wants them."""
+        house = self._house()
+        return {
+            name: {"key": wanted.key, "known": wheelhouse.known(wanted, house)}
+            for name, wanted in self._sets(entry).items()
+        }
+
+    def _bundle(self, entry: Entry, archive: Path, platform: str) -> Iterator[Path]:
+        """What a controller without access needs for the app, below the project; each wheel is seen to be unaltered."""
+        yield archive.relative_to(PROJECT)
+        folder = sources.fetched(entry["source"]).folder
+        if folder and folder.is_relative_to(sources.CACHE):
+            yield folder.relative_to(PROJECT)
+        for wanted in self._sets(entry).values():
+            yield wheelhouse.record(wanted, platform, self._house()).relative_to(PROJECT)
+            for wheel in wheelhouse.known(wanted, self._house())[platform]:
+                yield wheelhouse.seen(platform, wheel, self._house()).relative_to(PROJECT)
+
+    def _house(self) -> Path:
+        """Where the wheelhouse is; a path in the inventory is one below the project."""
+        return PROJECT / self._task.args["wheels"]["house"]
+
+    def _tmp(self) -> str:
+        """A folder on the host that is gone when the task is."""
+        return self._connection._shell.tmpdir or self._make_tmp_path()
+
+    def _send(self, file: Path) -> str:
+        """Copy a file to the host; its path there."""
+        return self._transfer_file(str(file), self._connection._shell.join_path(self._tmp(), file.name))
 
     def _arguments(self, entry: Entry, task_vars: dict[str, Any]) -> dict[str, Any]:
         """The module's arguments but for the archive."""
@@ -90,6 +185,8 @@ class ActionModule(ActionBase):
         }
         if step == "absent":
             return common
+        if step == "wheels":
+            return {**common, "python": entry["python"], "wheels": self._known(entry)}
         common |= {
             "hooks": entry["hooks"],
             "secret_env": {name: str(value) for name, value in entry["secret_env"].items()},
@@ -127,9 +224,8 @@ class ActionModule(ActionBase):
             "router": router,
             "env": environment,
             "static": entry["static"],
-            "requirements": required,
             "python": entry["python"],
-            "uwsgi_version": args["settings"]["uwsgi_version"],
+            "wheels": self._known(entry),
             "record": {
                 "app": entry["name"],
                 "release": release,

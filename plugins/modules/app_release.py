@@ -27,7 +27,9 @@ options:
       - C(retire) lets the app's further programs be those of the live release, stops the old ones once their last
         request is done, and removes what is older than C(keep_releases).
       - C(absent) removes the app's programs and releases; its C(shared) folder and logs stay unless C(purge).
-    choices: [present, warm, before_switch, live, after_switch, retire, absent]
+      - C(wheels) has the wheels built that the controller lacks for the host's platform, and sees that those it has
+        are what was built.
+    choices: [present, wheels, warm, before_switch, live, after_switch, retire, absent]
     type: str
     default: present
   target:
@@ -62,6 +64,13 @@ options:
     type: path
   settings:
     description: What the templates need beside the app, C(uwsgi_version) among it; part of the release's inputs.
+    type: dict
+    default: {}
+  wheels:
+    description:
+      - How the wheels of the app's environment are built. C(uwsgi) is the set of uWSGI, C(build) what concerns all
+        sets, C(builder) the host that builds, which is by default the first one of its platform.
+      - See C(Wanted) in plugin_utils/wheelhouse.py.
     type: dict
     default: {}
 author: flaskfleet
@@ -105,6 +114,21 @@ said:
   type: list
   elements: str
   returned: always
+platform:
+  description: What the host needs wheels for, like C(debian-12-x86_64-cp311/1a2b3c4d).
+  type: str
+  returned: step is C(wheels)
+bundle:
+  description:
+    - What a controller without access to an index needs for the app and the host's platform, below the project. See
+      C(make bundle).
+  type: list
+  elements: path
+  returned: step is C(wheels)
+needs:
+  description: What the action plugin has to bring before the step can be taken; it does.
+  type: dict
+  returned: where something is lacking
 holder:
   description: The rollout that is in the way.
   type: dict
@@ -121,21 +145,46 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.flaskfleet.environments import EnvironmentFailed, find_wheel, python_abi
+from ansible.module_utils.flaskfleet.environments import Environment, EnvironmentFailed
 from ansible.module_utils.flaskfleet.journal import release_id
 from ansible.module_utils.flaskfleet.layout import Release, ReleaseFailed
 from ansible.module_utils.flaskfleet.releases import App, InUse, differences
 from ansible.module_utils.flaskfleet.services import supervisor
+from ansible.module_utils.flaskfleet.wheels import WheelFailed, lacking, platform_of, receive
 
 SUPERVISOR_SOCKET = "/run/supervisor.sock"
-WHEELS = Path("/var/lib/flaskfleet/wheels")
 Wanted = dict[str, Any]
 Result = dict[str, Any]
 
 
-def wheel(wanted: Wanted) -> Path:
-    """uWSGI's wheel for the app's interpreter."""
-    return find_wheel(WHEELS, wanted["python"], python_abi(wanted["python"]), wanted["uwsgi_version"])
+def environment(wanted: Wanted, *names: str) -> Environment:
+    """The environment of the app's interpreter that is made from the sets of these names, ``uwsgi`` or ``app``."""
+    platform, sets = platform_of(wanted["python"]), [wanted["wheels"][name] for name in names]
+    found = [one["known"].get(platform) for one in sets]
+    return Environment(
+        python=wanted["python"],
+        platform=platform,
+        sets=tuple(one["key"] for one in sets),
+        wheels=None if None in found else tuple(wheel for one in found for wheel in one),
+    )
+
+
+def needs(app: App, wanted: Wanted, release: str | None, *environments: Environment) -> Result:
+    """What the controller has to bring before a release can be staged and environments be made; nothing if it has.
+
+    :param release: the one to stage; None for none.
+    """
+    if wanted["wheels_archive"]:
+        receive(Path(wanted["wheels_archive"]), app.pool)
+    platform = platform_of(wanted["python"])
+    missing = [one for one in environments if not (app.venvs / one.key).exists()]
+    keys = {key for one in missing for key in one.sets}
+    bring = {
+        "archive": release is not None and not app.path(release).exists() and not has_archive(wanted),
+        "sets": [name for name, one in wanted["wheels"].items() if one["key"] in keys and platform not in one["known"]],
+        "wheels": lacking((wheel for one in missing for wheel in one.wheels or ()), app.pool),
+    }
+    return {"needs": {**bring, "platform": platform}} if any(bring.values()) else {}
 
 
 def has_archive(wanted: Wanted) -> bool:
@@ -162,32 +211,32 @@ def stage(app: App, wanted: Wanted) -> None:
         files=wanted["files"],
         env=wanted["env"],
         static=wanted["static"],
-        requirements=wanted["requirements"],
-        python=wanted["python"],
         record=wanted["record"],
     )
     with archive(wanted) as path:
-        app.stage(release, path, wheel(wanted))
+        app.stage(release, path, environment(wanted, *wanted["wheels"]))
 
 
 def present(app: App, wanted: Wanted, check_mode: bool) -> Result:
     """Start the first release, or keep the live one running and say what is not deployed."""
     live = app.live()
+    router = environment(wanted, "uwsgi") if wanted["router"] and not check_mode else None
     if live:
         undeployed = differences(app.record(live).get("inputs", {}), wanted["record"]["inputs"])
-        changed = not app.is_running(live)
-        if changed and not check_mode:
+        result: Result = {"changed": not app.is_running(live), "release": wanted["release"], "undeployed": undeployed}
+        if check_mode:
+            return result
+        if router and (lack := needs(app, wanted, None, router)):
+            return {**result, **lack}
+        if result["changed"]:
             app.run_again(live)
-        if not check_mode and app.route(
-            wanted["router"], wanted["python"], wheel(wanted) if wanted["router"] else None
-        ):
-            changed = True
-        return {"changed": changed, "release": wanted["release"], "undeployed": undeployed}
-    result: Result = {"changed": True, "release": wanted["release"], "undeployed": []}
+        return {**result, "changed": app.route(wanted["router"], router) or result["changed"]}
+    result = {"changed": True, "release": wanted["release"], "undeployed": []}
     if check_mode:
         return result
-    if not has_archive(wanted) and not app.path(wanted["release"]).exists():
-        return {**result, "changed": False, "needs_archive": True}
+    environments = [environment(wanted, *wanted["wheels"]), *([router] if router else [])]
+    if lack := needs(app, wanted, wanted["release"], *environments):
+        return {**result, "changed": False, **lack}
     claim(app, wanted, "first release", wanted["release"])
     try:
         app.clear(wanted["release"], False)
@@ -199,7 +248,7 @@ def present(app: App, wanted: Wanted, check_mode: bool) -> Result:
         app.warm(wanted["release"])
         app.go_live(wanted["release"], wanted["rollout"]["by"], "first release")
         app.swap_programs()
-        app.route(wanted["router"], wanted["python"], wheel(wanted) if wanted["router"] else None)
+        app.route(wanted["router"], router)
         said += hooks_after(app, wanted, wanted["release"])
     finally:
         app.end()
@@ -274,8 +323,9 @@ def warm(app: App, wanted: Wanted) -> Result:
     restart = release == live
     if release is None and app.is_settled(wanted["keep_warm"]):
         return {"changed": False, "release": live}
-    if release and not app.path(release).exists() and not has_archive(wanted):
-        return {"changed": False, "release": release, "needs_archive": True}
+    staged = release is None or app.path(release).exists()
+    if not staged and (lack := needs(app, wanted, release, environment(wanted, *wanted["wheels"]))):
+        return {"changed": False, "release": release, **lack}
     if release is None:
         interrupted = app.rollout()
         if interrupted.get("target") == live:
@@ -339,7 +389,18 @@ def absent(app: App, wanted: Wanted) -> Result:
     return {"changed": app.remove(wanted["purge"], wanted["rollout"]["by"]), "release": None}
 
 
+def wheels(app: App, wanted: Wanted) -> Result:
+    """Say which sets of wheels the controller has not for this platform."""
+    platform = platform_of(wanted["python"])
+    unknown = [name for name, one in wanted["wheels"].items() if platform not in one["known"]]
+    result: Result = {"changed": False, "release": None, "platform": platform}
+    return result | (
+        {"needs": {"platform": platform, "sets": unknown, "wheels": [], "archive": False}} if unknown else {}
+    )
+
+
 STEPS = {
+    "wheels": wheels,
     "warm": warm,
     "before_switch": before_switch,
     "live": switch,
@@ -354,12 +415,12 @@ def run(app: App, wanted: Wanted, check_mode: bool) -> Result:
     if wanted["step"] == "warm" and not (check_mode or wanted["force"]):
         # Not behind the lock: a hook of the other one may hold that for long.
         app.give_way(wanted["rollout"]["process"], wanted["take_over"])
-    with nullcontext() if check_mode else app.lock():
+    with nullcontext() if check_mode or wanted["step"] == "wheels" else app.lock():
         if wanted["step"] == "present":
             result = present(app, wanted, check_mode)
         elif check_mode and wanted["step"] == "absent":
             result = {"changed": app.is_there(wanted["purge"]), "release": None}
-        elif check_mode:
+        elif check_mode and wanted["step"] != "wheels":
             result = {"changed": not app.live() or target(app, wanted) is not None, "release": None}
         else:
             result = STEPS[wanted["step"]](app, wanted)
@@ -388,9 +449,9 @@ def main() -> None:
             "env": {"type": "dict", "default": {}},
             "secret_env": {"type": "dict", "default": {}, "no_log": True},
             "static": {"type": "dict", "default": {}},
-            "requirements": {"type": "str", "default": ""},
             "python": {"type": "path"},
-            "uwsgi_version": {"type": "str"},
+            "wheels": {"type": "dict", "default": {}},
+            "wheels_archive": {"type": "path"},
             "record": {"type": "dict", "default": {}},
             "web_group": {"type": "str", "default": "www-data"},
         },
@@ -404,7 +465,7 @@ def main() -> None:
         result = run(app, module.params, module.check_mode)
     except InUse as other:
         module.fail_json(msg=str(other), holder=other.rollout)
-    except (ReleaseFailed, EnvironmentFailed) as error:
+    except (ReleaseFailed, EnvironmentFailed, WheelFailed) as error:
         module.fail_json(msg=str(error))
     except xmlrpc.client.Fault as fault:
         module.fail_json(msg=f"{app.name}: Supervisor refused ({fault.faultString}); see supervisorctl reread")

@@ -35,7 +35,7 @@ COMPRESSIBLE_BYTES = 1024  # below, the headers of an answer weigh more than wha
 KEPT_ARCHIVES = 10
 NEEDS_A_FILE = ("-r", "-c", "-e", "--requirement", "--constraint", "--editable", ".", "/", "file:")
 # What steers other roles: a change of it is no new release.
-NOT_OF_A_RELEASE = {"name", "source", "server_names", "nginx_directives", "secret_env", "http", "hooks"}
+NOT_OF_A_RELEASE = {"name", "source", "server_names", "nginx_directives", "secret_env", "http", "hooks", "wheels"}
 
 
 def source_files(source: Path | None) -> list[Path]:
@@ -249,7 +249,29 @@ def _installable(text: str, where: str) -> str:
             raise SourceError(
                 f"{where}: {line!r} would replace the uWSGI that was built for this host; remove the line"
             )
+    if "--hash=" in text:
+        for line in text.replace("\\\n", " ").splitlines():
+            if re.match(r"\s*\w", line) and "--hash=" not in line:
+                raise SourceError(
+                    f"{where}: {line.strip()!r} has no --hash, and others have, so that pip would refuse it; "
+                    "lock the file anew (uv pip compile --generate-hashes)"
+                )
     return text
+
+
+def further_wheels(entry: Entry) -> list[Path]:
+    """The wheels of the controller's that an app may require: files, and all wheels of folders.
+
+    :raises SourceError: there is no such file or folder, or no wheel in it.
+    """
+    found: list[Path] = []
+    for given in entry["wheels"]:
+        path = Path(given)
+        wheels = sorted(path.glob("*.whl")) if path.is_dir() else [path] if path.is_file() else []
+        if not wheels:
+            raise SourceError(f"{given} is neither a wheel nor a folder of wheels; name one on this machine")
+        found += wheels
+    return found
 
 
 def release_key() -> bytes:
@@ -280,7 +302,9 @@ def release_inputs(
     secret = json.dumps(entry["secret_env"], sort_keys=True).encode()
     return {
         "source": source,
-        "requirements": digest(required),
+        "requirements": digest(
+            [required, *(hashlib.sha256(path.read_bytes()).hexdigest() for path in further_wheels(entry))]
+        ),
         "templates": digest([[template.name, template.read_text()] for template in templates]),
         "settings": settings,
         "secret_env": hmac.new(release_key(), secret, "sha256").hexdigest(),

@@ -307,6 +307,7 @@ def _across_roles(values: dict[str, Any], fetch: Fetch) -> Iterator[Problem]:
             if variable.startswith(RESERVED_PREFIX):
                 yield Problem(f"{where}.env.{variable}", HIDDEN, f"{RESERVED_PREFIX}… is set by the release; rename it")
         yield from _check_source(where, app, fetch)
+        yield from _check_wheels(where, app)
 
 
 def _check_source(where: str, app: dict[str, Any], fetch: Fetch) -> Iterator[Problem]:
@@ -323,6 +324,13 @@ def _check_source(where: str, app: dict[str, Any], fetch: Fetch) -> Iterator[Pro
         if not any(Path(name).is_relative_to(f"static{prefix}") for name in served):
             origin = sources.describe(found.record)
             yield Problem(f"{where}.static.{prefix}", folder, f"there is no file in such a folder below {origin}")
+
+
+def _check_wheels(where: str, app: dict[str, Any]) -> Iterator[Problem]:
+    try:
+        packing.further_wheels(app)
+    except (SourceError, OSError) as error:
+        yield Problem(f"{where}.wheels", HIDDEN, str(error))
 
 
 def _join(path: str, name: Any) -> str:

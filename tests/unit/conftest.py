@@ -14,8 +14,9 @@ from types import SimpleNamespace
 
 import pytest
 from ansible.module_utils.flaskfleet import environments, releases
+from ansible.module_utils.flaskfleet.environments import Environment
 from ansible.module_utils.flaskfleet.releases import App
-from examples import APP_ID, ME, WEB_ID, make_release, pack_source
+from examples import APP_ID, ME, WEB_ID, make_environment, make_release, pack_source
 from supervisor import Supervisor
 
 OWNER = pwd.getpwuid(os.getuid()).pw_name
@@ -142,10 +143,9 @@ def app(host: Path, owners: dict[str, tuple[int, int]], monkeypatch: pytest.Monk
 
 
 @pytest.fixture
-def wheel(tmp_path: Path) -> Path:
-    path = tmp_path / "uwsgi.whl"
-    path.write_bytes(b"uWSGI")
-    return path
+def environment(app: App) -> Environment:
+    """What the app's releases run in; the host has its wheels."""
+    return make_environment(app.pool, "uwsgi", "flask")
 
 
 @pytest.fixture(scope="session")
@@ -154,12 +154,12 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def stage(app: App, archive: Path, wheel: Path) -> Callable[..., Path]:
+def stage(app: App, archive: Path, environment: Environment) -> Callable[..., Path]:
     """A function that stages a release of the app with some options changed, and returns where it lies."""
 
     def stage(id: str, **changed: object) -> Path:
         app.prepare({})
-        app.stage(make_release(id, **changed), archive, wheel)
+        app.stage(make_release(id, **changed), archive, environment)
         return app.path(id)
 
     return stage

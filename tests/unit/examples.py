@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.flaskfleet.environments import Environment
 from ansible.module_utils.flaskfleet.layout import Release
+from ansible.module_utils.flaskfleet.wheels import Wheel
 from plugin_utils.entries import complete
 from plugin_utils.packing import NOT_OF_A_RELEASE, pack, source_files
 
@@ -15,6 +17,7 @@ A, B, C, D = (letter * 12 for letter in "abcd")
 APP_ID, WEB_ID = 1001, 33  # of the user and group blog, and of the group www-data
 ME = "me@laptop"
 PYTHON = sys.executable
+PLATFORM = "debian-12-x86_64-cp311/1a2b3c4d"
 STATIC = {"/static": "blog/static", "/favicon": "icons"}
 ENV = {
     "EMPTY": "",
@@ -57,8 +60,6 @@ def make_release(id: str, **changed: Any) -> Release:
         },
         env={"FLASKFLEET_RELEASE": id, **ENV},
         static=entry["static"],
-        requirements="flask\n",
-        python=PYTHON,
         record={
             "app": "blog",
             "release": id,
@@ -67,6 +68,15 @@ def make_release(id: str, **changed: Any) -> Release:
             "inputs": {"source": "1a", "entry": entry},
         },
     )
+
+
+def make_environment(pool: Path, *names: str) -> Environment:
+    """What a release runs in: a set of wheels of each of these names; the host has them."""
+    wheels = [Wheel(file=f"{name}-1.0-py3-none-any.whl", sha256=f"{number}" * 64) for number, name in enumerate(names)]
+    for wheel in wheels:
+        (pool / wheel["sha256"]).mkdir(parents=True)
+        (pool / wheel["sha256"] / wheel["file"]).write_bytes(wheel["file"].encode())
+    return Environment(PYTHON, PLATFORM, names, tuple(wheels))
 
 
 def of_a_package(release: Release) -> Release:

@@ -1,18 +1,21 @@
-"""The controller's halves: what they hand to the modules, and when they send a source."""
+"""The controller's halves: what they hand to the modules, and when they build and send what a host lacks."""
 
 from __future__ import annotations
 
 import base64
 import getpass
+import hashlib
 import io
 import json
 import os
+import posixpath
+import shutil
 import socket
 import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,11 +29,13 @@ from ansible.module_utils.testing import patch_module_args
 from ansible.modules import app_release
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
+from examples import PLATFORM
 from plugin_utils import packing, sources
 from plugin_utils.entries import complete
 
 HERE = socket.gethostname()
-HOST = {"ansible_facts": {"processor_nproc": 2}}
+HOST = {"ansible_facts": {"processor_nproc": 2}, "inventory_hostname": "app1"}
+NOTHING = {"archive": False, "sets": [], "wheels": [], "platform": PLATFORM}
 
 
 def make_action(plugin: Any, arguments: dict[str, Any], role: Path | None = None) -> Any:
@@ -82,6 +87,12 @@ def test_config_tree_names_a_folder_that_is_not_there(role: Path) -> None:
 
 # app_release
 
+WHEELS = {
+    "uwsgi": {"requirements": "uwsgi==2.0.31 --hash=sha256:0", "tools": "wheel==1", "gcc": "auto", "prebuilt": ""},
+    "build": {"packages": ["gcc"], "index_url": "https://me:s3cret@pypi.example/simple", "keep_toolchain": False},
+    "builder": "",
+}
+
 
 @pytest.fixture
 def entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -119,10 +130,12 @@ def release(entry: dict[str, Any], tmp_path: Path) -> Callable[..., Any]:
             "templates": [str(templates)],
             "router_template": str(tmp_path / "router.j2"),
             "settings": {"uwsgi_version": "2.0.31", "listen": 1024},
+            "wheels": {**WHEELS, "house": str(tmp_path / "house")},
         }
         action = make_action(app_release_action, {**common, **(arguments or {})})
         action._transfer_file = MagicMock(side_effect=lambda local, remote: f"/tmp/{Path(local).name}")
         action._remove_tmp_path = MagicMock()
+        action._connection._shell = SimpleNamespace(tmpdir="/tmp/task", join_path=posixpath.join)
         return action
 
     return make
@@ -143,7 +156,7 @@ def took(action: Any) -> list[str | None]:
 COMMON = {"name", "step", "target", "rollout"}
 ROLLOUT = {*COMMON, "hooks", "secret_env"}
 RELEASE = {
-    *ROLLOUT, "release", "files", "router", "env", "static", "requirements", "python", "uwsgi_version", "record",
+    *ROLLOUT, "release", "files", "router", "env", "static", "python", "wheels", "record",
 }  # fmt: skip
 
 
@@ -156,6 +169,7 @@ RELEASE = {
         ({"step": "warm", "target": "live"}, ROLLOUT),
         *(({"step": step}, ROLLOUT) for step in ("before_switch", "live", "after_switch", "retire")),
         ({"step": "absent"}, COMMON),
+        ({"step": "wheels"}, {*COMMON, "python", "wheels"}),
     ],
     ids=lambda value: " ".join(value.values()) or "present" if isinstance(value, dict) else "",
 )
@@ -278,24 +292,30 @@ def test_a_host_that_lacks_the_source_is_sent_it(release: Callable[..., Any]) ->
     action = release()
     packed = []
     action._transfer_file = lambda local, remote: packed.append(Path(local).read_bytes()) or "/tmp/there.tar.gz"
-    action._execute_module.side_effect = [{"needs_archive": True}, {"changed": True}]
+    action._execute_module.side_effect = [{"needs": {**NOTHING, "archive": True}}, {"changed": True}]
     assert action.run(task_vars=HOST)["changed"]
     with tarfile.open(fileobj=io.BytesIO(packed[0])) as tar:
         assert "src/app.py" in tar.getnames()
     assert action._execute_module.call_args.args[1]["archive"] == "/tmp/there.tar.gz"
 
 
-@pytest.mark.parametrize("error", [None, OSError("gone")])
-def test_a_sent_source_is_removed_from_the_host(release: Callable[..., Any], error: OSError | None) -> None:
+@pytest.mark.parametrize("tmpdir", ["/tmp/task", None], ids=["there", "to be made"])
+def test_what_is_sent_lies_in_the_folder_that_is_removed_with_the_task(
+    release: Callable[..., Any], tmpdir: str | None
+) -> None:
     action = release()
-    action._execute_module.side_effect = [{"needs_archive": True}, error or {"changed": True}]
-    with pytest.raises(AnsibleActionFail, match=r"^flask_apps\.blog: gone") if error else nullcontext():
-        action.run(task_vars=HOST)
-    action._remove_tmp_path.assert_called_once()
+    action._connection._shell.tmpdir = tmpdir
+    action._make_tmp_path = MagicMock(return_value="/tmp/task")
+    action._execute_module.side_effect = [{"needs": {**NOTHING, "archive": True}}, {"changed": True}]
+    action.run(task_vars=HOST)
+    ((_, there),) = [call.args for call in action._transfer_file.call_args_list]
+    assert posixpath.dirname(there) == "/tmp/task"
 
 
 @pytest.mark.parametrize(
-    ("answer", "check_mode"), [({"changed": False}, False), ({"needs_archive": True}, True)], ids=["has it", "check"]
+    ("answer", "check_mode"),
+    [({"changed": False}, False), ({"needs": {**NOTHING, "archive": True}}, True)],
+    ids=["has it", "check"],
 )
 def test_a_source_is_not_sent_without_need(
     release: Callable[..., Any], answer: dict[str, Any], check_mode: bool
@@ -320,6 +340,285 @@ def test_a_source_that_cannot_be_packed_is_named_with_its_app(
 ) -> None:
     with pytest.raises(AnsibleActionFail, match=rf"flask_apps\.blog: .*{words}"):
         release(**changed).run(task_vars=HOST)
+
+
+# app_release: wheels
+
+LACKS_ALL = {"needs": {**NOTHING, "sets": ["uwsgi", "app"]}}
+LACKS_APP = {"needs": {**NOTHING, "sets": ["app"]}}
+
+
+def wheel_of(name: str) -> dict[str, str]:
+    return {"file": f"{name}-1.0-py3-none-any.whl", "sha256": hashlib.sha256(name.encode()).hexdigest()}
+
+
+def built(*names: str) -> dict[str, Any]:
+    """What the module wheel_set says of wheels that it has built."""
+    return {"changed": True, "wheels": [wheel_of(name) for name in names], "compiled": [], "tried": ["by gcc"]}
+
+
+@pytest.fixture
+def hosted(release: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that makes an action for a host whose modules answer this, in turn, and a wheel of each of its sets.
+
+    ``packed`` of the action has the members of all tars that were sent, by name.
+    """
+
+    def make(*answers: Any, arguments: dict[str, Any] | None = None, altered: bool = False, **changed: Any) -> Any:
+        action = release(arguments, **changed)
+        action._execute_module.side_effect = answers
+        action.packed = {}
+
+        def transfer(local: str, remote: str) -> str:
+            with tarfile.open(local) as tar:
+                action.packed[posixpath.basename(remote)] = tar.getnames()
+            return remote
+
+        def fetch(remote: str, local: str) -> None:
+            assert remote == action._execute_module.call_args.args[1]["archive"]
+            with tarfile.open(local, "w") as tar:
+                for answer in answers:
+                    for wheel in answer.get("wheels", []) if isinstance(answer, dict) else []:
+                        content = wheel["file"].partition("-")[0].encode() + b"altered" * altered
+                        member = tarfile.TarInfo(f"{wheel['sha256']}/{wheel['file']}")
+                        member.size = len(content)
+                        tar.addfile(member, io.BytesIO(content))
+
+        action._transfer_file = transfer
+        action._connection.fetch_file = fetch
+        return action
+
+    return make
+
+
+def asked(action: Any) -> list[tuple[str, dict[str, Any]]]:
+    """The modules that an action has called, with their arguments."""
+    return [call.args for call in action._execute_module.call_args_list]
+
+
+def modules(action: Any) -> list[str]:
+    return [name for name, _ in asked(action)]
+
+
+def sets_in(house: Path) -> list[str]:
+    """The platforms and interpreters that a wheelhouse has sets for."""
+    return sorted(f"{path.parent.name}/{path.name.partition('-')[0]}" for path in house.glob("*/*.json"))
+
+
+def test_what_nobody_has_built_is_built_on_the_host_and_sent_there(hosted: Callable[..., Any], tmp_path: Path) -> None:
+    lacks = {"needs": {**NOTHING, "wheels": [wheel_of(name)["sha256"] for name in ("uwsgi", "flask")]}}
+    action = hosted(LACKS_ALL, built("uwsgi"), built("flask"), lacks, {"changed": True})
+    assert action.run(task_vars=HOST)["changed"]
+    assert modules(action) == ["app_release", "wheel_set", "wheel_set", "app_release", "app_release"]
+    assert sets_in(tmp_path / "house") == [PLATFORM, PLATFORM]
+    assert sorted(action.packed["wheels.tar"]) == sorted(
+        f"{wheel['sha256']}/{wheel['file']}" for wheel in map(wheel_of, ("uwsgi", "flask"))
+    )
+    handed = asked(action)[-1][1]
+    assert handed["wheels_archive"] == "/tmp/task/wheels.tar"
+    assert {name: one["known"] for name, one in handed["wheels"].items()} == {
+        "uwsgi": {PLATFORM: [wheel_of("uwsgi")]},
+        "app": {PLATFORM: [wheel_of("flask")]},
+    }
+
+
+def test_a_host_builds_by_the_recipe_of_the_inventory(hosted: Callable[..., Any]) -> None:
+    action = hosted(LACKS_ALL, built("uwsgi"), built("flask"), {"changed": True})
+    action.run(task_vars=HOST)
+    uwsgi, app = (arguments for name, arguments in asked(action) if name == "wheel_set")
+    assert (uwsgi["python"], uwsgi["archive"]) == ("/usr/bin/python3", "/tmp/task/built.tar")
+    common = {name: value for name, value in WHEELS["build"].items() if name != "index_url"}
+    assert uwsgi["recipe"] == {**WHEELS["uwsgi"], **common}
+    assert app["recipe"] == {"requirements": "flask\n", "tools": "", "gcc": "", "prebuilt": "", **common}
+    assert (uwsgi["index_url"], app["index_url"]) == (WHEELS["build"]["index_url"],) * 2
+
+
+def test_a_host_is_sent_what_it_lacks_of_what_is_known_and_nothing_else(hosted: Callable[..., Any]) -> None:
+    hosted(LACKS_ALL, built("uwsgi"), built("flask"), {}).run(task_vars=HOST)
+    flask = wheel_of("flask")
+    action = hosted({"needs": {**NOTHING, "wheels": [flask["sha256"]]}}, {"changed": True})
+    action.run(task_vars=HOST)
+    assert modules(action) == ["app_release", "app_release"]
+    assert action.packed == {"wheels.tar": [f"{flask['sha256']}/{flask['file']}"]}
+
+
+def test_what_was_built_since_the_host_was_asked_is_not_built_again(hosted: Callable[..., Any]) -> None:
+    """Ansible forks for each host, and all of them ask at once."""
+    hosted(LACKS_APP, built("flask"), {}).run(task_vars=HOST)
+    action = hosted(LACKS_APP, {"changed": True})
+    assert action.run(task_vars=HOST)["changed"]
+    assert asked(action)[-1][1]["wheels"]["app"]["known"] == {PLATFORM: [wheel_of("flask")]}
+
+
+def test_wheels_and_a_source_come_together(hosted: Callable[..., Any]) -> None:
+    hosted(LACKS_APP, built("flask"), {}).run(task_vars=HOST)
+    needs = {**NOTHING, "archive": True, "wheels": [wheel_of("flask")["sha256"]]}
+    action = hosted({"needs": needs}, {"changed": True})
+    action.run(task_vars=HOST)
+    handed = asked(action)[-1][1]
+    assert (handed["wheels_archive"], posixpath.dirname(handed["archive"])) == ("/tmp/task/wheels.tar", "/tmp/task")
+
+
+def test_wheels_that_no_index_has_are_sent_to_the_builder(hosted: Callable[..., Any], tmp_path: Path) -> None:
+    for name in ("a.whl", "b.whl"):
+        (tmp_path / name).write_text(name)
+    wheels = [str(tmp_path / name) for name in ("a.whl", "b.whl")]
+    action = hosted(LACKS_ALL, built("uwsgi"), built("flask"), {}, wheels=wheels)
+    action.run(task_vars=HOST)
+    uwsgi, app = (arguments for name, arguments in asked(action) if name == "wheel_set")
+    assert "further" not in uwsgi
+    assert action.packed[posixpath.basename(app["further"])] == ["a.whl", "b.whl"]
+
+
+def test_a_build_that_fails_has_the_hosts_words(hosted: Callable[..., Any], tmp_path: Path) -> None:
+    action = hosted(LACKS_APP, {"failed": True, "msg": "tried flask by gcc: no"})
+    with pytest.raises(AnsibleActionFail, match=f"no wheels for {PLATFORM} on app1: tried flask by gcc: no"):
+        action.run(task_vars=HOST)
+    assert sets_in(tmp_path / "house") == []
+
+
+def test_a_build_that_has_failed_is_not_tried_on_each_host(hosted: Callable[..., Any]) -> None:
+    with pytest.raises(AnsibleActionFail):
+        hosted(LACKS_APP, {"failed": True, "msg": "no"}).run(task_vars=HOST)
+    action = hosted(LACKS_APP)
+    with pytest.raises(AnsibleActionFail, match=r"^flask_apps\.blog: app1: .*: no"):
+        action.run(task_vars={**HOST, "inventory_hostname": "app2"})
+    assert modules(action) == ["app_release"]
+
+
+def test_what_was_altered_on_its_way_is_refused(hosted: Callable[..., Any], tmp_path: Path) -> None:
+    action = hosted(LACKS_APP, built("flask"), altered=True)
+    with pytest.raises(AnsibleActionFail, match=r"^flask_apps\.blog: .*/flask-1\.0-py3-none-any\.whl was altered"):
+        action.run(task_vars=HOST)
+    assert sets_in(tmp_path / "house") == []
+
+
+def test_an_altered_wheel_of_the_wheelhouse_is_named(hosted: Callable[..., Any], tmp_path: Path) -> None:
+    hosted(LACKS_APP, built("flask"), {}).run(task_vars=HOST)
+    flask = wheel_of("flask")["sha256"]
+    (wheel,) = (tmp_path / "house").glob(f"*/{flask}/*.whl")
+    wheel.write_text("altered")
+    with pytest.raises(AnsibleActionFail, match=r"^flask_apps\.blog: .*\.whl was altered"):
+        hosted({"needs": {**NOTHING, "wheels": [flask]}}).run(task_vars=HOST)
+
+
+@pytest.mark.parametrize(("builder", "builds"), [("", True), ("app1", True), ("app2", False)])
+def test_where_the_inventory_names_a_builder_no_other_host_builds(
+    hosted: Callable[..., Any], tmp_path: Path, builder: str, builds: bool
+) -> None:
+    wheels = {**WHEELS, "builder": builder, "house": str(tmp_path / "house")}
+    action = hosted(LACKS_APP, built("flask"), {"changed": True}, arguments={"wheels": wheels})
+    words = rf"python_builder is app2, and it has not built what app1 \({PLATFORM}\) lacks"
+    with nullcontext() if builds else pytest.raises(AnsibleActionFail, match=words):
+        action.run(task_vars=HOST)
+    assert ("wheel_set" in modules(action)) == builds
+
+
+def test_a_builder_builds_what_another_host_of_the_run_has_missed(hosted: Callable[..., Any], tmp_path: Path) -> None:
+    wheels = {"wheels": {**WHEELS, "builder": "app2", "house": str(tmp_path / "house")}}
+    with suppress(AnsibleActionFail):
+        hosted(LACKS_APP, arguments=wheels).run(task_vars=HOST)
+    action = hosted(LACKS_APP, built("flask"), {"changed": True}, arguments=wheels)
+    assert action.run(task_vars={**HOST, "inventory_hostname": "app2"})["changed"]
+
+
+def test_a_host_that_still_lacks_what_it_was_sent_is_a_failure(hosted: Callable[..., Any]) -> None:
+    hosted(LACKS_APP, built("flask"), {}).run(task_vars=HOST)
+    lacks = {"needs": {**NOTHING, "wheels": [wheel_of("flask")["sha256"]]}}
+    with pytest.raises(AnsibleActionFail):
+        hosted(lacks, lacks, lacks).run(task_vars=HOST)
+
+
+def test_a_builder_is_sent_nothing(hosted: Callable[..., Any], tmp_path: Path) -> None:
+    """But a controller that has its source packed is ready for a network without one."""
+    action = hosted(LACKS_ALL, built("uwsgi"), built("flask"), {"changed": False}, arguments={"step": "wheels"})
+    action.run(task_vars=HOST)
+    assert (sets_in(tmp_path / "house"), action.packed) == ([PLATFORM, PLATFORM], {})
+    assert len(list((tmp_path / "cache/packed").glob("*.tar.gz"))) == 1
+
+
+@pytest.fixture
+def bundle(hosted: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    """A function that has a builder that has built all tell what a controller without access needs."""
+    monkeypatch.setattr(app_release_action, "PROJECT", tmp_path)
+    wheels = {"wheels": {**WHEELS, "house": "house"}}
+    hosted(LACKS_ALL, built("uwsgi"), built("flask"), {}, arguments=wheels).run(task_vars=HOST)
+
+    def make() -> list[str]:
+        action = hosted({"platform": PLATFORM}, arguments={**wheels, "step": "wheels"})
+        return action.run(task_vars=HOST)["bundle"]
+
+    return make
+
+
+def test_a_bundle_has_the_wheels_their_records_and_the_packed_source(
+    bundle: Callable[[], list[str]], tmp_path: Path
+) -> None:
+    found = bundle()
+    built_files = {str(path.relative_to(tmp_path)) for path in (tmp_path / "house").rglob("*.*") if path.is_file()}
+    assert len([name for name in built_files if name.endswith(".whl")]) == 2
+    assert len([name for name in built_files if name.endswith(".json")]) == 2
+    assert set(found) - built_files == {
+        str(path.relative_to(tmp_path)) for path in (tmp_path / "cache/packed").glob("*.tar.gz")
+    }
+    assert built_files <= set(found)
+
+
+def test_a_bundle_has_a_source_that_came_from_elsewhere(
+    bundle: Callable[[], list[str]], entry: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = sources.CACHE / "sources/archive/1a2b"
+    shutil.copytree(entry["source"]["path"], folder)
+    monkeypatch.setattr(
+        sources, "fetched", lambda _: sources.Fetched(folder, {"archive": "blog.tar", "sha256": "1a2b"})
+    )
+    assert str(folder.relative_to(tmp_path)) in bundle()
+
+
+def test_a_bundle_with_an_altered_wheel_is_refused(bundle: Callable[[], list[str]], tmp_path: Path) -> None:
+    wheel, _ = (tmp_path / "house").glob("*/*/*.whl")
+    wheel.write_text("altered")
+    with pytest.raises(AnsibleActionFail, match=rf"^flask_apps\.blog: {wheel} was altered"):
+        bundle()
+
+
+def test_in_check_mode_nothing_is_built(hosted: Callable[..., Any]) -> None:
+    action = hosted(LACKS_ALL)
+    action._task.check_mode = True
+    action.run(task_vars=HOST)
+    assert modules(action) == ["app_release"]
+
+
+def keys(action: Any) -> dict[str, str]:
+    return {name: one["key"] for name, one in sent(action)["wheels"].items()}
+
+
+@pytest.mark.parametrize("text", ["\n", "# none\n"])
+def test_an_app_that_requires_nothing_has_no_set_of_its_own(
+    release: Callable[..., Any], entry: dict[str, Any], text: str
+) -> None:
+    Path(entry["source"]["path"], "requirements.txt").write_text(text)
+    assert keys(release()).keys() == {"uwsgi"}
+
+
+def test_sets_are_known_by_what_they_are_made_from(release: Callable[..., Any], entry: dict[str, Any]) -> None:
+    before = keys(release())
+    Path(entry["source"]["path"], "requirements.txt").write_text("flask<4\n")
+    after = keys(release())
+    assert (before["uwsgi"] == after["uwsgi"], before["app"] == after["app"]) == (True, False)
+
+
+@pytest.mark.parametrize("step", ["present", "warm", "wheels"])
+def test_a_password_of_the_index_goes_to_the_builder_alone(hosted: Callable[..., Any], step: str) -> None:
+    action = hosted(LACKS_APP, built("flask"), {}, arguments={"step": step})
+    action.run(task_vars=HOST)
+    told = {name for name, arguments in asked(action) if "me:s3cret@" in json.dumps(arguments)}
+    assert told == {"wheel_set"}
+
+
+def test_a_wheelhouse_lies_below_the_project(release: Callable[..., Any]) -> None:
+    action = release({"wheels": {**WHEELS, "house": ".cache/a-house-that-is-not-there"}})
+    assert action._house() == app_release_action.PROJECT / ".cache/a-house-that-is-not-there"
 
 
 # app_release: what a playbook is told
@@ -381,7 +680,7 @@ def test_a_rollout_is_taken_over_from_a_controller_that_is_gone(release: Callabl
 
 def test_a_rollout_is_taken_over_with_the_source_that_was_asked_for(release: Callable[..., Any], gone: str) -> None:
     action = release({"step": "warm"})
-    action._execute_module.side_effect = [{"needs_archive": True}, held_by(gone), {"changed": True}]
+    action._execute_module.side_effect = [{"needs": {**NOTHING, "archive": True}}, held_by(gone), {"changed": True}]
     assert action.run(task_vars=HOST)["changed"]
     assert took(action) == [None, None, gone]
     assert action._execute_module.call_args.args[1]["archive"]

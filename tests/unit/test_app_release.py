@@ -6,6 +6,8 @@ import base64
 import json
 import os
 import re
+import shutil
+import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -13,19 +15,21 @@ from typing import Any
 from xmlrpc.client import Fault
 
 import pytest
-from ansible.module_utils.flaskfleet.environments import EnvironmentFailed
+from ansible.module_utils.flaskfleet.environments import Environment, EnvironmentFailed
 from ansible.module_utils.flaskfleet.layout import Release
 from ansible.module_utils.flaskfleet.releases import App, InUse, ReleaseFailed
+from ansible.module_utils.flaskfleet.wheels import WheelFailed, sha256_of
 from ansible.module_utils.testing import patch_module_args
 from ansible.modules import app_release
 from conftest import Clock
-from examples import ME, PYTHON, A, B, C, D, make_release
+from examples import ME, PLATFORM, PYTHON, A, B, C, D, make_environment, make_release
 from servers import OK, stats_server, uwsgi_server
 from supervisor import Supervisor
 
 LAPTOP, DESKTOP = "laptop 1", "desktop 1"
 HOOKS = {"before_switch": ["flask db upgrade"], "after_switch": ["flask warm-cache"], "timeout_seconds": 9}
 WANTED = make_release(D, processes=8)
+SETS = ("uwsgi", "app")
 
 
 class Recorder(App):
@@ -61,8 +65,8 @@ class Recorder(App):
         self._step(f"prepare {' '.join(secrets)}")
         return False
 
-    def stage(self, release: Release, archive: Path, wheel: Path) -> None:
-        self._step(f"stage {release.id} {archive} {wheel}")
+    def stage(self, release: Release, archive: Path, environment: Environment) -> None:
+        self._step(f"stage {release.id} {archive} with {' '.join(environment.sets)}")
         self.staged = release
         self.path(release.id).mkdir(parents=True)
 
@@ -94,8 +98,8 @@ class Recorder(App):
         self._step(f"retire to {keep}, {'the one before' if keep_warm else 'none'} kept warm")
         self.end()
 
-    def route(self, conf: str | None, python: str, wheel: Path | None) -> bool:
-        self._step(f"route {conf} {wheel}")
+    def route(self, conf: str | None, environment: Environment | None) -> bool:
+        self._step(f"route {conf} with {' '.join(environment.sets) if environment else None}")
         return self.routes
 
     def remove(self, purge: bool, by: str) -> bool:
@@ -125,10 +129,11 @@ class Recorder(App):
 
 @pytest.fixture
 def recorder(host: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    """An app of which the host has no release."""
-    monkeypatch.setattr(app_release, "python_abi", lambda python: "abi")
-    monkeypatch.setattr(app_release, "find_wheel", lambda wheels, *inputs: Path("/wheel"))
-    return Recorder(host)
+    """An app of which the host has no release, but the wheels."""
+    monkeypatch.setattr(app_release, "platform_of", lambda python: PLATFORM)
+    recorder = Recorder(host)
+    make_environment(recorder.pool, *SETS)
+    return recorder
 
 
 @pytest.fixture
@@ -136,6 +141,22 @@ def lived(recorder: Recorder) -> Recorder:
     """An app with the releases A, B and C on disk, of which C is live and B was voided."""
     recorder.live_is(A, B, C, voided=(B,))
     return recorder
+
+
+def known(*names: str, elsewhere: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The sets of wheels of the app, or some of them, which were built, but for those that were only elsewhere."""
+    return {
+        name: {
+            "key": name,
+            "known": {
+                "debian-13-x86_64-cp313/5e6f7a8b" if name in elsewhere else PLATFORM: [
+                    {"file": f"{name}-1.0-py3-none-any.whl", "sha256": f"{number}" * 64}
+                ]
+            },
+        }
+        for number, name in enumerate(SETS)
+        if name in (names or SETS)
+    }
 
 
 def arguments(step: str, **changed: Any) -> dict[str, Any]:
@@ -159,9 +180,9 @@ def arguments(step: str, **changed: Any) -> dict[str, Any]:
         "env": WANTED.env,
         "secret_env": {"KEY": "s3cret"},
         "static": WANTED.static,
-        "requirements": WANTED.requirements,
         "python": PYTHON,
-        "uwsgi_version": "2.0.31",
+        "wheels": known(),
+        "wheels_archive": None,
         "record": WANTED.record,
         **changed,
     }
@@ -176,12 +197,12 @@ def run(app: App, step: str, check_mode: bool = False, **changed: Any) -> dict[s
 FIRST = [
     f"clear all but {D}, none kept warm",
     "prepare KEY",
-    f"stage {D} /tmp/blog.tar.gz /wheel",
+    f"stage {D} /tmp/blog.tar.gz with uwsgi app",
     f"run ['flask db upgrade'] of {D} within 9, once",
     f"warm {D}",
     f"live {D}, a first release by {ME}",
     "swap programs",
-    "route None None",
+    "route None with None",
     f"run ['flask warm-cache'] of {D} within 9",
 ]
 
@@ -217,14 +238,14 @@ def test_a_release_that_is_staged_already_is_not_staged_again(recorder: Recorder
     assert recorder.steps == [step for step in FIRST if not step.startswith("stage")]
 
 
-def test_a_first_router_has_uwsgis_wheel(recorder: Recorder) -> None:
+def test_a_first_router_has_uwsgis_wheels(recorder: Recorder) -> None:
     run(recorder, "present", router="[program:blog-http]")
-    assert "route [program:blog-http] /wheel" in recorder.steps
+    assert "route [program:blog-http] with uwsgi" in recorder.steps
 
 
 def test_a_host_that_lacks_the_source_asks_for_it(recorder: Recorder) -> None:
     result = run(recorder, "present", archive=None)
-    assert (result["needs_archive"], result["changed"], result["live"]) == (True, False, None)
+    assert (result["needs"], result["changed"], result["live"]) == ({**NOTHING, "archive": True}, False, None)
     assert (recorder.steps, recorder.rollout()) == ([], {})
 
 
@@ -262,7 +283,7 @@ def test_a_live_release_stays_and_is_kept_running(recorder: Recorder, runs: bool
     recorder.live_is(A)
     recorder.runs = runs
     result = run(recorder, "present")
-    assert recorder.steps == [*steps, "route None None"]
+    assert recorder.steps == [*steps, "route None with None"]
     assert (result["changed"], result["live"], result["release"]) == (not runs, A, D)
 
 
@@ -270,7 +291,7 @@ def test_a_router_that_changed_is_a_change(recorder: Recorder) -> None:
     recorder.live_is(A)
     recorder.routes = True
     assert run(recorder, "present", router="[program:blog-http]")["changed"]
-    assert recorder.steps == ["route [program:blog-http] /wheel"]
+    assert recorder.steps == ["route [program:blog-http] with uwsgi"]
 
 
 def test_what_is_not_live_is_told_in_words(recorder: Recorder) -> None:
@@ -299,7 +320,7 @@ def test_a_deploy_is_warmed_up_beside_what_is_live(lived: Recorder) -> None:
     assert lived.steps == [
         f"clear all but {D}, the one before kept warm",
         "prepare KEY",
-        f"stage {D} /tmp/blog.tar.gz /wheel",
+        f"stage {D} /tmp/blog.tar.gz with uwsgi app",
         f"warm {D}",
     ]
     assert result == {"changed": True, "release": D, "switching": "deploy", "said": [], "live": C}
@@ -337,7 +358,7 @@ def test_a_release_that_was_restarted_is_found_under_its_name(recorder: Recorder
 
 def test_a_small_archive_came_along(lived: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     contents = []
-    monkeypatch.setattr(lived, "stage", lambda release, archive, wheel: contents.append(archive.read_bytes()))
+    monkeypatch.setattr(lived, "stage", lambda release, archive, environment: contents.append(archive.read_bytes()))
     run(lived, "warm", archive=None, archive_content=base64.b64encode(b"packed").decode())
     assert contents == [b"packed"]
 
@@ -358,7 +379,8 @@ def test_a_restart_is_a_copy_of_what_is_live(lived: Recorder) -> None:
 
 def test_a_deploy_of_what_the_host_lacks_asks_for_it(lived: Recorder) -> None:
     result = run(lived, "warm", archive=None)
-    assert (result["needs_archive"], result["changed"], lived.steps, lived.rollout()) == (True, False, [], {})
+    assert (result["needs"], result["changed"]) == ({**NOTHING, "archive": True}, False)
+    assert (lived.steps, lived.rollout()) == ([], {})
 
 
 @pytest.mark.parametrize("live", [C, f"{C}.1"])
@@ -427,6 +449,151 @@ def test_a_deploy_that_fails_ends_its_rollout(lived: Recorder, fails: str) -> No
     with pytest.raises(ReleaseFailed, match="the app's own words"):
         run(lived, "warm")
     assert (lived.rollout(), lived.live()) == ({}, C)
+
+
+# what the controller has to bring
+
+NOTHING = {"archive": False, "sets": [], "wheels": [], "platform": PLATFORM}
+
+
+@pytest.mark.parametrize(("step", "live"), [("present", None), ("warm", A)])
+@pytest.mark.parametrize(
+    ("elsewhere", "gone", "expected"),
+    [
+        (("app",), (), {"sets": ["app"]}),
+        (SETS, (), {"sets": ["uwsgi", "app"]}),
+        ((), ("0",), {"wheels": ["0" * 64]}),
+        ((), ("1", "0"), {"wheels": ["0" * 64, "1" * 64]}),
+        (("app",), ("0", "1"), {"sets": ["app"]}),  # wheels are asked for once all sets are known
+    ],
+    ids=["a set", "sets", "a wheel", "wheels", "both"],
+)
+def test_what_is_lacking_is_asked_for_before_anything_changes(
+    recorder: Recorder,
+    step: str,
+    live: str | None,
+    elsewhere: tuple[str, ...],
+    gone: tuple[str, ...],
+    expected: dict[str, Any],
+) -> None:
+    if live:
+        recorder.live_is(live)
+    for number in gone:
+        shutil.rmtree(recorder.pool / (number * 64))
+    result = run(recorder, step, wheels=known(elsewhere=elsewhere))
+    assert (result["needs"], result["changed"]) == ({**NOTHING, **expected}, False)
+    assert (recorder.steps, recorder.rollout()) == ([], {})
+
+
+@pytest.mark.parametrize("step", ["present", "warm"])
+def test_what_the_host_has_is_not_asked_for(recorder: Recorder, step: str) -> None:
+    if step == "warm":
+        recorder.live_is(A)
+    assert "needs" not in run(recorder, step)
+
+
+def test_an_environment_that_is_there_needs_no_wheels(lived: Recorder) -> None:
+    shutil.rmtree(lived.pool)
+    wanted = known(elsewhere=SETS)
+    (lived.venvs / app_release.environment(arguments("warm", wheels=wanted), *SETS).key).mkdir(parents=True)
+    assert "needs" not in run(lived, "warm", wheels=wanted)
+
+
+@pytest.mark.parametrize("asked", ["previous", "live"])
+def test_a_rollback_and_a_restart_need_nothing(lived: Recorder, asked: str) -> None:
+    shutil.rmtree(lived.pool)
+    assert "needs" not in run(lived, "warm", target=asked, release=None, archive=None, wheels={})
+
+
+def test_an_app_that_requires_nothing_needs_uwsgi_alone(lived: Recorder) -> None:
+    result = run(lived, "warm", wheels=known("uwsgi", elsewhere=("uwsgi",)))
+    assert result["needs"] == {**NOTHING, "sets": ["uwsgi"]}
+
+
+@pytest.mark.parametrize(("runs", "router"), [(True, "[program:blog-http]"), (False, "[program:blog-http]")])
+def test_a_router_of_a_live_app_needs_uwsgis_wheels_alone(recorder: Recorder, runs: bool, router: str) -> None:
+    recorder.live_is(A)
+    recorder.runs = runs
+    shutil.rmtree(recorder.pool)
+    result = run(recorder, "present", router=router, archive=None)
+    assert (result["needs"], recorder.steps) == ({**NOTHING, "wheels": ["0" * 64]}, [])
+
+
+def test_a_live_app_without_a_router_needs_nothing(recorder: Recorder) -> None:
+    recorder.live_is(A)
+    shutil.rmtree(recorder.pool)
+    assert "needs" not in run(recorder, "present", archive=None, wheels=known(elsewhere=SETS))
+
+
+def test_wheels_that_were_brought_are_there_for_the_release(lived: Recorder, tmp_path: Path) -> None:
+    shutil.rmtree(lived.pool)
+    (tmp_path / "one.whl").write_text("one")
+    sha256 = sha256_of(tmp_path / "one.whl")
+    with tarfile.open(tmp_path / "wheels.tar", "w") as tar:
+        tar.add(tmp_path / "one.whl", f"{sha256}/one.whl")
+    wheels = {"uwsgi": {"key": "uwsgi", "known": {PLATFORM: [{"file": "one.whl", "sha256": sha256}]}}}
+    assert run(lived, "warm", wheels=wheels)["needs"] == {**NOTHING, "wheels": [sha256]}
+    result = run(lived, "warm", wheels=wheels, wheels_archive=str(tmp_path / "wheels.tar"))
+    assert (result["changed"], (lived.pool / sha256 / "one.whl").read_text()) == (True, "one")
+
+
+@pytest.mark.parametrize("live", [None, A])
+def test_check_mode_asks_for_nothing(recorder: Recorder, live: str | None) -> None:
+    if live:
+        recorder.live_is(live)
+    wanted = {"archive": None, "wheels": known(elsewhere=SETS), "router": "[program:blog-http]"}
+    assert "needs" not in run(recorder, "present", check_mode=True, **wanted)
+    assert "needs" not in run(recorder, "warm", check_mode=True, **wanted)
+
+
+def test_an_environment_has_the_wheels_of_all_its_sets(recorder: Recorder) -> None:
+    wanted = known()
+    found = app_release.environment(arguments("warm", wheels=wanted), *SETS)
+    assert (found.python, found.platform, found.sets) == (PYTHON, PLATFORM, SETS)
+    assert found.wheels == tuple(wheel for name in SETS for wheel in wanted[name]["known"][PLATFORM])
+
+
+def test_an_environment_of_a_set_that_was_not_built_for_its_platform_has_no_wheels(recorder: Recorder) -> None:
+    wanted = known(elsewhere=("app",))
+    assert app_release.environment(arguments("warm", wheels=wanted), *SETS).wheels is None
+
+
+# wheels
+
+
+@pytest.mark.parametrize("live", [None, A])
+@pytest.mark.parametrize("elsewhere", [("app",), SETS])
+def test_a_builder_asks_for_the_sets_that_were_not_built_for_its_platform(
+    recorder: Recorder, elsewhere: tuple[str, ...], live: str | None
+) -> None:
+    """It needs no wheels itself, nor a source."""
+    if live:
+        recorder.live_is(live)
+    shutil.rmtree(recorder.pool)
+    result = run(recorder, "wheels", archive=None, release=None, wheels=known(elsewhere=elsewhere))
+    assert result == {
+        "changed": False, "release": None, "platform": PLATFORM, "live": live, "said": [],
+        "needs": {**NOTHING, "sets": [name for name in SETS if name in elsewhere]},
+    }  # fmt: skip
+
+
+def test_a_builder_asks_for_no_set_that_was_built(recorder: Recorder) -> None:
+    assert "needs" not in run(recorder, "wheels", archive=None, release=None)
+
+
+@pytest.mark.parametrize("live", [None, A])
+def test_check_mode_of_a_builder_changes_nothing(recorder: Recorder, live: str | None) -> None:
+    if live:
+        recorder.live_is(live)
+    result = run(recorder, "wheels", check_mode=True, archive=None, release=None)
+    assert (result["changed"], result["live"], recorder.steps) == (False, live, [])
+
+
+def test_a_builder_waits_for_nobodys_rollout(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder.live_is(A)
+    recorder.begin({"process": DESKTOP, "by": ME, "what": "deploy", "target": B})
+    monkeypatch.setattr(recorder, "lock", lambda: pytest.fail("it waits"))
+    assert run(recorder, "wheels", archive=None, release=None)["live"] == A
 
 
 # one rollout at a time
@@ -573,11 +740,10 @@ def test_check_mode_tells_what_would_be_removed(recorder: Recorder, releases: li
 
 
 @pytest.fixture
-def play(
-    app: App, archive: Path, wheel: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., str | None]]:
+def play(app: App, archive: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str | None]]:
     """A function that takes all steps of a playbook to a target, and returns what is live."""
-    monkeypatch.setattr(app_release, "find_wheel", lambda *_: wheel)
+    monkeypatch.setattr(app_release, "platform_of", lambda python: PLATFORM)
+    make_environment(app.pool, *SETS)
     monkeypatch.setattr(os, "killpg", lambda *_: None)
     servers: list[Any] = []
 
@@ -602,7 +768,7 @@ def play(
 
     def play(release: str | None = None, target: str = "inventory", **changed: Any) -> str | None:
         wanted = make_release(release or A)
-        given = {name: getattr(wanted, name) for name in ("files", "env", "static", "requirements", "record")}
+        given = {name: getattr(wanted, name) for name in ("files", "env", "static", "record")}
         quiet = {"before_switch": [], "after_switch": [], "timeout_seconds": 9}
         common = {**given, "release": release, "archive": str(archive), "hooks": quiet, "keep_releases": 2, **changed}
         steps = ["present"] if not app.live() else ["warm"]
@@ -691,6 +857,7 @@ def test_secrets_are_not_in_the_result(module: Callable[..., dict[str, Any]]) ->
     [
         (ReleaseFailed("the app's own words"), "^the app's own words$"),
         (EnvironmentFailed("pip's words"), "^pip's words$"),
+        (WheelFailed("a wheel was altered"), "^a wheel was altered$"),
         (Fault(92, "CANT_REREAD: x.conf"), r"^blog: Supervisor refused \(CANT_REREAD: x.conf\)"),
         (FileNotFoundError(2, "No such file", "/run/supervisor.sock"), "^blog: .*supervisor.sock.*is Supervisor run"),
         (PermissionError(13, "Permission denied", "/srv"), "^blog: .*Permission denied: '/srv'$"),

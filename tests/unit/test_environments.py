@@ -1,4 +1,4 @@
-"""A virtual environment is complete at its path or not there."""
+"""A virtual environment is complete at its path or not there, and holds wheels of the host and nothing else."""
 
 from __future__ import annotations
 
@@ -7,36 +7,41 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from ansible.module_utils.flaskfleet import environments
 from ansible.module_utils.flaskfleet.environments import (
+    Environment,
     EnvironmentFailed,
     build_environment,
-    environment_exists,
-    environment_key,
-    find_wheel,
-    python_abi,
+    used_wheels,
 )
+from ansible.module_utils.flaskfleet.wheels import Wheel, sha256_of
+from examples import PLATFORM
 from interruption import interruptions
 
 
-def make_wheel(folder: Path, name: str) -> Path:
+def make_wheel(pool: Path, name: str, requires: str = "") -> Wheel:
     """Make a wheel whose console script, of the same name, prints its interpreter and the name of its module."""
     info = f"{name}-1.0.dist-info"
     files = {
         f"{name}.py": "import sys\n\n\ndef main():\n    print(sys.executable, main.__code__.co_filename)\n",
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{requires}",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         f"{info}/entry_points.txt": f"[console_scripts]\n{name} = {name}:main\n",
     }
-    path = folder / f"{name}-1.0-py3-none-any.whl"
+    pool.mkdir(parents=True, exist_ok=True)
+    path = pool / f"{name}-1.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as wheel:
         for file, content in files.items():
             wheel.writestr(file, content)
         wheel.writestr(f"{info}/RECORD", "".join(f"{file},,\n" for file in [*files, f"{info}/RECORD"]))
-    return path
+    sha256 = sha256_of(path)
+    (pool / sha256).mkdir()
+    path.rename(pool / sha256 / path.name)
+    return Wheel(file=path.name, sha256=sha256)
 
 
 # a real one
@@ -46,10 +51,10 @@ def make_wheel(folder: Path, name: str) -> Path:
 def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment made by the real venv and pip from two wheels, without a network."""
     folder = tmp_path_factory.mktemp("real")
-    wheel = make_wheel(folder, "server")
-    make_wheel(folder, "library")
-    requirements = f"--no-index\n--find-links {folder}\nlibrary==1.0\n"
-    return folder / "venvs" / build_environment(folder / "venvs", sys.executable, requirements, wheel)
+    pool = folder / "pool"
+    wheels = (make_wheel(pool, "server", "Requires-Dist: nothing-that-exists\n"), make_wheel(pool, "library"))
+    environment = Environment(sys.executable, PLATFORM, ("1a", "2b"), wheels)
+    return folder / "venvs" / build_environment(folder / "venvs", environment, pool)
 
 
 @pytest.mark.parametrize("script", ["server", "library"])
@@ -78,32 +83,43 @@ def test_nothing_else_is_left(real: Path) -> None:
     assert [path.name for path in real.parent.iterdir()] == [real.name]
 
 
+def test_a_record_tells_what_an_environment_was_made_of(real: Path) -> None:
+    record = json.loads((real / environments.RECORD).read_text())
+    assert (record["python"], record["platform"], record["sets"]) == (sys.executable, PLATFORM, ["1a", "2b"])
+    assert {wheel["sha256"] for wheel in record["wheels"]} == used_wheels(real.parent)
+    assert len(used_wheels(real.parent)) == 2
+
+
+def test_a_wheel_that_was_altered_is_refused(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, "server")
+    with (tmp_path / wheel["sha256"] / wheel["file"]).open("ab") as file:
+        file.write(b"altered")
+    environment = Environment(sys.executable, PLATFORM, ("1a",), (wheel,))
+    with pytest.raises(EnvironmentFailed, match=f"(?s)DO NOT MATCH THE HASHES.*{wheel['sha256']}"):
+        build_environment(tmp_path / "venvs", environment, tmp_path)
+    assert list((tmp_path / "venvs").iterdir()) == []
+
+
 # the key
 
-
-@pytest.fixture
-def wheel(tmp_path: Path) -> Path:
-    return make_wheel(tmp_path, "server")
+WHEELS = (Wheel(file="uwsgi-1.0-py3-none-any.whl", sha256="0" * 64), Wheel(file="flask-3-any.whl", sha256="1" * 64))
+MADE = Environment("/usr/bin/python3", PLATFORM, ("1a", "2b"), WHEELS)
 
 
-@pytest.mark.parametrize("changed", ["python", "abi", "requirements", "wheel"])
-def test_the_key_depends_on_each_input(wheel: Path, tmp_path: Path, changed: str) -> None:
-    inputs = {"python": "/usr/bin/python3", "abi": "cpython-311", "requirements": "flask\n", "wheel": wheel}
-    other = {**inputs, changed: make_wheel(tmp_path, "other") if changed == "wheel" else "other"}
-    assert environment_key(**inputs) != environment_key(**other)
+@pytest.mark.parametrize(
+    "changed", [{"python": "other"}, {"platform": "other"}, {"sets": ("1a",)}, {"sets": ("2b", "1a")}], ids=str
+)
+def test_the_key_depends_on_each_input(changed: dict[str, object]) -> None:
+    assert replace(MADE, **changed).key != MADE.key
 
 
-def test_the_key_depends_on_the_wheels_content_and_not_on_its_path(wheel: Path, tmp_path: Path) -> None:
-    moved = wheel.rename(tmp_path / "moved.whl")
-    (tmp_path / "copy.whl").write_bytes(moved.read_bytes())
-    keys = {environment_key("python", "abi", "", path) for path in (moved, tmp_path / "copy.whl")}
-    assert len(keys) == 1
+def test_the_key_of_a_set_that_was_built_again_or_is_not_known_is_the_same() -> None:
+    assert {replace(MADE, wheels=wheels).key for wheels in (WHEELS, WHEELS[:1], None)} == {MADE.key}
 
 
-def test_the_key_is_twelve_hex_digits(wheel: Path) -> None:
-    key = environment_key("python", "abi", "", wheel)
-    assert len(key) == 12
-    assert int(key, 16)
+def test_the_key_is_twelve_hex_digits() -> None:
+    assert len(MADE.key) == 12
+    assert int(MADE.key, 16)
 
 
 # an interpreter that does little and writes down what it was asked
@@ -117,23 +133,23 @@ def calls(tmp_path: Path) -> Callable[[], list[str]]:
 
 
 @pytest.fixture
-def interpreter(tmp_path: Path) -> Callable[..., str]:
-    """A function that makes a fake interpreter; one command line may be told to fail."""
+def made(tmp_path: Path) -> Callable[..., Environment]:
+    """A function that makes an environment's inputs with a fake interpreter; one command line may be told to fail."""
 
-    def make(failing: str = "nothing") -> str:
+    def make(failing: str = "nothing") -> Environment:
         path = tmp_path / "python3"
         path.write_text(
             f"""#!/bin/sh
             echo "$*" >> {tmp_path}/calls
             case "$*" in
               *{failing}*) echo "out: the words"; echo "err: the reason" >&2; exit 1 ;;
-              *SOABI*) echo cpython-fake ;;
               "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && echo "$3" > "$3/bin/activate" ;;
+              *" -r "*) while [ $# -gt 1 ]; do shift; done; cat "$1" >> {tmp_path}/listed ;;
             esac
             """
         )
         path.chmod(0o755)
-        return str(path)
+        return replace(MADE, python=str(path))
 
     return make
 
@@ -144,95 +160,77 @@ def venvs(tmp_path: Path) -> Path:
     return tmp_path / "venvs"
 
 
-def test_the_same_inputs_are_built_once(venvs: Path, wheel: Path, interpreter, calls) -> None:
-    python = interpreter()
-    key = build_environment(venvs, python, "flask\n", wheel)
-    before = [call for call in calls() if "SOABI" not in call]
-    assert build_environment(venvs, python, "flask\n", wheel) == key
-    assert [call for call in calls() if "SOABI" not in call] == before
+def test_the_same_inputs_are_built_once(venvs: Path, made, calls) -> None:
+    key = build_environment(venvs, made())
+    before = calls()
+    assert build_environment(venvs, made()) == key
+    assert calls() == before
 
 
-def test_an_environment_is_there_when_it_was_built(venvs: Path, wheel: Path, interpreter) -> None:
-    python = interpreter()
-    assert not environment_exists(venvs, python, "flask\n", wheel)
-    build_environment(venvs, python, "flask\n", wheel)
-    assert environment_exists(venvs, python, "flask\n", wheel)
-    assert not environment_exists(venvs, python, "flask<4\n", wheel)
-
-
-def test_other_requirements_are_another_environment(venvs: Path, wheel: Path, interpreter) -> None:
-    keys = {build_environment(venvs, interpreter(), text, wheel) for text in ("flask\n", "flask<4\n")}
+def test_another_set_is_another_environment(venvs: Path, made) -> None:
+    keys = {build_environment(venvs, replace(made(), sets=sets)) for sets in (("1a", "2b"), ("1a", "3c"))}
     assert {path.name for path in venvs.iterdir()} == keys
     assert len(keys) == 2
 
 
-def test_the_wheel_is_installed_without_what_it_asks_for(venvs: Path, wheel: Path, interpreter, calls) -> None:
-    build_environment(venvs, interpreter(), "", wheel)
-    assert [call for call in calls() if "pip" in call] == [f"-m pip install --quiet --no-compile --no-deps {wheel}"]
+def test_the_hosts_wheels_are_installed_by_hash_and_no_index_is_asked(venvs: Path, tmp_path: Path, made, calls) -> None:
+    build_environment(venvs, made(), tmp_path / "pool")
+    (install,) = [call for call in calls() if "pip" in call]
+    assert {"--no-index", "--no-deps", "--require-hashes"} <= set(install.split())
+    assert (tmp_path / "listed").read_text().splitlines() == [
+        f"{tmp_path}/pool/{wheel['sha256']}/{wheel['file']} --hash=sha256:{wheel['sha256']}" for wheel in WHEELS
+    ]
 
 
-@pytest.mark.parametrize(("requirements", "checked"), [("flask==3\n", False), ("flask==3 --hash=sha256:0\n", True)])
-def test_hashes_are_required_of_a_lock_file_that_has_them(
-    venvs: Path, wheel: Path, interpreter, calls, requirements: str, checked: bool
-) -> None:
-    build_environment(venvs, interpreter(), requirements, wheel)
-    (install,) = [call for call in calls() if " -r " in call]
-    assert ("--require-hashes" in install) == checked
+STEPS = ["-m venv", " -r "]
 
 
-@pytest.mark.parametrize("step", ["-m venv", "--no-deps", " -r "])
-def test_a_failure_leaves_nothing_at_the_final_path(venvs: Path, wheel: Path, interpreter, step: str) -> None:
+@pytest.mark.parametrize("step", STEPS)
+def test_a_failure_leaves_nothing_at_the_final_path(venvs: Path, made, step: str) -> None:
     with pytest.raises(EnvironmentFailed):
-        build_environment(venvs, interpreter(failing=f'"{step}"'), "flask\n", wheel)
-    assert not (venvs / environment_key(interpreter(), "cpython-fake", "flask\n", wheel)).exists()
+        build_environment(venvs, made(failing=f'"{step}"'))
+    assert not (venvs / made().key).exists()
 
 
-def test_after_a_failure_all_is_gone_and_it_can_be_built(venvs: Path, wheel: Path, interpreter) -> None:
+@pytest.mark.parametrize("step", STEPS)
+def test_after_a_failure_all_is_gone_and_it_can_be_built(venvs: Path, made, step: str) -> None:
     with pytest.raises(EnvironmentFailed):
-        build_environment(venvs, interpreter(failing='" -r "'), "flask\n", wheel)
+        build_environment(venvs, made(failing=f'"{step}"'))
     assert list(venvs.iterdir()) == []
-    key = build_environment(venvs, interpreter(), "flask\n", wheel)
+    key = build_environment(venvs, made())
     assert [path.name for path in venvs.iterdir()] == [key]
 
 
-def test_what_an_interrupted_build_has_left_is_not_used(venvs: Path, wheel: Path, interpreter) -> None:
-    aside = venvs / f".{environment_key(interpreter(), 'cpython-fake', 'flask', wheel)}"
+def test_what_an_interrupted_build_has_left_is_not_used(venvs: Path, made) -> None:
+    aside = venvs / f".{made().key}"
     aside.mkdir(parents=True)
     (aside / "left-over").touch()
-    key = build_environment(venvs, interpreter(), "flask", wheel)
+    key = build_environment(venvs, made())
     assert not (venvs / key / "left-over").exists()
 
 
-def test_a_file_that_does_not_compile_is_its_packages_business(venvs: Path, wheel: Path, interpreter) -> None:
-    key = build_environment(venvs, interpreter(failing="compileall"), "flask\n", wheel)
+def test_a_file_that_does_not_compile_is_its_packages_business(venvs: Path, made) -> None:
+    key = build_environment(venvs, made(failing="compileall"))
     assert (venvs / key).is_dir()
 
 
-def test_a_failure_has_pips_words(venvs: Path, wheel: Path, interpreter) -> None:
+def test_a_failure_has_pips_words(venvs: Path, made) -> None:
     with pytest.raises(EnvironmentFailed, match=r"(?s)pip install .* -r .*err: the reason.*out: the words"):
-        build_environment(venvs, interpreter(failing='" -r "'), "flask\n", wheel)
+        build_environment(venvs, made(failing='" -r "'))
 
 
-def test_an_interruption_leaves_nothing_at_the_final_path(tmp_path: Path, wheel: Path, interpreter) -> None:
+def test_an_interruption_leaves_nothing_at_the_final_path(tmp_path: Path, made) -> None:
     """Or everything; and another run leads there."""
-    python = interpreter()
-    key = environment_key(python, "cpython-fake", "flask\n", wheel)
+    environment = made()
 
     def build(number: int) -> str:
-        return build_environment(tmp_path / str(number), python, "flask\n", wheel)
+        return build_environment(tmp_path / str(number), environment)
 
     for number in interruptions(build):
-        final = tmp_path / str(number) / key
+        final = tmp_path / str(number) / environment.key
         assert not final.exists()
         build(number)
         assert (final / "bin" / "activate").read_text() == f"{final}\n"
-
-
-# the interpreter
-
-
-def test_the_abi_of_this_interpreter() -> None:
-    assert python_abi(sys.executable).startswith("cpython-3")
 
 
 @pytest.mark.parametrize(
@@ -240,42 +238,36 @@ def test_the_abi_of_this_interpreter() -> None:
     [(None, "No such file or directory"), (0o644, "Permission denied")],
     ids=["missing", "no program"],
 )
-def test_an_interpreter_that_cannot_be_run_is_named(tmp_path: Path, mode: int | None, words: str) -> None:
+def test_an_interpreter_that_cannot_be_run_is_named(venvs: Path, tmp_path: Path, mode: int | None, words: str) -> None:
     path = tmp_path / "python3.99"
     if mode:
         path.touch(mode)
     with pytest.raises(EnvironmentFailed, match=f"^{path} can't be run: {words}; name another `python`$"):
-        python_abi(str(path))
+        build_environment(venvs, replace(MADE, python=str(path)))
 
 
-def test_pip_has_the_hosts_proxy_and_no_other_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("https_proxy", "http://proxy:3128")
-    monkeypatch.setenv("NO_PROXY", "localhost")
+def test_pip_has_no_setting_of_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "http://elsewhere")
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
     show = "import json, os; print(json.dumps(dict(os.environ)))"
-    seen = json.loads(environments._run([sys.executable, "-c", show]))
-    assert (seen["https_proxy"], seen["NO_PROXY"]) == ("http://proxy:3128", "localhost")
-    assert seen.keys().isdisjoint({"PIP_INDEX_URL", "PYTHONPATH"})
+    done = subprocess.run
+    seen: list[dict[str, str]] = []
+
+    def run(argv: list[str], **options: object) -> object:
+        result = done(argv, **options)
+        seen.append(json.loads(result.stdout))
+        return result
+
+    monkeypatch.setattr(subprocess, "run", run)
+    environments._run([sys.executable, "-c", show])
+    assert seen[0].keys().isdisjoint({"PIP_INDEX_URL", "PYTHONPATH"})
+    assert seen[0]["PIP_CONFIG_FILE"] == "/dev/null"
 
 
-def test_pip_trusts_what_the_host_trusts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle = tmp_path / "ca.crt"
-    bundle.touch()
-    monkeypatch.setattr(environments, "CA_BUNDLE", bundle)
-    assert environments._run([sys.executable, "-c", "import os; print(os.environ['PIP_CERT'])"]) == f"{bundle}\n"
+# the wheels that are used
 
 
-# uWSGI's wheel
-
-
-def test_the_wheel_is_found_by_interpreter_abi_and_version(tmp_path: Path, wheel: Path) -> None:
-    folder = tmp_path / "wheels" / "usr-bin-python3" / "cpython-311"
-    folder.mkdir(parents=True)
-    (folder / "uwsgi-2.0.31.whl").symlink_to(wheel)
-    assert find_wheel(tmp_path / "wheels", "/usr/bin/python3", "cpython-311", "2.0.31") == wheel
-
-
-def test_a_missing_wheel_is_named_with_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentFailed, match=r"no wheel of uWSGI 2\.0\.31 for /usr/bin/python3: .*; run site\.yml"):
-        find_wheel(tmp_path, "/usr/bin/python3", "cpython-311", "2.0.31")
+def test_what_environments_were_made_from_is_used(venvs: Path, made) -> None:
+    build_environment(venvs, replace(made(), wheels=WHEELS[:1], sets=("1a",)))
+    (venvs / "of-another-time").mkdir()
+    assert used_wheels(venvs) == {WHEELS[0]["sha256"]}

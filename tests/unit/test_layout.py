@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,11 @@ from types import SimpleNamespace
 
 import pytest
 from ansible.module_utils.flaskfleet import environments
-from ansible.module_utils.flaskfleet.environments import EnvironmentFailed
+from ansible.module_utils.flaskfleet.environments import Environment, EnvironmentFailed
+from ansible.module_utils.flaskfleet.files import write_json
 from ansible.module_utils.flaskfleet.journal import Journal
 from ansible.module_utils.flaskfleet.layout import Layout, ReleaseFailed
-from examples import APP_ID, ENV, PYTHON, STATIC, WEB_ID, A, B, C, D, make_release, of_a_package
+from examples import APP_ID, ENV, STATIC, WEB_ID, A, B, C, D, make_release, of_a_package
 from interruption import interruptions
 from plugin_utils.packing import pack
 
@@ -170,10 +172,10 @@ def static_files(folder: Path) -> dict[str, tuple[int, str]]:
 
 
 @pytest.fixture
-def met(app: Layout, staged: Path, archive: Path, wheel: Path) -> Layout:
+def met(app: Layout, staged: Path, archive: Path, environment: Environment) -> Layout:
     """The app with A live and B about to follow."""
     (app.home / "current").symlink_to(f"releases/{A}")
-    app.stage(make_release(B), archive, wheel)
+    app.stage(make_release(B), archive, environment)
     (app.path(B) / "static/static/new.css").write_text("new {}")
     app.meet(B)
     return app
@@ -254,9 +256,8 @@ def test_a_release_that_is_not_there_has_no_record(app: Layout) -> None:
     assert app.record(A) == {}
 
 
-def test_the_environment_is_that_of_its_inputs(app: Layout, staged: Path, wheel: Path) -> None:
-    key = environments.environment_key(PYTHON, environments.python_abi(PYTHON), RELEASE.requirements, wheel)
-    assert (staged / "venv").resolve(strict=True) == app.home / "venvs" / key
+def test_the_environment_is_that_of_its_inputs(app: Layout, staged: Path, environment: Environment) -> None:
+    assert (staged / "venv").resolve(strict=True) == app.home / "venvs" / environment.key
 
 
 @pytest.mark.parametrize(
@@ -316,16 +317,20 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "package.tar.gz"
 
 
-def test_a_packages_static_files_are_further_names_of_its_own(prepared: Layout, package: Path, wheel: Path) -> None:
-    prepared.stage(of_a_package(RELEASE), package, wheel)
+def test_a_packages_static_files_are_further_names_of_its_own(
+    prepared: Layout, package: Path, environment: Environment
+) -> None:
+    prepared.stage(of_a_package(RELEASE), package, environment)
     release = prepared.path(A)
     (installed,) = release.glob("venv/lib/python*/site-packages/blog/static/img/a.svg")
     assert (release / "static/static/img/a.svg").samefile(installed)
 
 
-def test_a_static_folder_that_a_package_lacks_is_named(prepared: Layout, package: Path, wheel: Path) -> None:
+def test_a_static_folder_that_a_package_lacks_is_named(
+    prepared: Layout, package: Path, environment: Environment
+) -> None:
     with pytest.raises(ReleaseFailed, match=r"^blog: .*blog/assets"):
-        prepared.stage(replace(of_a_package(RELEASE), static={"/static": "blog/assets"}), package, wheel)
+        prepared.stage(replace(of_a_package(RELEASE), static={"/static": "blog/assets"}), package, environment)
     assert list((prepared.home / "releases").iterdir()) == []
 
 
@@ -333,33 +338,55 @@ def test_a_static_folder_that_a_package_lacks_is_named(prepared: Layout, package
 
 
 @pytest.fixture
-def room(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """A function that sets how many MB are free."""
-    return lambda free: monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free * 1e6))
+def room(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A function that sets how many MB and inodes are free, and whether the file system counts those."""
+
+    def have(free: int, inodes: int = 1_000_000, counted: bool = True) -> None:
+        there = SimpleNamespace(f_bavail=free * 1000, f_frsize=1000, f_favail=inodes, f_files=1_000_000 * counted)
+        monkeypatch.setattr(os, "statvfs", lambda _: there)
+
+    return have
 
 
+@pytest.mark.parametrize(("free", "inodes"), [(100, 1_000_000), (1000, 4_000)])
 def test_a_release_without_room_is_refused_before_anything_changes(
-    prepared: Layout, archive: Path, wheel: Path, room: Callable[[float], None], snapshot
+    prepared: Layout,
+    archive: Path,
+    environment: Environment,
+    room: Callable[..., None],
+    snapshot,
+    free: int,
+    inodes: int,
 ) -> None:
+    with tarfile.open(archive) as tar:
+        files = 5000 + 2 * len(tar.getnames())
     before = snapshot(prepared.home)
-    room(100)
+    room(free, inodes)
     with pytest.raises(ReleaseFailed) as refused:
-        prepared.stage(RELEASE, archive, wheel)
+        prepared.stage(RELEASE, archive, environment)
     assert str(refused.value) == (
-        f"blog: {prepared.home} has 100 MB free, and {A} needs about 150 MB; make room, or lower "
-        "flask_app_keep_releases. Nothing was changed"
+        f"blog: {prepared.home} has {free} MB and {inodes} inodes free, and {A} needs about 150 MB and {files}; "
+        "make room, or lower flask_app_keep_releases. Nothing was changed"
     )
     assert snapshot(prepared.home) == before
 
 
-def test_an_environment_that_is_there_needs_no_room(
-    app: Layout, staged: Path, archive: Path, wheel: Path, room: Callable[[float], None]
+def test_a_file_system_that_does_not_count_its_inodes_has_room(
+    prepared: Layout, archive: Path, environment: Environment, room: Callable[..., None]
 ) -> None:
-    room(1)
-    app.stage(make_release(B), archive, wheel)
+    room(1000, 0, counted=False)
+    prepared.stage(RELEASE, archive, environment)
+    assert prepared.path(RELEASE.id).is_dir()
+
+
+def test_an_environment_that_is_there_needs_no_room(
+    app: Layout, staged: Path, archive: Path, environment: Environment, room: Callable[..., None]
+) -> None:
+    room(1, 100)
+    app.stage(make_release(B), archive, environment)
     room(0)
-    with pytest.raises(ReleaseFailed, match="has 0 MB free"):
-        app.stage(make_release(C), archive, wheel)
+    with pytest.raises(ReleaseFailed, match="has 0 MB and"):
+        app.stage(make_release(C), archive, environment)
 
 
 @pytest.mark.parametrize(
@@ -371,45 +398,45 @@ def test_an_environment_that_is_there_needs_no_room(
     ids=["a file that can't be written", "a record that can't be written"],
 )
 def test_what_fails_in_the_middle_leaves_nothing(
-    prepared: Layout, archive: Path, wheel: Path, broken: dict[str, object], error: type[Exception]
+    prepared: Layout, archive: Path, environment: Environment, broken: dict[str, object], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        prepared.stage(replace(RELEASE, **broken), archive, wheel)
+        prepared.stage(replace(RELEASE, **broken), archive, environment)
     assert [path for name in ("releases", "venvs") for path in (prepared.home / name).iterdir()] == []
 
 
 def test_an_environment_that_fails_leaves_nothing(
-    prepared: Layout, archive: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch
+    prepared: Layout, archive: Path, environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise EnvironmentFailed("no such requirement")
 
     monkeypatch.setattr(environments, "_build", fail)
     with pytest.raises(EnvironmentFailed):
-        prepared.stage(RELEASE, archive, wheel)
+        prepared.stage(RELEASE, archive, environment)
     assert [path for name in ("releases", "venvs") for path in (prepared.home / name).iterdir()] == []
 
 
 def test_what_fails_in_the_middle_leaves_the_environments_that_are_used(
-    app: Layout, staged: Path, archive: Path, wheel: Path
+    app: Layout, staged: Path, archive: Path, environment: Environment
 ) -> None:
     broken = {"no/such/folder": ""}
-    for requirements in (RELEASE.requirements, "django\n"):
+    for used in (environment, replace(environment, sets=("another",))):
         with pytest.raises(FileNotFoundError):
-            app.stage(replace(make_release(B), files=broken, requirements=requirements), archive, wheel)
+            app.stage(replace(make_release(B), files=broken), archive, used)
     assert list((app.home / "venvs").iterdir()) == [(staged / "venv").resolve()]
 
 
 def test_an_interrupted_stage_leaves_nothing_at_the_final_path(
-    prepared: Layout, archive: Path, wheel: Path, snapshot
+    prepared: Layout, archive: Path, environment: Environment, snapshot
 ) -> None:
     """And another run leads there."""
     release = replace(RELEASE, env={"A": "a"})
     final = prepared.path(A)
     expected = None
-    for number in interruptions(lambda _: prepared.stage(release, archive, wheel)):
+    for number in interruptions(lambda _: prepared.stage(release, archive, environment)):
         assert not final.exists(), f"interrupted before step {number}"
-        prepared.stage(release, archive, wheel)
+        prepared.stage(release, archive, environment)
         left = snapshot(prepared.home)
         expected = expected or left
         assert left == expected, f"interrupted before step {number}"
@@ -489,10 +516,10 @@ def test_a_copys_manifest_is_its_own(app: Layout, staged: Path, copy: Path) -> N
 
 
 def test_an_interrupted_copy_leaves_the_release_and_nothing_beside_it(
-    prepared: Layout, archive: Path, wheel: Path, snapshot
+    prepared: Layout, archive: Path, environment: Environment, snapshot
 ) -> None:
     app, staged = prepared, prepared.path(A)
-    app.stage(replace(RELEASE, env={"FLASKFLEET_RELEASE": A}), archive, wheel)
+    app.stage(replace(RELEASE, env={"FLASKFLEET_RELEASE": A}), archive, environment)
     before = snapshot(staged)
     expected = None
     for number in interruptions(lambda _: app.copy(A)):
@@ -633,6 +660,28 @@ def test_a_pruned_releases_logs_are_gone(pruned: Layout) -> None:
 def test_environments_that_nothing_uses_are_gone(pruned: Layout) -> None:
     """The router does."""
     assert sorted(path.name for path in (pruned.home / "venvs").iterdir()) == [f"{A}.1", B, "router"]
+
+
+@pytest.mark.parametrize("user", ["blog", "shop"])
+def test_old_wheels_stay_that_an_environment_of_any_app_was_made_from(
+    app: Layout, host: Path, environment: Environment, user: str
+) -> None:
+    used, unused = (wheel["sha256"] for wheel in environment.wheels or ())
+    for name in (used, unused):
+        os.utime(app.pool / name, (0, 0))
+    lay(app, A)
+    lived(app, A)
+    venv = app.home / "venvs" / A if user == "blog" else host / "srv/shop/venvs/1a2b"
+    venv.mkdir(parents=True, exist_ok=True)
+    write_json(venv / environments.RECORD, {"wheels": [{"file": "uwsgi-1.0-py3-none-any.whl", "sha256": used}]})
+    app.prune_environments()
+    assert [path.name for path in app.pool.iterdir()] == [used]
+
+
+def test_wheels_that_came_today_stay(app: Layout, environment: Environment) -> None:
+    """A release that is about to be staged needs them."""
+    app.prune_environments()
+    assert len(list(app.pool.iterdir())) == 2
 
 
 def test_an_environment_that_another_release_uses_is_left(app: Layout, stage: Callable[..., Path]) -> None:

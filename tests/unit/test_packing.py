@@ -19,6 +19,7 @@ from interruption import interruptions
 from plugin_utils import packing
 from plugin_utils.packing import (
     digest,
+    further_wheels,
     pack,
     packed,
     release_inputs,
@@ -567,6 +568,75 @@ def test_uwsgi_itself_is_no_package() -> None:
         required(Fetched(None, {}), {"source": {"package": "uwsgi==2"}})
 
 
+LOCKED = """\
+flask==3.1 \\
+    --hash=sha256:0
+# a comment
+
+--index-url https://pypi.example/simple
+werkzeug==3 --hash=sha256:1
+"""
+
+
+def test_a_lock_file_with_all_hashes_is_taken_as_it_is(source: Path) -> None:
+    assert requirements(source, write(source, "lock.txt", LOCKED)) == LOCKED
+
+
+@pytest.mark.parametrize("line", ["click==8.1", "  click==8.1 ", "click \\\n    ==8.1"])
+def test_a_line_without_a_hash_beside_others_is_refused_by_name(source: Path, line: str) -> None:
+    """Pip would refuse it on the host that builds."""
+    write(source, "lock.txt", f"{LOCKED}{line}\n")
+    words = f"^{source}/lock.txt: 'click.*==8.1' has no --hash, and others have, .*; lock the file anew"
+    with pytest.raises(SourceError, match=words):
+        requirements(source, "lock.txt")
+
+
+# wheels that no index has
+
+
+@pytest.fixture
+def wheels(tmp_path: Path) -> Path:
+    """A folder of two wheels."""
+    folder = tmp_path / "wheels"
+    for name in ("b-1.0-py3-none-any.whl", "a-1.0-py3-none-any.whl", "README"):
+        write(folder, name, name)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ([], []),
+        (["a-1.0-py3-none-any.whl"], ["a"]),
+        (["."], ["a", "b"]),
+        (["b-1.0-py3-none-any.whl", "a-1.0-py3-none-any.whl"], ["b", "a"]),
+    ],
+    ids=["none", "a file", "a folder", "files"],
+)
+def test_further_wheels_are_files_and_all_wheels_of_folders(wheels: Path, given: list[str], found: list[str]) -> None:
+    entry = {"wheels": [str(wheels / name) for name in given]}
+    assert further_wheels(entry) == [wheels / f"{name}-1.0-py3-none-any.whl" for name in found]
+
+
+@pytest.mark.parametrize("name", ["gone", "empty"])
+def test_a_wheel_that_is_not_there_is_named(wheels: Path, name: str) -> None:
+    (wheels / "empty").mkdir()
+    with pytest.raises(SourceError, match=f"^{wheels}/{name} is neither a wheel nor a folder of wheels"):
+        further_wheels({"wheels": [str(wheels), str(wheels / name)]})
+
+
+def test_a_further_wheel_that_changes_makes_another_release(identify: Callable[..., str], wheels: Path) -> None:
+    without, before = identify(), identify(wheels=[str(wheels)])
+    write(wheels, "a-1.0-py3-none-any.whl", "built again")
+    assert len({without, before, identify(wheels=[str(wheels)])}) == 3
+
+
+def test_where_a_further_wheel_lies_makes_no_other_release(identify: Callable[..., str], wheels: Path) -> None:
+    before = identify(wheels=[str(wheels)])
+    moved = wheels.rename(wheels.with_name("moved"))
+    assert identify(wheels=[str(moved)]) == before
+
+
 # the key
 
 
@@ -617,6 +687,7 @@ def entry() -> dict[str, Any]:
         "processes": 4,
         "env": {"A": "a"},
         "secret_env": {"KEY": "s3cret"},
+        "wheels": [],
     }
 
 

@@ -144,6 +144,9 @@ def test_the_roles_are_those_of_the_playbook() -> None:
         ("nginx_status_port", 65536, "nginx_status_port: 65536 use a port"),
         ("nginx_trusted_proxies", ["lb1"], "nginx_trusted_proxies.0: 'lb1' give an address"),
         ("uwsgi_sha256", "abc", "uwsgi_sha256: 'abc' give the 64 hex digits"),
+        ("uwsgi_gcc_version", "gcc-12", "uwsgi_gcc_version: 'gcc-12' use auto or a major version, like 12"),
+        ("python_builder_packages", ["gcc; id"], "'gcc; id' name a package of the distribution"),
+        ("python_index_url", "pypi.example", "python_index_url: 'pypi.example' give an URL like https://"),
         ("supervisor_open_files", 1, "supervisor_open_files: 1 use 1024"),
         ("flask_apps Blog!", {}, "flask_apps.Blog!: 'Blog!' an app's name is"),
         ("flask_apps blog wsgi", "blog.app", "flask_apps.blog.wsgi: 'blog.app' name a module and a callable"),
@@ -227,6 +230,7 @@ def test_the_roles_are_those_of_the_playbook() -> None:
         ("flask_apps blog source", {"path": "/nonexistent"}, "'/nonexistent' there is no such folder"),
         ("flask_apps blog source", {"path": "files/app"}, "'files/app' must be absolute"),
         ("flask_apps blog requirements", "lock.txt", "requirements: there is no file"),
+        ("flask_apps blog wheels", ["/no/such.whl"], "wheels: /no/such.whl is neither a wheel nor a folder of wheels"),
         (
             "flask_apps blog static",
             {"/static": "assets"},

@@ -11,12 +11,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import Fault
 
 import pytest
 from ansible.module_utils.flaskfleet import releases
+from ansible.module_utils.flaskfleet.environments import Environment
 from ansible.module_utils.flaskfleet.files import read_json, write_json
 from ansible.module_utils.flaskfleet.releases import (
     DRAINED_WITHIN,
@@ -27,7 +29,7 @@ from ansible.module_utils.flaskfleet.releases import (
     differences,
 )
 from conftest import Clock
-from examples import APP_ID, MAILER, ME, PYTHON, A, B, C, make_release
+from examples import APP_ID, MAILER, ME, A, B, C, make_release
 from interruption import interruptions
 from servers import OK, stats_server, uwsgi_server
 from supervisor import STARTED_AT, State, Supervisor
@@ -1216,43 +1218,42 @@ def test_a_hook_that_has_started_a_daemon_is_not_waited_for_longer(hook: Callabl
 
 
 @pytest.fixture
-def routed(app: App, wheel: Path) -> App:
+def routed(app: App, environment: Environment) -> App:
     """The app with a router, before any release."""
     app.prepare({})
-    app.route(ROUTER, PYTHON, wheel)
+    app.route(ROUTER, environment)
     app.programs.rpc.calls.clear()
     return app
 
 
 def test_an_app_without_a_router_needs_none(app: App) -> None:
-    assert not app.route(None, PYTHON, None)
+    assert not app.route(None, None)
     assert app.programs.rpc.calls == []
 
 
-def test_a_router_runs_from_an_environment_of_its_own(app: App, wheel: Path) -> None:
+def test_a_router_runs_from_an_environment_of_its_own(app: App, environment: Environment) -> None:
     app.prepare({})
-    assert app.route(ROUTER, PYTHON, wheel)
+    assert app.route(ROUTER, environment)
     assert names(app.home / "venvs") == [app.target("router")]
     assert app.programs.rpc.runs == {"blog-http": ROUTER}
     assert app.programs.is_running("blog-http")
 
 
-def test_a_router_that_is_the_same_is_left_alone(routed: App, wheel: Path) -> None:
-    assert not routed.route(ROUTER, PYTHON, wheel)
+def test_a_router_that_is_the_same_is_left_alone(routed: App, environment: Environment) -> None:
+    assert not routed.route(ROUTER, environment)
     assert routed.programs.rpc.calls == []
 
 
-def test_a_router_that_changes_is_started_anew(routed: App, wheel: Path) -> None:
+def test_a_router_that_changes_is_started_anew(routed: App, environment: Environment) -> None:
     changed = ROUTER.replace("8080", "8081")
-    assert routed.route(changed, PYTHON, wheel)
+    assert routed.route(changed, environment)
     assert routed.programs.rpc.runs == {"blog-http": changed}
     assert (routed.conf_d / "blog-http.conf").read_text() == changed
 
 
-def test_a_router_with_another_uwsgi_is_started_anew(routed: App, wheel: Path) -> None:
+def test_a_router_with_another_uwsgi_is_started_anew(routed: App, environment: Environment) -> None:
     before = routed.target("router")
-    wheel.write_bytes(b"another uWSGI")
-    assert routed.route(ROUTER, PYTHON, wheel)
+    assert routed.route(ROUTER, replace(environment, sets=("another uWSGI",)))
     assert routed.target("router") != before
     assert calls(routed, "stopProcessGroup", "startProcessGroup") == [
         "stopProcessGroup blog-http",
@@ -1261,39 +1262,39 @@ def test_a_router_with_another_uwsgi_is_started_anew(routed: App, wheel: Path) -
 
 
 @pytest.mark.parametrize("state", ["STOPPED", "EXITED", "FATAL", "BACKOFF"])
-def test_a_router_that_does_not_run_is_started(routed: App, wheel: Path, state: str) -> None:
+def test_a_router_that_does_not_run_is_started(routed: App, environment: Environment, state: str) -> None:
     routed.programs.rpc.run("blog-http", (state, 0))
-    assert routed.route(ROUTER, PYTHON, wheel)
+    assert routed.route(ROUTER, environment)
     assert routed.programs.is_running("blog-http")
 
 
 def test_a_router_that_is_no_longer_wanted_is_gone(routed: App) -> None:
-    assert routed.route(None, PYTHON, None)
+    assert routed.route(None, None)
     assert (routed.programs.known(), names(routed.conf_d), routed.target("router")) == (set(), [], None)
 
 
-def test_a_router_that_does_not_start_is_a_failure(app: App, wheel: Path) -> None:
+def test_a_router_that_does_not_start_is_a_failure(app: App, environment: Environment) -> None:
     app.prepare({})
     app.programs.rpc.life = [("STARTING", 1), ("BACKOFF", 0)]
     with pytest.raises(ReleaseFailed, match=rf"^blog-http does not start; see {app.logs}/http\.log$"):
-        app.route(ROUTER, PYTHON, wheel)
+        app.route(ROUTER, environment)
 
 
-def test_an_interrupted_router_is_the_new_one_after_the_next_run(routed: App, wheel: Path) -> None:
+def test_an_interrupted_router_is_the_new_one_after_the_next_run(routed: App, environment: Environment) -> None:
     changed = ROUTER.replace("8080", "8081")
-    for number in interruptions(lambda _: routed.route(changed, PYTHON, wheel)):
-        routed.route(changed, PYTHON, wheel)
+    for number in interruptions(lambda _: routed.route(changed, environment)):
+        routed.route(changed, environment)
         assert routed.programs.rpc.runs["blog-http"] == changed, f"interrupted before step {number}"
-        routed.route(ROUTER, PYTHON, wheel)
+        routed.route(ROUTER, environment)
 
 
-def test_an_interrupted_end_of_a_router_is_its_end_after_the_next_run(routed: App, wheel: Path) -> None:
-    for number in interruptions(lambda _: routed.route(None, PYTHON, None)):
-        routed.route(None, PYTHON, None)
+def test_an_interrupted_end_of_a_router_is_its_end_after_the_next_run(routed: App, environment: Environment) -> None:
+    for number in interruptions(lambda _: routed.route(None, None)):
+        routed.route(None, None)
         assert (routed.programs.known(), names(routed.conf_d), routed.target("router")) == (set(), [], None), (
             f"interrupted before step {number}"
         )
-        routed.route(ROUTER, PYTHON, wheel)
+        routed.route(ROUTER, environment)
 
 
 def test_a_deploy_leaves_the_router_alone(routed: App, switch: Switch) -> None:
@@ -1307,12 +1308,12 @@ def test_a_deploy_leaves_the_router_alone(routed: App, switch: Switch) -> None:
 
 
 @pytest.fixture
-def whole(mailing: App, switch: Switch, wheel: Path) -> App:
+def whole(mailing: App, switch: Switch, environment: Environment) -> App:
     """The app with all that it can have on a host."""
     switch(B, programs=MAILER)
     mailing.swap_programs()
     mailing.prepare({"KEY": "s3cret"})
-    mailing.route(ROUTER, PYTHON, wheel)
+    mailing.route(ROUTER, environment)
     (mailing.home / "shared" / "db.sqlite").write_text("rows")
     (mailing.logs / f"{B}.log").write_text("words\n")
     mailing.begin(ROLLOUT)
@@ -1400,7 +1401,7 @@ def test_removing_touches_no_other_app(whole: App, host: Path, snapshot) -> None
 
 @pytest.mark.parametrize("purge", [False, True])
 def test_an_interrupted_removal_is_finished_by_the_next(
-    app: App, stage: Stage, wheel: Path, owners: dict[str, tuple[int, int]], purge: bool
+    app: App, stage: Stage, environment: Environment, owners: dict[str, tuple[int, int]], purge: bool
 ) -> None:
     def remove(_: int) -> None:
         app.remove(purge, ME)
@@ -1410,7 +1411,7 @@ def test_an_interrupted_removal_is_finished_by_the_next(
         stage(A)
         try_out(app, A)
         app.go_live(A, ME, "first release")
-        app.route(ROUTER, PYTHON, wheel)
+        app.route(ROUTER, environment)
 
     install()
     for number in interruptions(remove):

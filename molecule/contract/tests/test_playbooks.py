@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from conftest import PROJECT
@@ -20,7 +21,8 @@ def test_inventories_are_found() -> None:
 @pytest.mark.parametrize("inventory", INVENTORIES)
 @pytest.mark.parametrize("playbook", PLAYBOOKS)
 def test_syntax(run, playbook: str, inventory: str) -> None:
-    done = run("ansible-playbook", "--syntax-check", playbook, "-i", f"inventories/{inventory}")
+    builders = ["-i", "lab/builders"] if playbook == "playbooks/bundle.yml" else []
+    done = run("ansible-playbook", "--syntax-check", playbook, "-i", f"inventories/{inventory}", *builders)
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr
 
@@ -59,3 +61,16 @@ def test_role_documents_itself(run, name: str) -> None:
     done = run("ansible-doc", "--type", "role", "--roles-path", "roles", "--json", name)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)[name]["entry_points"]["main"]["options"]
+
+
+@pytest.mark.parametrize(
+    ("package", "words"),
+    [("htop", ""), ("ht\nop", "base_packages[0]: 'ht\\nop' has a line break")],
+)
+def test_preflight_follows_a_variable_to_another_host(run, tmp_path: Path, package: str, words: str) -> None:
+    hosts = {"one": {"base_packages": ["{{ hostvars['two']['package'] }}"]}, "two": {"package": package}}
+    (tmp_path / "hosts.json").write_text(json.dumps({"app_servers": {"hosts": hosts, "vars": {"flask_apps": {}}}}))
+    unasked = json.dumps({"__preflight_claims": False})
+    done = run("ansible-playbook", "playbooks/preflight.yml", "-i", f"{tmp_path}/hosts.json", "-e", unasked)
+    assert words in done.stdout + done.stderr
+    assert done.returncode == (2 if words else 0), done.stdout

@@ -19,6 +19,7 @@ from testinfra.host import Host
 
 PROJECT = Path(__file__).resolve().parents[3]
 INVENTORY = yaml.safe_load((PROJECT / "molecule/overrides/inventory/hosts.yml").read_text())["app_servers"]
+OFFLINE = yaml.safe_load((PROJECT / "molecule/offline/inventory/hosts.yml").read_text())["app_servers"]["hosts"]
 ALL, SMALL = INVENTORY["hosts"]["molecule-all"], INVENTORY["hosts"]["molecule-small"]
 NOTES, PROGRAM = ALL["flask_apps"]["notes"], ALL["flask_apps"]["notes"]["programs"]["mailer"]
 # The playbook sets these from others.
@@ -29,7 +30,7 @@ WIRED = {
     "flask_app_templates",
     "nginx_sites",
     "python_interpreters",
-    "uwsgi_pythons",
+    "flask_app_wheels",
 }
 
 
@@ -41,7 +42,14 @@ def specs(role: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("role", sorted(path.name for path in (PROJECT / "roles").iterdir()))
 def test_every_variable_is_off_its_default(role: str) -> None:
-    given = {**INVENTORY["vars"], **SMALL, **ALL, "nginx_enabled": SMALL["nginx_enabled"]}
+    given = {
+        **OFFLINE["molecule-mirror"],
+        **OFFLINE["molecule-proxy"],
+        **INVENTORY["vars"],
+        **SMALL,
+        **ALL,
+        "nginx_enabled": SMALL["nginx_enabled"],
+    }
     options = {name: spec for name, spec in specs(role)["main"].items() if name not in WIRED}
     assert [name for name, spec in options.items() if given.get(name, spec["default"]) == spec["default"]] == []
 
@@ -146,6 +154,17 @@ def test_units_and_packages(full: Host) -> None:
 
 def test_uwsgi_is_the_version_that_was_asked_for(full: Host) -> None:
     assert full.check_output("/srv/notes/current/venv/bin/uwsgi --version") == "2.0.30"
+
+
+def test_uwsgi_was_built_as_asked_and_its_compiler_has_stayed(full: Host) -> None:
+    (record,) = [
+        found
+        for path in (PROJECT / ALL["python_wheelhouse"]).glob("*/*.json")
+        if "uwsgi==2.0.30" in (found := json.loads(path.read_text()))["requirements"]
+    ]
+    assert record["host"] == "molecule-all"
+    assert [attempt.startswith("uwsgi==2.0.30 by gcc-14") for attempt in record["tried"]] == [True]
+    assert full.package("gcc-14").is_installed
 
 
 def test_nginx_tells_its_tree_on_another_port(full: Host) -> None:

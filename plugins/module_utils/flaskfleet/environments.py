@@ -8,76 +8,82 @@ import os
 import shutil
 import subprocess
 from contextlib import suppress
-from functools import cache
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from .files import fsync_tree
+from .files import fsync_tree, read_json, write_json
+from .wheels import POOL, Wheel
 
-CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
+RECORD = "wheels.json"  # of an environment: what it was made of
 
 
 class EnvironmentFailed(Exception):
     """An environment could not be made; the message holds pip's words and what to do."""
 
 
-@cache
-def python_abi(python: str) -> str:
-    """The ABI of an interpreter, like ``cpython-311-x86_64-linux-gnu``."""
-    return _run([python, "-c", "import sysconfig; print(sysconfig.get_config_var('SOABI'))"]).strip()
+@dataclass(frozen=True)
+class Environment:
+    """What an environment is made of: an interpreter, its platform (see ``platform_of``), and sets of wheels for that.
+
+    ``wheels`` is None where the controller does not have a set for this platform.
+    """
+
+    python: str
+    platform: str
+    sets: tuple[str, ...]
+    wheels: tuple[Wheel, ...] | None
+
+    @property
+    def key(self) -> str:
+        """What names it: 12 hex digits over what it is made from. A set that was built again is the same set."""
+        return hashlib.sha256(json.dumps([self.python, self.platform, self.sets]).encode()).hexdigest()[:12]
 
 
-def find_wheel(wheels: Path, python: str, abi: str, version: str) -> Path:
-    """uWSGI's wheel for an interpreter, as the role ``uwsgi`` has left it."""
-    link = wheels / python.lstrip("/").replace("/", "-") / abi / f"uwsgi-{version}.whl"
-    if not link.exists():
-        raise EnvironmentFailed(f"there is no wheel of uWSGI {version} for {python}: {link}; run site.yml first")
-    return link.resolve()
-
-
-def environment_key(python: str, abi: str, requirements: str, wheel: Path) -> str:
-    """What names an environment: 12 hex digits over everything that goes into it."""
-    inputs = [python, abi, requirements, hashlib.sha256(wheel.read_bytes()).hexdigest()]
-    return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:12]
-
-
-def environment_exists(venvs: Path, python: str, requirements: str, wheel: Path) -> bool:
-    """Whether there is an environment with these inputs already."""
-    return (venvs / environment_key(python, python_abi(python), requirements, wheel)).exists()
-
-
-def build_environment(venvs: Path, python: str, requirements: str, wheel: Path) -> str:
-    """Make the environment of a release, unless there is one with the same inputs.
+def build_environment(venvs: Path, environment: Environment, pool: Path = POOL) -> str:
+    """Make an environment from the host's wheels and nothing else, unless it is there.
 
     :returns: its key, the folder's name below ``venvs``.
-    :raises EnvironmentFailed: with pip's words; nothing is left at the final path.
+    :raises EnvironmentFailed: with pip's words, that a wheel was altered for one; nothing is left at the final path.
     """
-    key = environment_key(python, python_abi(python), requirements, wheel)
-    final = venvs / key
+    final = venvs / environment.key
     if final.exists():
-        return key
-    aside = venvs / f".{key}"
+        return final.name
+    aside = venvs / f".{final.name}"
     try:
-        _build(aside, final, python, requirements, wheel)
+        _build(aside, final, environment, pool)
         fsync_tree(aside)
         aside.rename(final)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    return key
+    return final.name
 
 
-def _build(aside: Path, final: Path, python: str, requirements: str, wheel: Path) -> None:
+def used_wheels(venvs: Path) -> set[str]:
+    """The hashes of the wheels that environments were made from."""
+    records: list[dict[str, Any]] = [
+        read_json(path) or {} for path in venvs.glob(f"*/{RECORD}")
+    ]  # one may go meanwhile
+    return {wheel["sha256"] for record in records for wheel in record.get("wheels", [])}
+
+
+def _build(aside: Path, final: Path, environment: Environment, pool: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
-    _run([python, "-m", "venv", str(aside)])
-    pip = [str(aside / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-compile"]
-    _run([*pip, "--no-deps", str(wheel)])
-    if requirements.strip():
-        listed = aside / "requirements.txt"
-        listed.write_text(requirements)
-        _run([*pip, "-r", str(listed), *(["--require-hashes"] if "--hash=" in requirements else [])])
-        listed.unlink()  # it may name an index with its password
+    _run([environment.python, "-m", "venv", str(aside)])
+    listed = aside / "requirements.txt"
+    listed.write_text(
+        "".join(
+            f"{pool / one['sha256'] / one['file']} --hash=sha256:{one['sha256']}\n" for one in environment.wheels or ()
+        )
+    )
+    python = str(aside / "bin" / "python")
+    options = ["--quiet", "--no-compile", "--no-index", "--no-deps", "--require-hashes"]
+    _run([python, "-m", "pip", "install", *options, "-r", str(listed)])
+    listed.unlink()
+    write_json(aside / RECORD, asdict(environment))
     _relocate(aside, final)
     with suppress(EnvironmentFailed):  # a file that does not compile is its package's business
-        _run([str(aside / "bin" / "python"), "-m", "compileall", "-q", "-s", str(aside), "-p", str(final), str(aside)])
+        _run([python, "-m", "compileall", "-q", "-s", str(aside), "-p", str(final), str(aside)])
 
 
 def _relocate(aside: Path, final: Path) -> None:
@@ -90,22 +96,18 @@ def _relocate(aside: Path, final: Path) -> None:
             script.write_bytes(content.replace(str(aside).encode(), str(final).encode()))
 
 
-def _run(argv: list[str]) -> str:
+def _run(argv: list[str]) -> None:
     environment = {
         "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
         "HOME": "/root",
         "LANG": "C.UTF-8",
-        "PIP_CACHE_DIR": "/var/cache/flaskfleet/pip",
+        "PIP_CONFIG_FILE": os.devnull,
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_NO_INPUT": "1",
-        **{name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")},
     }
-    if CA_BUNDLE.exists():
-        environment["PIP_CERT"] = str(CA_BUNDLE)
     try:
         done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment)
     except OSError as error:
         raise EnvironmentFailed(f"{argv[0]} can't be run: {error.strerror}; name another `python`") from error
     if done.returncode:
         raise EnvironmentFailed(f"{' '.join(argv)}\n{(done.stderr + done.stdout).strip()}")
-    return done.stdout

@@ -27,12 +27,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .environments import build_environment, environment_exists
-from .files import fsync_tree, group_id, read_json, user_id, write_file, write_json
+from . import wheels
+from .environments import Environment, build_environment, used_wheels
+from .files import fsync_tree, group_id, read_json, unpack, user_id, write_file, write_json
 from .journal import Journal, release_id
 
 NAME = r"[0-9a-f]{12}(?:\.\d+)?"  # of a release: its id, with a number for each restart
-ENVIRONMENT_BYTES = 150_000_000  # what a new environment may take
+ENVIRONMENT_BYTES, ENVIRONMENT_FILES = 150_000_000, 5_000  # what a new environment may take
 
 
 class ReleaseFailed(Exception):
@@ -47,8 +48,6 @@ class Release:
     files: dict[str, str]
     env: dict[str, str]
     static: dict[str, str]  # URL prefixes and folders, of which the archive has the files unless it is a package
-    requirements: str
-    python: str
     record: dict[str, Any]  # app, release, source, host, inputs
 
 
@@ -59,6 +58,8 @@ class Layout:
         self.name = name
         self.web_group = web_group
         self.home = root / "srv" / name
+        self.venvs = self.home / "venvs"
+        self.pool = root / "var/lib/flaskfleet/wheels"
         self.logs = root / "var/log" / name
         self.trial = root / "run/flaskfleet/supervisor.d"
         self.journal_file = root / "var/lib/flaskfleet/apps" / f"{name}.json"
@@ -114,7 +115,7 @@ class Layout:
         for path, owner, group, mode in (
             (self.home, 0, 0, 0o755),
             (self.home / "releases", 0, 0, 0o755),
-            (self.home / "venvs", 0, 0, 0o755),
+            (self.venvs, 0, 0, 0o755),
             (self.home / "secrets", 0, gid, 0o750),
             (self.home / "shared", uid, gid, 0o750),
             (self.logs, 0, gid, 0o750),
@@ -134,27 +135,27 @@ class Layout:
             (self.home / "secrets" / stale).unlink()
         _write_variables(self.home / "secrets", secrets, group_id(self.name))
 
-    def stage(self, release: Release, archive: Path, wheel: Path) -> None:
+    def stage(self, release: Release, archive: Path, environment: Environment) -> None:
         """Build a release aside and rename it to its path. Nothing runs.
 
         :raises ReleaseFailed: there is no room for it; nothing is left of it.
         """
-        self._look_for_room(release, archive, wheel)
+        self._look_for_room(release, archive, environment)
         try:
-            self._stage(release, archive, wheel)
+            self._stage(release, archive, environment)
         except BaseException:
             self.prune_environments()
             raise
 
-    def _stage(self, release: Release, archive: Path, wheel: Path) -> None:
+    def _stage(self, release: Release, archive: Path, environment: Environment) -> None:
         with self._aside(release.id) as aside:
-            environment = build_environment(self.home / "venvs", release.python, release.requirements, wheel)
-            _unpack(archive, aside)
+            venv = build_environment(self.venvs, environment, self.pool)
+            unpack(archive, aside)
             compileall.compile_dir(aside / "src", quiet=2, stripdir=str(aside), prependdir=str(self.path(release.id)))
-            (aside / "venv").symlink_to(f"../../venvs/{environment}")
+            (aside / "venv").symlink_to(f"../../venvs/{venv}")
             if "package" in release.record["source"]:
                 for prefix, folder in release.static.items():
-                    _link_tree(self._packaged(environment, folder), aside / f"static{prefix}")
+                    _link_tree(self._packaged(venv, folder), aside / f"static{prefix}")
             gid = group_id(self.name)
             _write_variables(aside / "env", release.env, gid)
             for name, content in release.files.items():
@@ -180,7 +181,7 @@ class Layout:
                 shutil.rmtree(path)
 
     def _packaged(self, environment: str, folder: str) -> Path:
-        for path in (self.home / "venvs" / environment).glob(f"lib/python*/site-packages/{folder}"):
+        for path in (self.venvs / environment).glob(f"lib/python*/site-packages/{folder}"):
             return path
         raise ReleaseFailed(
             f"{self.name}: static: the package has no folder {folder}; name one below its site-packages"
@@ -233,15 +234,17 @@ class Layout:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
-    def _look_for_room(self, release: Release, archive: Path, wheel: Path) -> None:
-        needed = 2 * _unpacked_bytes(archive)  # also compiled
-        if not environment_exists(self.home / "venvs", release.python, release.requirements, wheel):
-            needed += ENVIRONMENT_BYTES
-        free = shutil.disk_usage(self.home).free
-        if free < needed:
+    def _look_for_room(self, release: Release, archive: Path, environment: Environment) -> None:
+        size, files = (2 * number for number in _unpacked(archive))  # also compiled
+        if not (self.venvs / environment.key).exists():
+            size, files = size + ENVIRONMENT_BYTES, files + ENVIRONMENT_FILES
+        there = os.statvfs(self.home)
+        free, inodes = there.f_bavail * there.f_frsize, there.f_favail
+        if free < size or (there.f_files and inodes < files):  # some file systems do not count them
             raise ReleaseFailed(
-                f"{self.name}: {self.home} has {free / 1e6:.0f} MB free, and {release.id} needs about "
-                f"{needed / 1e6:.0f} MB; make room, or lower flask_app_keep_releases. Nothing was changed"
+                f"{self.name}: {self.home} has {free / 1e6:.0f} MB and {inodes} inodes free, and {release.id} needs "
+                f"about {size / 1e6:.0f} MB and {files}; make room, or lower flask_app_keep_releases. "
+                "Nothing was changed"
             )
 
     def remove_release(self, release: str) -> None:
@@ -279,9 +282,10 @@ class Layout:
         """Remove environments that nothing on disk uses."""
         used = {Path(os.readlink(self.path(release) / "venv")).name for release in self.on_disk()}
         used |= {self.target("router")}
-        for environment in (self.home / "venvs").glob("*"):
+        for environment in self.venvs.glob("*"):
             if environment.name not in used:
                 shutil.rmtree(environment, ignore_errors=True)
+        wheels.keep({sha256 for venvs in self.home.parent.glob("*/venvs") for sha256 in used_wheels(venvs)}, self.pool)
 
     def edited(self, release: str) -> list[str]:
         """The files of a release that are not as they were written, in words."""
@@ -309,16 +313,11 @@ def _link_tree(source: Path, target: Path) -> None:
     shutil.copytree(source, target, copy_function=os.link, symlinks=True, dirs_exist_ok=True)
 
 
-def _unpack(archive: Path, folder: Path) -> None:
+def _unpacked(archive: Path) -> tuple[int, int]:
+    """Bytes and files of a tar."""
     with tarfile.open(archive) as tar:
-        if hasattr(tarfile, "data_filter"):
-            tar.extraction_filter = tarfile.data_filter
-        tar.extractall(folder)
-
-
-def _unpacked_bytes(archive: Path) -> int:
-    with tarfile.open(archive) as tar:
-        return sum(member.size for member in tar if member.isreg())
+        sizes = [member.size for member in tar]
+    return sum(sizes), len(sizes)
 
 
 def _manifest(release: Path) -> dict[str, str]:

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .environments import build_environment
+from .environments import Environment, build_environment
 from .files import Busy, group_id, lock, point_symlink, read_json, user_id, write_file, write_json
 from .journal import now, release_id
 from .layout import NAME, Layout, ReleaseFailed, give
@@ -437,20 +437,20 @@ class App(Layout):
 
     # The router, where nginx is not
 
-    def route(self, conf: str | None, python: str, wheel: Path | None) -> bool:
+    def route(self, conf: str | None, environment: Environment | None) -> bool:
         """Have a program that listens for http and asks ``current``, or none; whether that changed anything.
 
         It never changes on a deploy.
         """
         program, file = f"{self.name}-http", self.conf_d / f"{self.name}-http.conf"
-        if conf is None or wheel is None:
+        if conf is None or environment is None:
             if not file.exists():
                 return False
             self.programs.stop([program], STOPPED_WITHIN)
             (self.home / "router").unlink(missing_ok=True)
             file.unlink()
             return True
-        target = f"venvs/{build_environment(self.home / 'venvs', python, '', wheel)}"
+        target = f"venvs/{build_environment(self.venvs, environment, self.pool)}"
         written = file.read_text() if file.exists() else None
         if written == conf and self.target("router") == Path(target).name and self.programs.is_running(program):
             return False
@@ -480,7 +480,7 @@ class App(Layout):
         if not self.is_there(purge):
             return False
         releases = self.registered()
-        self.route(None, "", None)
+        self.route(None, None)
         further = [name for name in self.programs.known() if re.fullmatch(rf"{re.escape(self.name)}-{NAME}-.+", name)]
         within = max(map(self._programs_stop_within, self.on_disk()), default=0)
         for file in self.conf_d.glob(f"{self.name}-*.programs.conf"):

@@ -1,0 +1,244 @@
+"""Building wheels on one host of a platform: pip resolves what is asked for, and compiles what has no wheel.
+
+uWSGI links with Python. Where that was compiled with ``--with-lto`` by another major version of gcc than the one on
+PATH (Anaconda's, for one), the linker refuses its objects: ``lto-wrapper failed``. Then it is built without LTO, which
+is enough where the objects are fat, as CPython's are, and else by the gcc that has built that Python, which is
+installed beside the host's own and has this build alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from .files import read_json, write_json
+from .wheels import Wheel, sha256_of
+
+TOOLCHAIN = Path("/var/lib/flaskfleet/toolchain.json")
+CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
+APT = ["apt-get", "--yes", "--quiet", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120"]
+LTO_MISMATCH = re.compile(r"generated with LTO version|lto-wrapper failed|lto1: fatal error")
+NEEDS_A_COMPILER = re.compile(r"(?i)failed building wheel|subprocess-exited-with-error|metadata-generation-failed")
+BUILT = re.compile(r"^Successfully built (.*)$", re.MULTILINE)
+LINES = 40  # of what a build said, in a message
+
+
+class BuildFailed(Exception):
+    """Nothing worked; the message says what was tried and what would help."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is asked for."""
+
+    requirements: str  # the text of a requirements file
+    tools: str = ""  # one of what builds it, all by hash; empty: pip sees to that by itself
+    packages: tuple[str, ...] = ()  # the distribution's, that compiling needs
+    gcc: str = ""  # of what links with Python: auto, or a major version; empty: it does not
+    prebuilt: str = ""  # a requirement to take where none of that works
+    index_url: str = ""
+    keep_toolchain: bool = False
+
+
+@dataclass
+class Attempt:
+    """A way to build, and what became of it."""
+
+    requirements: str
+    compiler: str = ""  # empty: there may be none, only what compiles nothing works
+    flags: str = ""
+    seconds: float = 0.0
+    error: str = ""
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What it adds to the environment of the build."""
+        flags = {"CFLAGS": self.flags, "LDFLAGS": self.flags} if self.flags else {}
+        return flags | ({"CC": self.compiler} if self.compiler not in ("", "gcc") else {})
+
+    def __str__(self) -> str:
+        first, *others = re.findall(r"^\w\S*", self.requirements, re.MULTILINE) or ["nothing"]
+        what = f"{first} and {len(others)} more" if others else first
+        by = f"{self.compiler or 'no compiler'} {self.flags}".rstrip()
+        return f"{what} by {by}, {self.seconds:.0f} s"
+
+
+@dataclass
+class Built:
+    """The wheels of a recipe, the names of those that were compiled here (the others are an index's), and how."""
+
+    wheels: list[Wheel]
+    compiled: list[str]
+    tried: list[Attempt]
+
+
+def build(recipe: Recipe, python: str, folder: Path, further: Path | None = None) -> Built:
+    """Put all wheels that a recipe leads to into an empty folder.
+
+    :param further: a folder of wheels that no index has.
+    :raises BuildFailed: it can't be done; the folder is empty.
+    """
+    tried: list[Attempt] = []
+    with tempfile.TemporaryDirectory() as work, toolchain(recipe.keep_toolchain) as install:
+        pip = _pip(Path(work), recipe, python)
+        for attempt in attempts(recipe, lambda: gcc_of(python), tried):
+            tried.append(attempt)
+            started = time.monotonic()
+            try:
+                if attempt.compiler:
+                    install([*recipe.packages, attempt.compiler])
+                said = _wheel(pip, recipe, attempt, folder, further)
+            except BuildFailed as failed:
+                attempt.error = str(failed)
+                _empty(folder)
+            attempt.seconds = round(time.monotonic() - started, 1)
+            if not attempt.error:
+                wheels = [Wheel(file=path.name, sha256=sha256_of(path)) for path in sorted(folder.iterdir())]
+                return Built(wheels, " ".join(BUILT.findall(said)).split(), tried)
+    raise BuildFailed(explain(tried))
+
+
+def attempts(recipe: Recipe, built_by: Callable[[], str], tried: Sequence[Attempt]) -> Iterator[Attempt]:
+    """The ways to build, each if those before it have failed.
+
+    :param built_by: tells the gcc that has built the interpreter, see ``gcc_of``.
+    """
+    asked = recipe.requirements
+    if recipe.gcc == "auto":
+        yield Attempt(asked, "gcc")
+        if LTO_MISMATCH.search(tried[-1].error):
+            yield Attempt(asked, "gcc", "-fno-lto")
+            if compiler := built_by():
+                yield Attempt(asked, compiler)
+    elif recipe.gcc:
+        yield Attempt(asked, f"gcc-{recipe.gcc}")
+    else:
+        yield Attempt(asked)
+        if NEEDS_A_COMPILER.search(tried[-1].error):
+            yield Attempt(asked, "gcc")
+    if recipe.prebuilt:
+        yield Attempt(recipe.prebuilt)
+
+
+def gcc_of(python: str) -> str:
+    """The compiler that has built an interpreter, like ``gcc-11``; nothing where it was none of gcc's."""
+    said = _run([python, "-c", "import platform; print(platform.python_compiler())"])
+    found = re.match(r"GCC (\d+)", said)
+    return f"gcc-{found[1]}" if found else ""
+
+
+def explain(tried: Sequence[Attempt]) -> str:
+    """What was tried, and what each attempt said in the end."""
+    return "\n".join(
+        line
+        for attempt in tried
+        for line in (f"tried {attempt}:", *(f"    {line}" for line in attempt.error.strip().splitlines()[-LINES:]))
+    )
+
+
+@contextmanager
+def toolchain(keep: bool) -> Iterator[Callable[[Sequence[str]], None]]:
+    """A function that installs packages of the distribution; in the end those that were not there are removed again.
+
+    What a killed build has left is removed, too. What somebody has asked for meanwhile stays.
+    """
+    try:
+        yield _install
+    finally:
+        if not keep:
+            _remove()
+
+
+def _install(packages: Sequence[str]) -> None:
+    known = _run(["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n"])
+    missing = [package for package in packages if f"{package} installed" not in known.splitlines()]
+    if not missing:
+        return
+    try:
+        planned = _run([*APT, "--simulate", "install", *missing])
+    except BuildFailed:
+        _run([*APT, "update"])
+        planned = _run([*APT, "--simulate", "install", *missing])
+    new = re.findall(r"^Inst (\S+) \(", planned, re.MULTILINE)  # an upgrade has its old version in brackets
+    write_json(TOOLCHAIN, sorted({*new, *(read_json(TOOLCHAIN) or [])}))
+    try:
+        _run([*APT, "--mark-auto", "install", *missing])
+    except BuildFailed:  # old lists name what a mirror has no more
+        _run([*APT, "update"])
+        _run([*APT, "--mark-auto", "install", *missing])
+    if new:
+        _run(["apt-mark", "auto", *new])
+
+
+def _remove() -> None:
+    if not (noted := read_json(TOOLCHAIN)):
+        return
+    ours = _run(["apt-mark", "showauto", *noted]).split()
+    leaving = re.findall(r"^(?:Remv|Purg) (\S+)", _run([*APT, "--simulate", "purge", *ours]), re.MULTILINE)
+    if ours and set(leaving) <= set(ours):  # or something else needs them by now
+        _run([*APT, "purge", *ours])
+    TOOLCHAIN.unlink()
+
+
+def _pip(work: Path, recipe: Recipe, python: str) -> list[str]:
+    """Make pip for a build, with the tools that it needs."""
+    _run([python, "-m", "venv", str(work / "tools")])
+    pip = [str(work / "tools/bin/python"), "-m", "pip"]
+    if recipe.tools:
+        listed = work / "tools.txt"
+        listed.write_text(recipe.tools)
+        _run([*pip, "install", "--quiet", "--require-hashes", "-r", str(listed)], _index(recipe))
+    return pip
+
+
+def _wheel(pip: Sequence[str], recipe: Recipe, attempt: Attempt, folder: Path, further: Path | None) -> str:
+    options = ["--wheel-dir", str(folder), "--progress-bar", "off"]
+    if recipe.tools and attempt.compiler:
+        options.append("--no-build-isolation")
+    if "--hash=" in attempt.requirements:
+        options.append("--require-hashes")
+    if further:
+        options += ["--find-links", str(further)]
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as listed:
+        listed.write(attempt.requirements)
+        listed.flush()
+        return _run([*pip, "wheel", *options, "-r", listed.name], {**_index(recipe), **attempt.variables})
+
+
+def _index(recipe: Recipe) -> dict[str, str]:
+    return {"PIP_INDEX_URL": recipe.index_url} if recipe.index_url else {}
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+
+
+def _run(argv: Sequence[str], variables: Mapping[str, str] | None = None) -> str:
+    environment = {
+        "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+        "HOME": "/root",
+        "LANG": "C.UTF-8",
+        "DEBIAN_FRONTEND": "noninteractive",
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_NO_CACHE_DIR": "1",
+        "PIP_NO_INPUT": "1",
+        **{name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")},
+        **({"PIP_CERT": str(CA_BUNDLE)} if CA_BUNDLE.exists() else {}),
+        **(variables or {}),
+    }
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment, errors="replace")
+    except OSError as error:
+        raise BuildFailed(f"{argv[0]} can't be run: {error.strerror}") from error
+    if done.returncode:
+        raise BuildFailed(f"{' '.join(argv)}\n{(done.stdout + done.stderr).strip()}")
+    return done.stdout

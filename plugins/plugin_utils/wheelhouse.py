@@ -1,0 +1,169 @@
+"""The controller's wheelhouse: what a list of requirements leads to, resolved and built once per platform.
+
+::
+
+    .cache/wheelhouse/<platform>/<interpreter>-<key>.json    a set: its recipe, its wheels, how they were built
+    .cache/wheelhouse/<platform>/<sha256>/<file>.whl
+
+The first host of a platform that lacks a set builds it, while the others of its kind wait (flock); what it has built
+goes to all of them. A set is there when all its wheels are: one that was removed has it built anew, and what is not
+pinned resolved anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tarfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from module_utils.flaskfleet.files import unpack
+from module_utils.flaskfleet.wheels import Wheel, WheelFailed, see
+
+from .sources import CACHE, locked, settle
+
+WHEELHOUSE = CACHE / "wheelhouse"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a set is made from. ``further`` are wheels of the controller's that no index has."""
+
+    requirements: str
+    tools: str = ""
+    gcc: str = ""
+    prebuilt: str = ""
+    further: tuple[Path, ...] = ()
+    # How it is built, not what it is:
+    packages: tuple[str, ...] = field(default=(), compare=False)
+    index_url: str = field(default="", compare=False)
+    keep_toolchain: bool = field(default=False, compare=False)
+
+    @property
+    def key(self) -> str:
+        """12 hex digits over what it is made from."""
+        inputs = [self.requirements, self.tools, self.gcc, self.prebuilt, sorted(map(_digest, self.further))]
+        return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:12]
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The argument of that name of the module wheel_set."""
+        names = ("requirements", "tools", "gcc", "prebuilt", "packages", "keep_toolchain")
+        return {name: getattr(self, name) for name in names}
+
+
+class AlreadyFailed(Exception):
+    """Another host of the platform has failed to build a set in this run; the message is that host's."""
+
+
+def known(wanted: Wanted, house: Path = WHEELHOUSE) -> dict[str, list[Wheel]]:
+    """The wheels of a set by platform, like ``debian-12-x86_64-cp311/1a2b3c4d``, as far as it was built."""
+    return {
+        f"{path.parent.name}/{path.name.partition('-')[0]}": wheels
+        for path in house.glob(f"*/*-{wanted.key}.json")
+        if (wheels := _complete(path))
+    }
+
+
+def obtain(
+    wanted: Wanted, platform: str, host: str, build: Callable[[Path], dict[str, Any]], house: Path = WHEELHOUSE
+) -> list[str]:
+    """See that a set is there for a platform: one host at a time builds, and the first that does so is enough.
+
+    :param build: writes a tar of ``<sha256>/<file>`` and returns what the module wheel_set did.
+    :returns: what was done, in words; nothing where the set was there.
+    :raises WheelFailed: what came is not what was built.
+    """
+    final = record(wanted, platform, house)
+    folder, failed = final.parent, final.with_suffix(".failed")
+    with locked(folder) as aside:
+        if _complete(final):
+            return []
+        if failed.exists() and failed.read_text().partition("\n")[0] == _this_run():
+            raise AlreadyFailed(failed.read_text().partition("\n")[2])
+        try:
+            done = build(aside / "wheels.tar")
+        except Exception as error:
+            failed.write_text(f"{_this_run()}\n{host}: {error}")
+            raise
+        failed.unlink(missing_ok=True)
+        new = aside / "new"
+        unpack(aside / "wheels.tar", new)
+        paths = [Path(wheel["sha256"], wheel["file"]) for wheel in done["wheels"]]
+        for path in paths:
+            see(new / path, path.parent.name)
+        for path in paths:
+            (folder / path).parent.mkdir(exist_ok=True)
+            if not (folder / path).exists():
+                (new / path).rename(folder / path)
+        content = {
+            "platform": platform,
+            "requirements": re.sub(r"(\s*\\\n)?\s+--hash=\S+", "", wanted.requirements),
+            "wheels": [
+                {**wheel, "compiled": _project(wheel["file"]) in map(_project, done["compiled"])}
+                for wheel in done["wheels"]
+            ],
+            "tried": done["tried"],
+            "host": host,
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        (aside / final.name).write_text(json.dumps(content, indent=2) + "\n")
+        settle(aside / final.name, final)
+    return done["tried"]
+
+
+def pack(
+    platform: str, wheels: Iterable[Wheel], hashes: Iterable[str], archive: Path, house: Path = WHEELHOUSE
+) -> None:
+    """Pack those of some wheels that have these hashes, for a host that lacks them.
+
+    :raises WheelFailed: one was altered, or is gone.
+    """
+    with tarfile.open(archive, "w") as tar:
+        for wheel in {wheel["sha256"]: wheel for wheel in wheels if wheel["sha256"] in set(hashes)}.values():
+            tar.add(seen(platform, wheel, house), f"{wheel['sha256']}/{wheel['file']}")
+
+
+def seen(platform: str, wheel: Wheel, house: Path = WHEELHOUSE) -> Path:
+    """Where a wheel is, which is the one that was recorded.
+
+    :raises WheelFailed: it was altered, or is gone.
+    """
+    path = house / platform.partition("/")[0] / wheel["sha256"] / wheel["file"]
+    if not path.exists():
+        raise WheelFailed(f"{path} is gone; run this again to have it built")
+    see(path, wheel["sha256"])
+    return path
+
+
+def record(wanted: Wanted, platform: str, house: Path = WHEELHOUSE) -> Path:
+    """The file that tells what a set is on a platform."""
+    name, interpreter = platform.split("/")
+    return house / name / f"{interpreter}-{wanted.key}.json"
+
+
+def _complete(path: Path) -> list[Wheel]:
+    """The wheels of a set that was built; none where one of them is gone."""
+    if not path.exists():
+        return []
+    wheels = [Wheel(file=wheel["file"], sha256=wheel["sha256"]) for wheel in json.loads(path.read_text())["wheels"]]
+    return wheels if all((path.parent / wheel["sha256"] / wheel["file"]).exists() for wheel in wheels) else []
+
+
+def _project(name: str) -> str:
+    """The normalized name of a wheel's file, or of a project (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name.split("-")[0] if name.endswith(".whl") else name).lower()
+
+
+def _this_run() -> str:
+    return str(os.getppid())
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

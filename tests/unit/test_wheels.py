@@ -1,0 +1,338 @@
+"""Which wheels a host has, which ones an interpreter can use, and how they come: whole and unaltered, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import platform
+import re
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.flaskfleet import wheels
+from ansible.module_utils.flaskfleet.files import lock
+from ansible.module_utils.flaskfleet.wheels import (
+    KEPT_SECONDS,
+    Wheel,
+    WheelFailed,
+    keep,
+    lacking,
+    platform_of,
+    receive,
+    see,
+    sha256_of,
+)
+from interruption import interruptions
+
+DEBIAN = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nVERSION_ID="12"\nID=debian\nID_LIKE=x\n'
+FOUND = {"tag": "cp311", "prefix": "/usr", "shared": True, "build": ["'--enable-shared'", "GCC 12.2.0", ""]}
+
+
+# platforms
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Callable[..., str]:
+    """A function that makes a fake interpreter, with some of what it finds out about itself changed."""
+
+    def make(**changed: Any) -> str:
+        path = tmp_path / f"python{len(list(tmp_path.iterdir()))}"
+        path.write_text(f"#!/bin/sh\ncat <<'EOF'\n{json.dumps({**FOUND, **changed})}\nEOF\n")
+        path.chmod(0o755)
+        return str(path)
+
+    return make
+
+
+@pytest.fixture
+def os_release(tmp_path: Path) -> Callable[[str], Path]:
+    """A function that makes a file like /etc/os-release."""
+
+    def make(text: str) -> Path:
+        path = tmp_path / f"os-release{len(list(tmp_path.iterdir()))}"
+        path.write_text(text)
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (DEBIAN, "debian-12"),
+        ("ID=ubuntu\nVERSION_ID=24.04\nVERSION_CODENAME=noble\n", "ubuntu-24.04"),
+        ('VERSION_CODENAME=forky\nID="debian"', "debian-rolling"),
+    ],
+    ids=["quoted", "plain", "no version"],
+)
+def test_a_platform_is_the_system_the_machine_and_the_python(python, os_release, text: str, name: str) -> None:
+    found = platform_of(python(), os_release(text))
+    assert re.fullmatch(rf"{name}-{platform.machine()}-cp311/[0-9a-f]{{8}}", found)
+
+
+def test_the_platform_of_this_interpreter(os_release) -> None:
+    tag = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    assert f"debian-12-{platform.machine()}-{tag}{sys.abiflags}/" in platform_of(sys.executable, os_release(DEBIAN))
+
+
+def test_the_same_interpreter_on_another_host_is_of_the_same_platform(python, os_release) -> None:
+    assert platform_of(python(), os_release(DEBIAN)) == platform_of(python(), os_release(DEBIAN))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"prefix": "/opt/python"},
+        {"shared": False},
+        {"build": ["'--with-lto'", "GCC 12.2.0", ""]},
+        {"build": ["'--enable-shared'", "GCC 11.3.0", ""]},
+    ],
+    ids=["prefix", "shared", "options", "compiler"],
+)
+def test_what_uwsgi_is_linked_with_makes_another_platform(python, os_release, changed: dict[str, Any]) -> None:
+    one, other = (platform_of(path, os_release(DEBIAN)) for path in (python(), python(**changed)))
+    assert one.partition("/")[0] == other.partition("/")[0]
+    assert one != other
+
+
+def probed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shared: int, version: str) -> Any:
+    """What an interpreter would find out about itself, were it linked so and of this version."""
+    with monkeypatch.context() as patch:
+        values = {"Py_ENABLE_SHARED": shared, "CONFIG_ARGS": "''"}
+        patch.setattr("sysconfig.get_config_var", values.get)
+        patch.setattr(sys, "version", version)
+        exec(wheels.PROBE, {})
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(("shared", "same"), [(0, False), (1, True)], ids=["static", "shared"])
+def test_two_builds_of_an_interpreter_differ_where_it_becomes_a_part_of_uwsgi(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shared: int, same: bool
+) -> None:
+    one, other = (
+        probed(monkeypatch, capsys, shared, f"3.11.2 (main, May  {day} 2026, 10:00:00) [GCC 12.2.0]") for day in (1, 2)
+    )
+    assert (one == other) == same
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        (None, "No such file or directory"),
+        ("", "Permission denied"),
+        ("#!/bin/sh\necho 'no module named sysconfig' >&2\nexit 1\n", "no module named sysconfig"),
+    ],
+    ids=["missing", "no program", "broken"],
+)
+def test_an_interpreter_that_cannot_be_run_is_named(tmp_path: Path, os_release, script: str | None, words: str) -> None:
+    path = tmp_path / "python3.99"
+    if script is not None:
+        path.write_text(script)
+        path.chmod(0o755 if script else 0o644)
+    with pytest.raises(WheelFailed, match=f"^{path} can't be run: {words}; name another `python`$"):
+        platform_of(str(path), os_release(DEBIAN))
+
+
+# the pool
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Path:
+    return tmp_path / "pool"
+
+
+def wheel_of(name: str) -> Wheel:
+    return Wheel(file=f"{name}-1.0-py3-none-any.whl", sha256=hashlib.sha256(name.encode()).hexdigest())
+
+
+@pytest.fixture
+def tar_of(tmp_path: Path) -> Callable[..., Path]:
+    """A function that packs wheels whose content is their name; some are altered."""
+
+    def pack(*names: str, altered: str = "") -> Path:
+        with tarfile.open(tmp_path / "wheels.tar", "w") as tar:
+            for name in names:
+                wheel = wheel_of(name)
+                (tmp_path / wheel["file"]).write_text(f"{name}, altered" if name == altered else name)
+                tar.add(tmp_path / wheel["file"], f"{wheel['sha256']}/{wheel['file']}")
+        return tmp_path / "wheels.tar"
+
+    return pack
+
+
+def has(pool: Path) -> dict[str, str]:
+    """All files of a pool with their content."""
+    return {str(path.relative_to(pool)): path.read_text() for path in pool.rglob("*") if path.is_file()}
+
+
+def expected(*names: str) -> dict[str, str]:
+    return {f"{wheel_of(name)['sha256']}/{wheel_of(name)['file']}": name for name in names}
+
+
+def test_the_sha256_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("flask")
+    assert sha256_of(tmp_path / "file") == wheel_of("flask")["sha256"]
+
+
+def test_received_wheels_are_lacking_no_more(pool: Path, tar_of) -> None:
+    wanted = [wheel_of(name) for name in ("flask", "uwsgi", "flask")]
+    assert lacking(wanted, pool) == sorted({wheel["sha256"] for wheel in wanted})
+    receive(tar_of("flask"), pool)
+    assert lacking(wanted, pool) == [wheel_of("uwsgi")["sha256"]]
+
+
+def test_received_wheels_are_in_the_pool_and_nothing_else_is(pool: Path, tar_of) -> None:
+    receive(tar_of("flask", "uwsgi"), pool)
+    assert has(pool) == expected("flask", "uwsgi")
+    assert len(list(pool.iterdir())) == 2
+
+
+def test_a_wheel_that_is_there_stays_as_it_is(pool: Path, tar_of) -> None:
+    """An environment may be made from it at this moment."""
+    receive(tar_of("flask"), pool)
+    (there,) = pool.glob("*/*.whl")
+    before = there.stat().st_ino
+    receive(tar_of("flask", "uwsgi"), pool)
+    assert there.stat().st_ino == before
+    assert has(pool) == expected("flask", "uwsgi")
+
+
+def test_an_altered_wheel_is_refused_with_all_that_came_along(pool: Path, tar_of) -> None:
+    with pytest.raises(WheelFailed, match=f"/{wheel_of('uwsgi')['file']} was altered"):
+        receive(tar_of("flask", "uwsgi", altered="uwsgi"), pool)
+    assert list(pool.iterdir()) == []
+
+
+def test_an_older_python_receives_wheels_too(pool: Path, tar_of, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    receive(tar_of("flask"), pool)
+    assert has(pool) == expected("flask")
+
+
+def test_a_tar_that_was_cut_off_leaves_nothing(pool: Path, tar_of) -> None:
+    archive = tar_of("flask", "uwsgi")
+    archive.write_bytes(archive.read_bytes()[:1100])
+    with pytest.raises(tarfile.TarError):
+        receive(archive, pool)
+    assert list(pool.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(tarfile, "data_filter"), reason="before Python 3.11.4")
+def test_a_tar_that_leads_out_of_the_pool_is_refused(pool: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "wheels.tar", "w") as tar:
+        tar.addfile(tarfile.TarInfo("../../out.whl"))
+    with pytest.raises(tarfile.TarError):
+        receive(tmp_path / "wheels.tar", pool)
+    assert not (tmp_path / "out.whl").exists()
+
+
+def test_an_interruption_leaves_whole_wheels_and_the_next_run_leads_there(tmp_path: Path, tar_of) -> None:
+    archive, wanted = tar_of("flask", "uwsgi"), expected("flask", "uwsgi")
+    pools: list[Path] = []
+
+    def run(number: int) -> None:
+        pools.append(tmp_path / f"pool{number}")
+        receive(archive, pools[-1])
+
+    for number in interruptions(run):
+        seen = {name: content for name, content in has(pools[-1]).items() if not name.startswith(".")}
+        assert seen.items() <= wanted.items(), f"interrupted before step {number}"
+        receive(archive, pools[-1])
+        assert has(pools[-1]) == wanted, f"interrupted before step {number}"
+
+
+def test_what_an_interrupted_run_has_left_is_not_taken(pool: Path, tar_of) -> None:
+    (pool / ".new/1a2b").mkdir(parents=True)
+    (pool / ".new/1a2b/half.whl").touch()
+    receive(tar_of("flask"), pool)
+    assert has(pool) == expected("flask")
+
+
+def test_a_wheel_is_the_one_that_was_recorded(tmp_path: Path) -> None:
+    path = tmp_path / "flask.whl"
+    path.write_text("flask")
+    see(path, wheel_of("flask")["sha256"])
+    other = wheel_of("uwsgi")["sha256"]
+    with pytest.raises(
+        WheelFailed, match=f"^{path} was altered: its sha256 is {wheel_of('flask')['sha256']}, not {other}"
+    ):
+        see(path, other)
+
+
+@pytest.mark.parametrize("age", [0, KEPT_SECONDS - 600, KEPT_SECONDS + 600])
+@pytest.mark.parametrize("used", [True, False])
+def test_a_wheel_stays_that_is_used_or_came_within_a_day(pool: Path, tar_of, age: int, used: bool) -> None:
+    receive(tar_of("flask"), pool)
+    flask = wheel_of("flask")["sha256"]
+    os.utime(pool / flask, (time.time() - age,) * 2)
+    keep({flask} if used else {"another"}, pool)
+    assert (pool / flask).exists() == (used or age < KEPT_SECONDS)
+
+
+def test_a_wheel_that_somebody_has_asked_for_stays_for_a_day(pool: Path, tar_of) -> None:
+    receive(tar_of("flask", "uwsgi"), pool)
+    for folder in pool.iterdir():
+        os.utime(folder, (0, 0))
+    assert lacking([wheel_of("flask")], pool) == []
+    keep(set(), pool)
+    assert has(pool) == expected("flask")
+
+
+def test_who_waits_too_long_for_another_process_is_told(pool: Path, tar_of, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wheels, "PATIENCE_SECONDS", 0.1)
+    pool.parent.mkdir(parents=True, exist_ok=True)
+    with lock(pool.with_name("wheels.lock")), pytest.raises(WheelFailed, match="run this again"):
+        receive(tar_of("flask"), pool)
+    assert has(pool) == {}
+
+
+def test_a_host_without_a_pool_has_nothing_to_discard(pool: Path) -> None:
+    keep(set(), pool)
+    assert not pool.exists()
+
+
+def test_a_wheel_whose_removal_was_interrupted_can_come_again(pool: Path, tar_of) -> None:
+    def age() -> None:
+        receive(tar_of("flask"), pool)
+        os.utime(pool / wheel_of("flask")["sha256"], (0, 0))
+
+    age()
+    for number in interruptions(lambda _: keep(set(), pool)):
+        receive(tar_of("flask"), pool)
+        assert lacking([wheel_of("flask")], pool) == [], f"interrupted before step {number}"
+        age()
+
+
+def test_wheels_may_come_for_two_apps_at_once(
+    pool: Path, tar_of, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = tar_of("flask").rename(tmp_path / "first.tar"), tar_of("uwsgi")
+    fork = multiprocessing.get_context("fork")
+    in_the_middle, done = fork.Event(), fork.Event()
+    look = wheels.see
+
+    def pause(path: Path, sha256: str) -> None:
+        in_the_middle.set()
+        done.wait(0.5)  # for nothing where the other one waits for this one
+        look(path, sha256)
+
+    def other() -> None:
+        in_the_middle.wait()
+        monkeypatch.setattr(wheels, "see", look)
+        receive(second, pool)
+        done.set()
+
+    monkeypatch.setattr(wheels, "see", pause)
+    processes = [fork.Process(target=receive, args=(first, pool)), fork.Process(target=other)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert ([process.exitcode for process in processes], has(pool)) == ([0, 0], expected("flask", "uwsgi"))
