@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Builds flaskfleet-host:RELEASE, a Debian with systemd and sshd: lab/image.sh bookworm|trixie
-# It is built again when this file changes. LAB_IMAGE names a registry's repository to take
+# Builds flaskfleet-host:RELEASE, a Debian with systemd and sshd: lab/image.sh bookworm|trixie|bookworm-lto
+# bookworm-lto has a second Python: see lto.Dockerfile. With --is-built it only tells whether it is there.
+# It is built again when its recipe changes. LAB_IMAGE names a registry's repository to take
 # LAB_IMAGE:RELEASE from instead; it must have systemd, python3, sshd and a directory /root/.ssh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-release=${1:?usage: lab/image.sh bookworm|trixie}
+is_built=; [ "${1:-}" != --is-built ] || { is_built=yes; shift; }
+release=${1:?usage: lab/image.sh [--is-built] bookworm|trixie|bookworm-lto}
 image=flaskfleet-host:$release
 
-if [ -n "${LAB_IMAGE:-}" ]; then
+if [[ -n ${LAB_IMAGE:-} && $release != *-lto ]]; then
     docker pull --quiet "$LAB_IMAGE:$release"
     exec docker tag "$LAB_IMAGE:$release" "$image"
 fi
@@ -16,9 +18,17 @@ mkdir -p .cache/lab
 exec {lock}>".cache/lab/image-$release.lock"
 flock "$lock"
 
-recipe=$(sha256sum lab/image.sh | cut -c 1-12)
+recipe=$(cat lab/image.sh lab/*.Dockerfile | sha256sum | cut -c 1-12)
 built=$(docker image inspect -f '{{index .Config.Labels "flaskfleet.recipe"}}' "$image" 2>/dev/null || true)
 [ "$built" != "$recipe" ] || exit 0
+[ -z "$is_built" ] || exit 1
+
+if [[ $release == *-lto ]]; then
+    lab/image.sh "${release%-lto}"
+    echo "    building $image, about ten minutes"
+    docker build --quiet --label "flaskfleet.recipe=$recipe" --tag "$image" --file lab/lto.Dockerfile lab >/dev/null
+    exit
+fi
 
 command -v mmdebstrap >/dev/null || lab/apt.sh mmdebstrap
 echo "    building $image, about half a minute"
