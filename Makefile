@@ -5,7 +5,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 lab := -i inventories/lab
-scenarios := $(filter-out contract,$(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
+scenarios := $(filter-out contract gcc_pin,$(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
 step = @printf '\n==> %s\n'
 
 .PHONY: help
@@ -72,10 +72,14 @@ contract: .venv ## the playbooks' own tests, without hosts
 .PHONY: molecule
 molecule: .venv image-bookworm image-trixie ## every scenario on containers
 	@command -v chromium >/dev/null || lab/apt.sh chromium
-	@for scenario in $(scenarios); do printf '\n==> Scenario %s\n' $$scenario; molecule test -s $$scenario; done
+	@all='$(scenarios)'; ! lab/image.sh --is-built bookworm-lto || all+=' gcc_pin'; \
+	    for scenario in $$all; do printf '\n==> Scenario %s\n' $$scenario; molecule test -s $$scenario; done
 
 .PHONY: test
 test: lint unit contract molecule demo demo-down ## everything above, the demo last
+
+.PHONY: test-all
+test-all: image-bookworm-lto test ## the same with scenario gcc_pin, whose image takes ten minutes once
 
 .PHONY: bench-deploy
 bench-deploy: .venv engine ## what clients notice of a deploy and what it costs, on a container of its own
@@ -83,6 +87,20 @@ bench-deploy: .venv engine ## what clients notice of a deploy and what it costs,
 	    pip install --quiet --disable-pip-version-check --require-hashes -r bench/requirements.txt
 	$(step) 'Measuring, about a quarter of an hour'
 	@bench/deploy.py $(BENCH)
+
+.PHONY: bench-provision
+bench-provision: .venv engine ## how long a fresh server takes to its first answer, beside a shell script
+	$(step) 'Measuring, about ten minutes'
+	@bench/provision.py $(BENCH)
+
+.PHONY: bundle
+bundle: .venv engine ## wheels and sources for hosts without the internet: make bundle INVENTORY=inventories/prod
+	$(if $(INVENTORY),,$(error say for which hosts: make bundle INVENTORY=inventories/prod))
+	$(step) 'Building what the apps of $(INVENTORY) need, in a container per platform'
+	@trap 'ansible-playbook lab/remove.yml -i lab/builders' EXIT; \
+	    ansible-playbook lab/up.yml -i lab/builders; \
+	    ansible-playbook playbooks/bundle.yml -i $(INVENTORY) -i lab/builders
+	$(step) 'It is .cache/bundle.tar: unpack it in the clone on the controller that has no access'
 
 .PHONY: docs
 docs: .venv ## write the tables of variables in the roles' READMEs

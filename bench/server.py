@@ -54,4 +54,4 @@ def provisioned() -> Iterator[None]:
         run(command("site"))
         yield
     finally:
-        run(command("bench/down"))
+        run(command("lab/remove"))
