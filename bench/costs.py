@@ -17,7 +17,7 @@ import server
 from figures import task_seconds
 
 POLL_SECONDS = 0.01
-GIVE_UP_SECONDS = 60
+GIVE_UP_SECONDS = 300
 SOURCE = server.CACHE / "source"
 LINE = 'return "ok"'  # of the app, in which each round differs
 PROFILED = 3  # deploys
