@@ -52,7 +52,7 @@ class ActionModule(ActionBase):
                 raise AnsibleActionFail(f"flask_apps.{entry['name']}: the host still lacks {result['needs']}")
             if archive and "platform" in result and not self._task.check_mode:
                 result["bundle"] = [str(path) for path in self._bundle(entry, archive, result["platform"])]
-        except (sources.SourceError, wheelhouse.WheelFailed, wheelhouse.AlreadyFailed, OSError) as error:
+        except (sources.SourceError, wheelhouse.WheelFailed, wheelhouse.BuildFailed, OSError) as error:
             raise AnsibleActionFail(f"flask_apps.{entry['name']}: {error}") from error
         for line in result.get("said", []):
             Display().display(f"{entry['name']} on {task_vars['inventory_hostname']}: {line}")
@@ -121,7 +121,8 @@ class ActionModule(ActionBase):
                     arguments["further"] = self._send(Path(file.name))
             result = self._execute_module("wheel_set", arguments, task_vars=task_vars)
             if result.get("failed"):
-                raise AnsibleActionFail(f"no wheels for {platform} on {host}: {result.get('msg')}", result=result)
+                kind = wheelhouse.BuildFailed if result.get("build_failed") else AnsibleActionFail
+                raise kind(f"no wheels for {platform} on {host}: {result.get('msg')}")
             self._connection.fetch_file(there, str(archive))
             return result
 

@@ -145,12 +145,13 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.flaskfleet.builds import clean_up
 from ansible.module_utils.flaskfleet.environments import Environment, EnvironmentFailed
 from ansible.module_utils.flaskfleet.journal import release_id
 from ansible.module_utils.flaskfleet.layout import Release, ReleaseFailed
 from ansible.module_utils.flaskfleet.releases import App, InUse, differences
 from ansible.module_utils.flaskfleet.services import supervisor
-from ansible.module_utils.flaskfleet.wheels import WheelFailed, lacking, platform_of, receive
+from ansible.module_utils.flaskfleet.wheels import Wheel, WheelFailed, lacking, platform_of, receive
 
 SUPERVISOR_SOCKET = "/run/supervisor.sock"
 Wanted = dict[str, Any]
@@ -158,14 +159,20 @@ Result = dict[str, Any]
 
 
 def environment(wanted: Wanted, *names: str) -> Environment:
-    """The environment of the app's interpreter that is made from the sets of these names, ``uwsgi`` or ``app``."""
+    """The environment of the app's interpreter that is made from the sets of these names, ``uwsgi`` or ``app``.
+
+    Of a project that is in several sets it has the first one's wheel: an app's own uWSGI does not replace ours.
+    """
     platform, sets = platform_of(wanted["python"]), [wanted["wheels"][name] for name in names]
     found = [one["known"].get(platform) for one in sets]
+    wheels: dict[str, Wheel] = {}
+    for wheel in (wheel for one in found for wheel in one or ()):
+        wheels.setdefault(wheel["file"].partition("-")[0].lower(), wheel)
     return Environment(
         python=wanted["python"],
         platform=platform,
         sets=tuple(one["key"] for one in sets),
-        wheels=None if None in found else tuple(wheel for one in found for wheel in one),
+        wheels=None if None in found else tuple(wheels.values()),
     )
 
 
@@ -219,6 +226,8 @@ def stage(app: App, wanted: Wanted) -> None:
 
 def present(app: App, wanted: Wanted, check_mode: bool) -> Result:
     """Start the first release, or keep the live one running and say what is not deployed."""
+    if not check_mode:
+        clean_up()
     live = app.live()
     router = environment(wanted, "uwsgi") if wanted["router"] and not check_mode else None
     if live:

@@ -57,6 +57,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+build_failed:
+  description: Whether any host of the platform would fail, as opposed to this one alone.
+  returned: failure
+  type: bool
 wheels:
   description: The file and sha256 of each wheel.
   returned: success
@@ -111,7 +115,9 @@ def main() -> None:
     }
     try:
         built = packed(Recipe(**given), params["python"], params["further"], Path(params["archive"]))
-    except (BuildFailed, WheelFailed, OSError) as error:
+    except BuildFailed as error:
+        module.fail_json(msg=str(error), build_failed=True)
+    except (WheelFailed, OSError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=True, **{**asdict(built), "tried": [str(attempt) for attempt in built.tried]})
 

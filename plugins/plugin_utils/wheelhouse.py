@@ -6,8 +6,7 @@
     .cache/wheelhouse/<platform>/<sha256>/<file>.whl
 
 The first host of a platform that lacks a set builds it, while the others of its kind wait (flock); what it has built
-goes to all of them. A set is there when all its wheels are: one that was removed has it built anew, and what is not
-pinned resolved anew.
+goes to all of them. A set is there when all its wheels are.
 """
 
 from __future__ import annotations
@@ -23,10 +22,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from module_utils.flaskfleet.files import unpack
-from module_utils.flaskfleet.wheels import Wheel, WheelFailed, see
+from module_utils.flaskfleet.wheels import Wheel, WheelFailed, see, unpack
 
-from .sources import CACHE, locked, settle
+from .sources import CACHE, locked, redact, settle
 
 WHEELHOUSE = CACHE / "wheelhouse"
 
@@ -39,6 +37,7 @@ class Wanted:
     tools: str = ""
     gcc: str = ""
     prebuilt: str = ""
+    variables: dict[str, str] = field(default_factory=dict)
     further: tuple[Path, ...] = ()
     # How it is built, not what it is:
     packages: tuple[str, ...] = field(default=(), compare=False)
@@ -48,17 +47,22 @@ class Wanted:
     @property
     def key(self) -> str:
         """12 hex digits over what it is made from."""
-        inputs = [self.requirements, self.tools, self.gcc, self.prebuilt, sorted(map(_digest, self.further))]
+        further = sorted(map(_digest, self.further))
+        inputs = [self.requirements, self.tools, self.gcc, self.prebuilt, sorted(self.variables.items()), further]
         return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:12]
 
     @property
     def recipe(self) -> dict[str, Any]:
         """The argument of that name of the module wheel_set."""
-        names = ("requirements", "tools", "gcc", "prebuilt", "packages", "keep_toolchain")
+        names = ("requirements", "tools", "gcc", "prebuilt", "variables", "packages", "keep_toolchain")
         return {name: getattr(self, name) for name in names}
 
 
-class AlreadyFailed(Exception):
+class BuildFailed(Exception):
+    """What was asked for can't be built, whichever host of the platform tries."""
+
+
+class AlreadyFailed(BuildFailed):
     """Another host of the platform has failed to build a set in this run; the message is that host's."""
 
 
@@ -67,7 +71,7 @@ def known(wanted: Wanted, house: Path = WHEELHOUSE) -> dict[str, list[Wheel]]:
     return {
         f"{path.parent.name}/{path.name.partition('-')[0]}": wheels
         for path in house.glob(f"*/*-{wanted.key}.json")
-        if (wheels := _complete(path))
+        if (wheels := _complete(path)) is not None
     }
 
 
@@ -78,33 +82,33 @@ def obtain(
 
     :param build: writes a tar of ``<sha256>/<file>`` and returns what the module wheel_set did.
     :returns: what was done, in words; nothing where the set was there.
+    :raises BuildFailed: as ``build`` does; others of this run are told.
     :raises WheelFailed: what came is not what was built.
     """
     final = record(wanted, platform, house)
     folder, failed = final.parent, final.with_suffix(".failed")
     with locked(folder) as aside:
-        if _complete(final):
+        if _complete(final) is not None:
             return []
         if failed.exists() and failed.read_text().partition("\n")[0] == _this_run():
             raise AlreadyFailed(failed.read_text().partition("\n")[2])
         try:
             done = build(aside / "wheels.tar")
-        except Exception as error:
+        except BuildFailed as error:
             failed.write_text(f"{_this_run()}\n{host}: {error}")
             raise
         failed.unlink(missing_ok=True)
-        new = aside / "new"
-        unpack(aside / "wheels.tar", new)
-        paths = [Path(wheel["sha256"], wheel["file"]) for wheel in done["wheels"]]
-        for path in paths:
-            see(new / path, path.parent.name)
-        for path in paths:
-            (folder / path).parent.mkdir(exist_ok=True)
-            if not (folder / path).exists():
-                (new / path).rename(folder / path)
+        unpack(aside / "wheels.tar", aside / "new")
+        came = {f"{path.parent.name}/{path.name}": path for path in (aside / "new").glob("*/*")}
+        if lacking := {f"{wheel['sha256']}/{wheel['file']}" for wheel in done["wheels"]} - came.keys():
+            raise WheelFailed(f"{host} has not sent {', '.join(sorted(lacking))}; run this again")
+        for name, path in came.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            if not (folder / name).exists():
+                path.rename(folder / name)
         content = {
             "platform": platform,
-            "requirements": re.sub(r"(\s*\\\n)?\s+--hash=\S+", "", wanted.requirements),
+            "requirements": redact(re.sub(r"(\s*\\\n)?\s+--hash=\S+", "", wanted.requirements)),
             "wheels": [
                 {**wheel, "compiled": _project(wheel["file"]) in map(_project, done["compiled"])}
                 for wheel in done["wheels"]
@@ -148,12 +152,12 @@ def record(wanted: Wanted, platform: str, house: Path = WHEELHOUSE) -> Path:
     return house / name / f"{interpreter}-{wanted.key}.json"
 
 
-def _complete(path: Path) -> list[Wheel]:
-    """The wheels of a set that was built; none where one of them is gone."""
+def _complete(path: Path) -> list[Wheel] | None:
+    """The wheels of a set that was built; None where one of them is gone."""
     if not path.exists():
-        return []
+        return None
     wheels = [Wheel(file=wheel["file"], sha256=wheel["sha256"]) for wheel in json.loads(path.read_text())["wheels"]]
-    return wheels if all((path.parent / wheel["sha256"] / wheel["file"]).exists() for wheel in wheels) else []
+    return wheels if all((path.parent / wheel["sha256"] / wheel["file"]).exists() for wheel in wheels) else None
 
 
 def _project(name: str) -> str:
@@ -162,7 +166,12 @@ def _project(name: str) -> str:
 
 
 def _this_run() -> str:
-    return str(os.getppid())
+    """What tells runs apart, also in a container where each has the same pid: that, and since when (see proc(5))."""
+    parent = os.getppid()
+    try:
+        return f"{parent} {Path(f'/proc/{parent}/stat').read_text().rpartition(')')[2].split()[19]}"
+    except OSError:
+        return str(parent)
 
 
 def _digest(path: Path) -> str:

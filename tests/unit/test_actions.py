@@ -428,8 +428,9 @@ def test_a_host_builds_by_the_recipe_of_the_inventory(hosted: Callable[..., Any]
     uwsgi, app = (arguments for name, arguments in asked(action) if name == "wheel_set")
     assert (uwsgi["python"], uwsgi["archive"]) == ("/usr/bin/python3", "/tmp/task/built.tar")
     common = {name: value for name, value in WHEELS["build"].items() if name != "index_url"}
-    assert uwsgi["recipe"] == {**WHEELS["uwsgi"], **common}
-    assert app["recipe"] == {"requirements": "flask\n", "tools": "", "gcc": "", "prebuilt": "", **common}
+    assert uwsgi["recipe"] == {**WHEELS["uwsgi"], "variables": {}, **common}
+    rest = {"tools": "", "gcc": "", "prebuilt": "", "variables": {}}
+    assert app["recipe"] == {"requirements": "flask\n", **rest, **common}
     assert (uwsgi["index_url"], app["index_url"]) == (WHEELS["build"]["index_url"],) * 2
 
 
@@ -479,11 +480,18 @@ def test_a_build_that_fails_has_the_hosts_words(hosted: Callable[..., Any], tmp_
 
 def test_a_build_that_has_failed_is_not_tried_on_each_host(hosted: Callable[..., Any]) -> None:
     with pytest.raises(AnsibleActionFail):
-        hosted(LACKS_APP, {"failed": True, "msg": "no"}).run(task_vars=HOST)
+        hosted(LACKS_APP, {"failed": True, "build_failed": True, "msg": "no"}).run(task_vars=HOST)
     action = hosted(LACKS_APP)
     with pytest.raises(AnsibleActionFail, match=r"^flask_apps\.blog: app1: .*: no"):
         action.run(task_vars={**HOST, "inventory_hostname": "app2"})
     assert modules(action) == ["app_release"]
+
+
+def test_another_host_builds_where_the_first_has_trouble_of_its_own(hosted: Callable[..., Any]) -> None:
+    with pytest.raises(AnsibleActionFail, match="disk full"):
+        hosted(LACKS_APP, {"failed": True, "msg": "disk full"}).run(task_vars=HOST)
+    action = hosted(LACKS_APP, built("flask"), {"changed": True})
+    assert action.run(task_vars={**HOST, "inventory_hostname": "app2"})["changed"]
 
 
 def test_what_was_altered_on_its_way_is_refused(hosted: Callable[..., Any], tmp_path: Path) -> None:

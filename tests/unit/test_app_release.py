@@ -38,6 +38,7 @@ class Recorder(App):
     def __init__(self, host: Path) -> None:
         super().__init__("blog", "www-data", Supervisor(), host)
         self.steps: list[str] = []
+        self.cleaned: list[str | None] = []  # up after a build that was killed, with what was live
         self.rollouts: list[str | None] = []  # what went on at each
         self.locked = False
         self.settled = self.runs = True
@@ -132,6 +133,7 @@ def recorder(host: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     """An app of which the host has no release, but the wheels."""
     monkeypatch.setattr(app_release, "platform_of", lambda python: PLATFORM)
     recorder = Recorder(host)
+    monkeypatch.setattr(app_release, "clean_up", lambda: recorder.cleaned.append(recorder.live()))
     make_environment(recorder.pool, *SETS)
     return recorder
 
@@ -551,6 +553,23 @@ def test_an_environment_has_the_wheels_of_all_its_sets(recorder: Recorder) -> No
     found = app_release.environment(arguments("warm", wheels=wanted), *SETS)
     assert (found.python, found.platform, found.sets) == (PYTHON, PLATFORM, SETS)
     assert found.wheels == tuple(wheel for name in SETS for wheel in wanted[name]["known"][PLATFORM])
+
+
+@pytest.mark.parametrize("step", ["present", "warm"])
+def test_what_a_killed_build_has_left_goes_when_the_host_is_made_ready(lived: Recorder, step: str) -> None:
+    run(lived, step, check_mode=True)
+    assert lived.cleaned == []
+    run(lived, step)
+    assert lived.cleaned == ([C] if step == "present" else [])
+
+
+def test_an_apps_own_uwsgi_does_not_replace_ours(recorder: Recorder) -> None:
+    """A dependency of the app may require it; pip would refuse two of them."""
+    wanted = known()
+    (ours,) = wanted["uwsgi"]["known"][PLATFORM]
+    wanted["app"]["known"][PLATFORM].append({"file": "uWSGI-2.0.30-py3-none-any.whl", "sha256": "f" * 64})
+    found = app_release.environment(arguments("warm", wheels=wanted), *SETS)
+    assert [wheel for wheel in found.wheels or () if "wsgi" in wheel["file"].lower()] == [ours]
 
 
 def test_an_environment_of_a_set_that_was_not_built_for_its_platform_has_no_wheels(recorder: Recorder) -> None:

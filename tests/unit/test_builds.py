@@ -6,14 +6,24 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible.module_utils.flaskfleet import builds
-from ansible.module_utils.flaskfleet.builds import Attempt, BuildFailed, Recipe, attempts, build, explain, gcc_of
+from ansible.module_utils.flaskfleet.builds import (
+    Attempt,
+    BuildFailed,
+    Recipe,
+    attempts,
+    build,
+    clean_up,
+    explain,
+    gcc_of,
+)
+from ansible.module_utils.flaskfleet.files import lock
 from ansible.module_utils.flaskfleet.wheels import sha256_of
 
 LTO_MISMATCH = """\
@@ -131,6 +141,7 @@ def test_a_compiler_and_its_flags_are_in_the_environment(attempt: Attempt, varia
         (Attempt("--no-binary :all:\nflask\n  # via me\n", seconds=0.6), "flask by no compiler, 1 s"),
         (Attempt("flask\nclick\n", "gcc"), "flask and 1 more by gcc, 0 s"),
         (Attempt("# flask\n"), "nothing by no compiler, 0 s"),
+        (Attempt("git+https://me:s3cret@host/x\n"), "git+https://host/x by no compiler, 0 s"),
     ],
 )
 def test_an_attempt_in_words(attempt: Attempt, words: str) -> None:
@@ -287,6 +298,7 @@ class Python:
             number=$(ls | grep -c calls)
             printf '%s\\n' "$@" > "calls$number"
             env > "env$number"
+            [ -z "$NETRC" ] || {{ cat "$NETRC"; stat -c %a "$NETRC"; }} > login
             for last; do :; done
             cp "$last" "requirements$number"
             [ "$3" = wheel ] || exit 0
@@ -296,13 +308,17 @@ class Python:
             rm "$2/half.whl"
             echo uwsgi > "$2/uwsgi-2.0.31-cp311-cp311-linux_x86_64.whl"
             echo click > "$2/click-8-py3-none-any.whl"
-            echo "Successfully built uWSGI markupsafe"
+            if [ -f builds ] || dpkg-query --show | grep -q '^gcc'; then echo "Successfully built uWSGI markupsafe"; fi
             """,
         )
 
     def fails_with(self, *errors: str) -> None:
         for number, error in enumerate(errors):
             (self.folder / f"fails-{number}").write_text(error)
+
+    def builds_anyway(self) -> None:
+        """Build also where there is no compiler, as pip does what has an extension that is optional."""
+        (self.folder / "builds").touch()
 
     def calls(self, command: str = "wheel") -> list[list[str]]:
         """The arguments of each call of one of pip's commands."""
@@ -334,8 +350,37 @@ def test_all_wheels_are_told_by_name_and_hash(host: Host, python: Python, folder
         "uwsgi-2.0.31-cp311-cp311-linux_x86_64.whl",
     ]
     assert [wheel["sha256"] for wheel in built.wheels] == [sha256_of(folder / wheel["file"]) for wheel in built.wheels]
-    assert built.compiled == ["uWSGI", "markupsafe"]
+    assert built.compiled == []
     assert [str(attempt) for attempt in built.tried] == ["uwsgi by no compiler, 0 s"]
+
+
+def test_what_can_be_built_without_a_compiler_is_built_with_one(host: Host, python: Python, folder: Path) -> None:
+    """An extension that is optional would be missing, on each host."""
+    python.builds_anyway()
+    built = build(Recipe("markupsafe\n"), python.path, folder)
+    assert [attempt.compiler for attempt in built.tried] == ["", "gcc"]
+    assert "uWSGI, markupsafe was built without a compiler" in built.tried[0].error
+    assert built.compiled == ["uWSGI", "markupsafe"]
+
+
+def test_two_builds_on_a_host_wait_for_each_other(
+    host: Host, python: Python, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builds, "PATIENCE_SECONDS", 0.1)
+    with lock(host.noted.with_suffix(".lock")), pytest.raises(BuildFailed, match=rf"process {os.getpid()} has been"):
+        build(AUTO, python.path, folder)
+    assert host["calls"] == []
+
+
+def test_upgrades_of_the_host_are_told(host: Host, python: Python, folder: Path) -> None:
+    host.write(upgrades=["libc6"])
+    built = build(AUTO, python.path, folder)
+    assert str(built.tried[0]) == "uwsgi==2.0.31 by gcc, 0 s, upgraded libc6"
+
+
+def test_variables_of_a_recipe_reach_pip(host: Host, python: Python, folder: Path) -> None:
+    build(Recipe("uwsgi\n", variables={"UWSGI_PROFILE_OVERRIDE": "ssl=false"}), python.path, folder)
+    assert python.variables()[-1]["UWSGI_PROFILE_OVERRIDE"] == "ssl=false"
 
 
 def test_of_a_failed_attempt_nothing_is_left_for_the_next(host: Host, python: Python, folder: Path) -> None:
@@ -414,20 +459,22 @@ def test_what_has_no_tools_is_built_in_isolation(
     assert "--no-build-isolation" not in python.calls()[-1]
 
 
-INDEX = "https://me:s3cret@pypi.example/simple"
+def test_the_login_of_an_index_is_in_a_file_of_root_and_nowhere_else(host: Host, python: Python, folder: Path) -> None:
+    build(replace(AUTO, tools="wheel==1", index_url="https://me:s3cr%40t@pypi.example/simple"), python.path, folder)
+    assert {variables["PIP_INDEX_URL"] for variables in python.variables()} == {"https://pypi.example/simple"}
+    assert (python.folder / "login").read_text() == "machine pypi.example login me password s3cr@t\n600\n"
+    assert "s3cr" not in json.dumps([python.variables(), python.calls("install"), python.calls(), host["calls"]])
 
 
-@pytest.mark.parametrize("url", [INDEX, ""])
-def test_an_index_is_in_the_environment_and_in_no_argument(
+@pytest.mark.parametrize("url", ["https://pypi.example/simple", ""])
+def test_an_index_is_in_the_environment(
     host: Host, python: Python, folder: Path, monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
-    """Anybody may see arguments; and nobody's own settings count."""
+    """And nobody's own settings count."""
     monkeypatch.setenv("PIP_INDEX_URL", "https://elsewhere.example")
     build(replace(AUTO, tools="wheel==1", index_url=url), python.path, folder)
     seen = python.variables()
     assert [variables.get("PIP_INDEX_URL") for variables in seen] == [url or None] * 2
-    assert "s3cret" not in json.dumps(python.calls("install") + python.calls())
-    assert "s3cret" not in json.dumps(host["calls"])
 
 
 def test_pip_has_the_hosts_proxy_and_trusts_what_the_host_trusts(
@@ -542,6 +589,30 @@ def test_what_is_to_be_kept_stays_and_is_removed_by_the_next_build_that_keeps_no
     assert host["installed"] == BEFORE
 
 
+def test_what_is_kept_or_in_use_is_not_cleaned_up(host: Host, python: Python, folder: Path) -> None:
+    there = during(host, python, folder, clean_up, keep_toolchain=True)
+    clean_up()
+    assert host["installed"].keys() == there.keys()
+
+
+def test_wheels_are_kept_where_their_compiler_cannot_be_removed(
+    host: Host, python: Python, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another apt holds the lock, for one; the next run cleans up."""
+    run = builds._run
+
+    def fails_to_purge(argv: Sequence[str], variables: Mapping[str, str] | None = None) -> str:
+        if "purge" in argv and "--simulate" not in argv:
+            raise BuildFailed("E: Could not get lock")
+        return run(argv, variables)
+
+    monkeypatch.setattr(builds, "_run", fails_to_purge)
+    assert build(WITH_HEADERS, python.path, folder).wheels
+    monkeypatch.setattr(builds, "_run", run)
+    clean_up()
+    assert (host["installed"], host.noted.exists()) == (BEFORE, False)
+
+
 def test_what_others_need_by_now_stays(host: Host, python: Python, folder: Path) -> None:
     during(host, python, folder, lambda: host.install(make="auto", build_essential="manual"))
     assert {"build-essential", "gcc", "gcc-12"} <= host["installed"].keys()
@@ -585,6 +656,14 @@ def test_a_build_that_was_killed_is_cleaned_up_by_the_next(host: Host, python: P
     assert "gcc-12" in host["installed"]
     build(Recipe("flask"), python.path, folder)
     assert (host["installed"], host.noted.exists()) == (BEFORE, False)
+
+
+def test_a_build_that_was_killed_is_cleaned_up_without_another(host: Host, python: Python, folder: Path) -> None:
+    kill("pip wheel", python, folder)
+    assert "gcc-12" in host["installed"]
+    for _ in range(2):
+        clean_up()
+        assert (host["installed"], host.noted.exists()) == (BEFORE, False)
 
 
 def test_a_build_that_was_killed_before_it_has_installed_anything_is_none(

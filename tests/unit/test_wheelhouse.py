@@ -43,7 +43,7 @@ class Builder:
     def __call__(self, archive: Path) -> dict[str, Any]:
         self.builds += 1
         if self.fails:
-            raise OSError(self.fails)
+            raise wheelhouse.BuildFailed(self.fails)
         with tarfile.open(archive, "w") as tar:
             for name in self.names:
                 content = f"{name}{', altered' if name == self.altered else ''}".encode()
@@ -257,7 +257,7 @@ def test_while_one_builds_another_waits(house: Path) -> None:
 
 
 def test_a_build_that_fails_leaves_no_set(house: Path) -> None:
-    with pytest.raises(OSError, match="no compiler"):
+    with pytest.raises(wheelhouse.BuildFailed, match="no compiler"):
         obtain(UWSGI, PLATFORM, "app1", Builder("uwsgi", fails="no compiler"), house)
     assert (known(UWSGI, house), has(house)) == ({}, {})
 
@@ -266,7 +266,7 @@ def test_a_build_that_fails_leaves_no_set(house: Path) -> None:
 def failed(house: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A wheelhouse for which app1 has failed to build in this run."""
     monkeypatch.setattr(os, "getppid", lambda: 4711)
-    with pytest.raises(OSError):
+    with pytest.raises(wheelhouse.BuildFailed):
         obtain(UWSGI, PLATFORM, "app1", Builder(fails="no compiler\nno hope"), house)
     return house
 
@@ -276,6 +276,35 @@ def test_others_of_the_same_run_are_told_and_do_not_try(failed: Path) -> None:
     with pytest.raises(AlreadyFailed, match=r"^app1: no compiler\nno hope$"):
         obtain(UWSGI, PLATFORM, "app2", builder, failed)
     assert builder.builds == 0
+
+
+def test_others_try_where_the_trouble_was_one_hosts_own(house: Path) -> None:
+    def unreachable(_: Path) -> dict[str, Any]:
+        raise OSError("no route to host")
+
+    with pytest.raises(OSError):
+        obtain(UWSGI, PLATFORM, "app1", unreachable, house)
+    obtain(UWSGI, PLATFORM, "app2", Builder("uwsgi"), house)
+    assert known(UWSGI, house) == {PLATFORM: [wheel_of("uwsgi")]}
+
+
+def test_runs_are_told_apart_by_when_they_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container each has the same process id."""
+
+    def run_since(ticks: str) -> str:
+        fields = " ".join(["S", *["0"] * 18, ticks, "0"])
+        monkeypatch.setattr(Path, "read_text", lambda _: f"1 (a) name) {fields}")
+        return wheelhouse._this_run()
+
+    assert run_since("7") == run_since("7") != run_since("8")
+
+
+def test_a_set_without_wheels_is_there(house: Path) -> None:
+    """All markers of its requirements may be of other platforms."""
+    obtain(UWSGI, PLATFORM, "app1", Builder(), house)
+    builder = Builder("uwsgi")
+    obtain(UWSGI, PLATFORM, "app2", builder, house)
+    assert (known(UWSGI, house), builder.builds) == ({PLATFORM: []}, 0)
 
 
 def test_another_run_tries_again(failed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,7 +337,7 @@ def test_a_tar_that_lacks_a_wheel_is_refused(house: Path) -> None:
         Builder("uwsgi")(archive)
         return Builder("uwsgi", "click")(archive.with_name("another.tar"))
 
-    with pytest.raises(OSError, match=wheel_of("click")["file"]):
+    with pytest.raises(WheelFailed, match=f"^app1 has not sent .*{wheel_of('click')['file']}"):
         obtain(UWSGI, PLATFORM, "app1", build, house)
     assert known(UWSGI, house) == {}
 

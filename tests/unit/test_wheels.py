@@ -224,13 +224,27 @@ def test_a_tar_that_was_cut_off_leaves_nothing(pool: Path, tar_of) -> None:
     assert list(pool.iterdir()) == []
 
 
-@pytest.mark.skipif(not hasattr(tarfile, "data_filter"), reason="before Python 3.11.4")
-def test_a_tar_that_leads_out_of_the_pool_is_refused(pool: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("../../out.whl", tarfile.REGTYPE),
+        ("/tmp/out.whl", tarfile.REGTYPE),
+        (f"{'a' * 64}/../../out.whl", tarfile.REGTYPE),
+        (f"{'a' * 64}/out.pth", tarfile.REGTYPE),
+        (f"{'a' * 64}/out.whl", tarfile.SYMTYPE),
+        (f"{'a' * 64}/out.whl", tarfile.LNKTYPE),
+        ("a" * 64, tarfile.DIRTYPE),
+    ],
+)
+def test_a_tar_with_anything_but_wheels_is_refused(pool: Path, tmp_path: Path, name: str, kind: bytes) -> None:
+    """A host has made it, and it is unpacked on the controller."""
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, "/etc/passwd"
     with tarfile.open(tmp_path / "wheels.tar", "w") as tar:
-        tar.addfile(tarfile.TarInfo("../../out.whl"))
-    with pytest.raises(tarfile.TarError):
+        tar.addfile(member)
+    with pytest.raises(WheelFailed, match=f"has a member {re.escape(repr(name))}, which is no wheel"):
         receive(tmp_path / "wheels.tar", pool)
-    assert not (tmp_path / "out.whl").exists()
+    assert list(tmp_path.rglob("out.*")) == []
 
 
 def test_an_interruption_leaves_whole_wheels_and_the_next_run_leads_there(tmp_path: Path, tar_of) -> None:

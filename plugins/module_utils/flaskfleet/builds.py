@@ -14,19 +14,25 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
-from .files import read_json, write_json
+from .files import Busy, lock, read_json, write_json
 from .wheels import Wheel, sha256_of
 
 TOOLCHAIN = Path("/var/lib/flaskfleet/toolchain.json")
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 APT = ["apt-get", "--yes", "--quiet", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120"]
+PATIENCE_SECONDS = 1800  # for another build on the same host
 LTO_MISMATCH = re.compile(r"generated with LTO version|lto-wrapper failed|lto1: fatal error")
-NEEDS_A_COMPILER = re.compile(r"(?i)failed building wheel|subprocess-exited-with-error|metadata-generation-failed")
+NEEDS_A_COMPILER = re.compile(
+    r"(?i)failed building wheel|subprocess-exited-with-error|metadata-generation-failed|command errored out"
+    r"|cannot find command|was built without a compiler"
+)
 BUILT = re.compile(r"^Successfully built (.*)$", re.MULTILINE)
+LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
 LINES = 40  # of what a build said, in a message
 
 
@@ -43,6 +49,7 @@ class Recipe:
     packages: tuple[str, ...] = ()  # the distribution's, that compiling needs
     gcc: str = ""  # of what links with Python: auto, or a major version; empty: it does not
     prebuilt: str = ""  # a requirement to take where none of that works
+    variables: Mapping[str, str] = field(default_factory=dict)  # of the environment, for all attempts
     index_url: str = ""
     keep_toolchain: bool = False
 
@@ -56,6 +63,7 @@ class Attempt:
     flags: str = ""
     seconds: float = 0.0
     error: str = ""
+    upgraded: Sequence[str] = ()  # packages of the host that had to follow its compiler's
 
     @property
     def variables(self) -> dict[str, str]:
@@ -67,7 +75,8 @@ class Attempt:
         first, *others = re.findall(r"^\w\S*", self.requirements, re.MULTILINE) or ["nothing"]
         what = f"{first} and {len(others)} more" if others else first
         by = f"{self.compiler or 'no compiler'} {self.flags}".rstrip()
-        return f"{what} by {by}, {self.seconds:.0f} s"
+        upgraded = f", upgraded {' '.join(self.upgraded)}" if self.upgraded else ""
+        return f"{LOGIN.sub('', what)} by {by}, {self.seconds:.0f} s{upgraded}"
 
 
 @dataclass
@@ -85,23 +94,36 @@ def build(recipe: Recipe, python: str, folder: Path, further: Path | None = None
     :param further: a folder of wheels that no index has.
     :raises BuildFailed: it can't be done; the folder is empty.
     """
+    try:
+        with lock(TOOLCHAIN.with_suffix(".lock"), PATIENCE_SECONDS):
+            return _build(recipe, python, folder, further)
+    except Busy as other:
+        raise BuildFailed(f"process {other} has been building here for half an hour; end it, or wait for it") from other
+
+
+def _build(recipe: Recipe, python: str, folder: Path, further: Path | None) -> Built:
     tried: list[Attempt] = []
     with tempfile.TemporaryDirectory() as work, toolchain(recipe.keep_toolchain) as install:
-        pip = _pip(Path(work), recipe, python)
+        variables = {**recipe.variables, **_index(recipe.index_url, Path(work))}
+        pip = _pip(Path(work), recipe, python, variables)
         for attempt in attempts(recipe, lambda: gcc_of(python), tried):
             tried.append(attempt)
             started = time.monotonic()
             try:
                 if attempt.compiler:
-                    install([*recipe.packages, attempt.compiler])
-                said = _wheel(pip, recipe, attempt, folder, further)
+                    attempt.upgraded = install([*recipe.packages, attempt.compiler])
+                said = _wheel(pip, recipe, attempt, folder, further, variables)
+                compiled = " ".join(BUILT.findall(said)).split()
+                if compiled and not attempt.compiler and attempt.requirements == recipe.requirements:
+                    # An extension that is optional would be missing.
+                    raise BuildFailed(f"{', '.join(compiled)} was built without a compiler")
             except BuildFailed as failed:
                 attempt.error = str(failed)
                 _empty(folder)
             attempt.seconds = round(time.monotonic() - started, 1)
             if not attempt.error:
                 wheels = [Wheel(file=path.name, sha256=sha256_of(path)) for path in sorted(folder.iterdir())]
-                return Built(wheels, " ".join(BUILT.findall(said)).split(), tried)
+                return Built(wheels, compiled, tried)
     raise BuildFailed(explain(tried))
 
 
@@ -144,61 +166,86 @@ def explain(tried: Sequence[Attempt]) -> str:
 
 
 @contextmanager
-def toolchain(keep: bool) -> Iterator[Callable[[Sequence[str]], None]]:
+def toolchain(keep: bool) -> Iterator[Callable[[Sequence[str]], Sequence[str]]]:
     """A function that installs packages of the distribution; in the end those that were not there are removed again.
 
-    What a killed build has left is removed, too. What somebody has asked for meanwhile stays.
+    What a killed build has left is removed, too. What somebody has asked for meanwhile stays. Where they can't be
+    removed just now, ``clean_up`` does it later.
     """
     try:
         yield _install
     finally:
+        if keep and (noted := read_json(TOOLCHAIN)):
+            write_json(TOOLCHAIN, {**noted, "kept": True})
         if not keep:
+            with suppress(BuildFailed):
+                _remove()
+
+
+def clean_up() -> None:
+    """Remove what a build has left that was killed, unless another one goes on."""
+    if not (read_json(TOOLCHAIN) or {"kept": True})["kept"]:
+        with suppress(Busy, BuildFailed), lock(TOOLCHAIN.with_suffix(".lock")):
             _remove()
 
 
-def _install(packages: Sequence[str]) -> None:
+def _install(packages: Sequence[str]) -> Sequence[str]:
+    """Install packages; the names of those that had to be upgraded for that."""
     known = _run(["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n"])
     missing = [package for package in packages if f"{package} installed" not in known.splitlines()]
     if not missing:
-        return
+        return []
     try:
-        planned = _run([*APT, "--simulate", "install", *missing])
+        planned = _run([*APT, "--no-remove", "--simulate", "install", *missing])
     except BuildFailed:
         _run([*APT, "update"])
-        planned = _run([*APT, "--simulate", "install", *missing])
+        planned = _run([*APT, "--no-remove", "--simulate", "install", *missing])
     new = re.findall(r"^Inst (\S+) \(", planned, re.MULTILINE)  # an upgrade has its old version in brackets
-    write_json(TOOLCHAIN, sorted({*new, *(read_json(TOOLCHAIN) or [])}))
+    upgraded = re.findall(r"^Inst (\S+) \[", planned, re.MULTILINE)
+    write_json(TOOLCHAIN, {"packages": sorted({*new, *_noted()}), "kept": False})
     try:
-        _run([*APT, "--mark-auto", "install", *missing])
+        _run([*APT, "--no-remove", "--mark-auto", "install", *missing])
     except BuildFailed:  # old lists name what a mirror has no more
         _run([*APT, "update"])
-        _run([*APT, "--mark-auto", "install", *missing])
+        _run([*APT, "--no-remove", "--mark-auto", "install", *missing])
     if new:
         _run(["apt-mark", "auto", *new])
+    return upgraded
+
+
+def _noted() -> list[str]:
+    return (read_json(TOOLCHAIN) or {"packages": []})["packages"]
 
 
 def _remove() -> None:
-    if not (noted := read_json(TOOLCHAIN)):
+    if not (noted := _noted()):
         return
     ours = _run(["apt-mark", "showauto", *noted]).split()
     leaving = re.findall(r"^(?:Remv|Purg) (\S+)", _run([*APT, "--simulate", "purge", *ours]), re.MULTILINE)
     if ours and set(leaving) <= set(ours):  # or something else needs them by now
         _run([*APT, "purge", *ours])
-    TOOLCHAIN.unlink()
+    TOOLCHAIN.unlink(missing_ok=True)
 
 
-def _pip(work: Path, recipe: Recipe, python: str) -> list[str]:
+def _pip(work: Path, recipe: Recipe, python: str, variables: Mapping[str, str]) -> list[str]:
     """Make pip for a build, with the tools that it needs."""
     _run([python, "-m", "venv", str(work / "tools")])
     pip = [str(work / "tools/bin/python"), "-m", "pip"]
     if recipe.tools:
         listed = work / "tools.txt"
         listed.write_text(recipe.tools)
-        _run([*pip, "install", "--quiet", "--require-hashes", "-r", str(listed)], _index(recipe))
+        _run([*pip, "install", "--quiet", "--require-hashes", "-r", str(listed)], variables)
     return pip
 
 
-def _wheel(pip: Sequence[str], recipe: Recipe, attempt: Attempt, folder: Path, further: Path | None) -> str:
+def _wheel(
+    pip: Sequence[str],
+    recipe: Recipe,
+    attempt: Attempt,
+    folder: Path,
+    further: Path | None,
+    variables: Mapping[str, str],
+) -> str:
     options = ["--wheel-dir", str(folder), "--progress-bar", "off"]
     if recipe.tools and attempt.compiler:
         options.append("--no-build-isolation")
@@ -209,11 +256,20 @@ def _wheel(pip: Sequence[str], recipe: Recipe, attempt: Attempt, folder: Path, f
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as listed:
         listed.write(attempt.requirements)
         listed.flush()
-        return _run([*pip, "wheel", *options, "-r", listed.name], {**_index(recipe), **attempt.variables})
+        return _run([*pip, "wheel", *options, "-r", listed.name], {**variables, **attempt.variables})
 
 
-def _index(recipe: Recipe) -> dict[str, str]:
-    return {"PIP_INDEX_URL": recipe.index_url} if recipe.index_url else {}
+def _index(url: str, work: Path) -> dict[str, str]:
+    """The index in pip's variables; its login in a file, for pip hands the URL on to processes that everybody sees."""
+    parts = urlsplit(url)
+    login, _, host = parts.netloc.rpartition("@")
+    if not login:
+        return {"PIP_INDEX_URL": url} if url else {}
+    user, _, password = login.partition(":")
+    netrc = work / "netrc"
+    netrc.touch(0o600)
+    netrc.write_text(f"machine {parts.hostname} login {unquote(user)} password {unquote(password)}\n")
+    return {"PIP_INDEX_URL": parts._replace(netloc=host).geturl(), "NETRC": str(netrc)}
 
 
 def _empty(folder: Path) -> None:

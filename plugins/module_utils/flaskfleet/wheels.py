@@ -8,12 +8,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import platform
 import re
 import shutil
 import subprocess
+import tarfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -21,10 +23,11 @@ from functools import cache
 from pathlib import Path
 from typing import TypedDict
 
-from .files import Busy, fsync_tree, lock, unpack
+from .files import Busy, fsync_tree, lock
 
 POOL = Path("/var/lib/flaskfleet/wheels")
 PATIENCE_SECONDS = 60
+MEMBER = re.compile(r"[0-9a-f]{64}/[\w.+!-]+\.whl", re.ASCII)
 KEPT_SECONDS = 86400  # nothing goes that another run may be about to use
 # What decides whether what was built for one interpreter runs with another one: where a Python is linked statically
 # (Anaconda's, pyenv's), it becomes a part of uWSGI as it is.
@@ -100,8 +103,6 @@ def receive(archive: Path, pool: Path = POOL) -> None:
         aside.mkdir(parents=True)
         try:
             unpack(archive, aside)
-            for path in aside.glob("*/*.whl"):
-                see(path, path.parent.name)
             fsync_tree(aside)
             for path in aside.glob("*/*.whl"):
                 final = pool / path.parent.name / path.name
@@ -110,6 +111,22 @@ def receive(archive: Path, pool: Path = POOL) -> None:
                     path.rename(final)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a tar whose members are ``<sha256>/<file>.whl``, and nothing else: a host may have made it up.
+
+    :raises WheelFailed: another member is in it, or a wheel is not what its hash says.
+    """
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            if not (member.isreg() and MEMBER.fullmatch(member.name)):
+                raise WheelFailed(f"{archive} has a member {member.name!r}, which is no wheel; look where it came from")
+            path = folder / member.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tar.extractfile(member) or io.BytesIO() as source, path.open("wb") as target:
+                shutil.copyfileobj(source, target)
+            see(path, path.parent.name)
 
 
 @contextmanager
