@@ -10,7 +10,7 @@ step = @printf '\n==> %s\n'
 
 .PHONY: help
 help: ## show this help
-	@awk -F ':.*## ' '/^[^\t]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[^\t]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: .venv
 .venv: .venv/.complete ## Ansible and the tools, pinned, for this repository alone
@@ -79,7 +79,7 @@ molecule: .venv image-bookworm image-trixie ## every scenario on containers
 test: lint unit contract molecule demo demo-down ## everything above, the demo last
 
 .PHONY: test-all
-test-all: image-bookworm-lto test ## the same with scenario gcc_pin, whose image takes ten minutes once
+test-all: image-bookworm-lto test ## and scenario gcc_pin, whose image takes six minutes once
 
 .PHONY: bench-deploy
 bench-deploy: .venv engine ## what clients notice of a deploy and what it costs, on a container of its own
@@ -94,7 +94,7 @@ bench-provision: .venv engine ## how long a fresh server takes to its first answ
 	@bench/provision.py $(BENCH)
 
 .PHONY: bundle
-bundle: .venv engine ## wheels and sources for hosts without the internet: make bundle INVENTORY=inventories/prod
+bundle: .venv engine ## wheels and sources for servers without the internet, in .cache/bundle.tar: make bundle INVENTORY=…
 	$(if $(INVENTORY),,$(error say for which hosts: make bundle INVENTORY=inventories/prod))
 	$(step) 'Building what the apps of $(INVENTORY) need, in a container per platform'
 	@trap 'ansible-playbook lab/remove.yml -i lab/builders' EXIT; \
@@ -113,6 +113,6 @@ lock: ## resolve requirements.in anew into requirements.txt
 	    --generate-hashes requirements.in -o requirements.txt
 
 .PHONY: clean
-clean: ## remove .venv, .cache and the lab's images (demo-down comes first)
+clean: ## remove .venv, .cache (wheelhouse and keys, too) and the lab's images; demo-down comes first
 	@docker images -q --filter label=flaskfleet.recipe | xargs -r docker rmi --force || true
 	rm -rf .venv .cache

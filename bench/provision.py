@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures how long a fresh server takes to its first answer, with the wheels there, beside the least that could do it.
 
-The least is one shell script over ssh: apt, the unpacking of all that flaskfleet has written, a start.
+The least is one shell script over ssh: apt, the unpacking of the files that an answer needs, a start.
 It checks nothing.
 """
 

@@ -27,8 +27,8 @@ options:
       - C(retire) lets the app's further programs be those of the live release, stops the old ones once their last
         request is done, and removes what is older than C(keep_releases).
       - C(absent) removes the app's programs and releases; its C(shared) folder and logs stay unless C(purge).
-      - C(wheels) has the wheels built that the controller lacks for the host's platform, and sees that those it has
-        are what was built.
+      - C(wheels) has the wheels built that the controller lacks for the host's platform, sees that those it has are
+        what was built, and names what a controller without access needs.
     choices: [present, wheels, warm, before_switch, live, after_switch, retire, absent]
     type: str
     default: present
@@ -69,7 +69,7 @@ options:
   wheels:
     description:
       - How the wheels of the app's environment are built. C(uwsgi) is the set of uWSGI, C(build) what concerns all
-        sets, C(builder) the host that builds, which is by default the first one of its platform.
+        sets, C(builder) the host that builds, by default the first one that lacks a set, C(house) the wheelhouse.
       - See C(Wanted) in plugin_utils/wheelhouse.py.
     type: dict
     default: {}
