@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import base64
-import getpass
 import json
-import os
 import re
-import socket
 import sys
 import tarfile
 import tempfile
@@ -23,8 +20,9 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 from plugin_utils import packing, sources, wheelhouse
 from plugin_utils.entries import Entry
 from plugin_utils.rendering import PROJECT, render
+from plugin_utils.rollouts import owner, taking_over
 
-NOBODY = "nobody"
+PASSED_ON = ("force", "purge", "keep_releases", "keep_warm", "canary", "access_log", "hooks_done")
 SMALL = 500_000  # bytes of an archive that goes along with the question whether it is needed
 
 
@@ -62,11 +60,9 @@ class ActionModule(ActionBase):
 
     def _execute(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Run the module; take over from a rollout of this controller whose process is gone."""
-        result = self._execute_module("app_release", arguments, task_vars=task_vars)
-        holder = result.get("holder", {}).get("process", NOBODY)
-        if result.get("failed") and has_ended(holder):
-            result = self._execute_module("app_release", {**arguments, "take_over": holder}, task_vars=task_vars)
-        return result
+        return taking_over(
+            lambda **further: self._execute_module("app_release", {**arguments, **further}, task_vars=task_vars)
+        )
 
     def _pack(self, entry: Entry) -> Path:
         """Pack the source, unless it was already."""
@@ -178,11 +174,8 @@ class ActionModule(ActionBase):
             "name": entry["name"],
             "step": step,
             "target": target,
-            "rollout": {
-                "process": f"{socket.gethostname()} {os.getppid()}",
-                "by": f"{os.environ.get('SUDO_USER') or getpass.getuser()}@{socket.gethostname()}",
-            },
-            **{key: args[key] for key in ("force", "purge", "keep_releases", "keep_warm") if key in args},
+            "rollout": owner(),
+            **{key: args[key] for key in PASSED_ON if key in args},
         }
         if step == "absent":
             return common
@@ -235,17 +228,3 @@ class ActionModule(ActionBase):
                 "inputs": inputs,
             },
         }
-
-
-def has_ended(process: str) -> bool:
-    """Whether a controller's process, like ``name 4711``, was one of this machine and is gone."""
-    host, _, pid = process.rpartition(" ")
-    if host != socket.gethostname():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass
-    return False

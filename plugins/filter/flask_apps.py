@@ -1,4 +1,4 @@
-"""Filters over ``flask_apps`` and what hosts say of them, for the playbooks that wire roles together."""
+"""Filters over ``flask_apps`` and what hosts say of them, for playbooks and the role flask_app."""
 
 from __future__ import annotations
 
@@ -8,12 +8,21 @@ from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from plugin_utils import entries, status
+from plugin_utils import entries, rollouts, status
 
 
 class FilterModule:
-    """``flask_apps | nginx_sites``, ``flask_apps | complete_apps``, and ``state | status_lines(asked)``."""
+    """Each is described where it is defined."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """The filters by name."""
-        return {"nginx_sites": entries.sites, "complete_apps": entries.complete, "status_lines": status.lines}
+        return {
+            "nginx_sites": entries.sites,
+            "complete_apps": entries.complete,
+            "status_lines": status.lines,
+            "rollback_target": rollouts.rollback_target,
+            "hooks_done": rollouts.hooks_done,
+            "movers": rollouts.movers,
+            "rollout_failure": rollouts.failure,
+            "rollout_summary": rollouts.summary,
+        }

@@ -24,12 +24,15 @@ options:
         already, what an interrupted run has left is finished.
       - C(before_switch) and C(after_switch) run the app's hooks of that name.
       - C(live) points C(current) at what was warmed up. A C(rollback) voids the release that it leaves.
+      - C(watch) fails where the release that is live on this host first is not good enough for the others, see
+        O(canary). C(confirm) asks it once.
+      - C(undo) takes back what the rollout has done on this host, the switch too. It can until C(retire).
       - C(retire) lets the app's further programs be those of the live release, stops the old ones once their last
         request is done, and removes what is older than C(keep_releases).
       - C(absent) removes the app's programs and releases; its C(shared) folder and logs stay unless C(purge).
       - C(wheels) has the wheels built that the controller lacks for the host's platform, sees that those it has are
         what was built, and names what a controller without access needs.
-    choices: [present, wheels, warm, before_switch, live, after_switch, retire, absent]
+    choices: [present, wheels, warm, before_switch, live, watch, confirm, undo, after_switch, retire, absent]
     type: str
     default: present
   target:
@@ -42,6 +45,19 @@ options:
     description: Make a voided release live again, and take over from a rollout that goes on.
     type: bool
     default: false
+  canary:
+    description:
+      - How C(watch) judges. For C(seconds), and at least so many C(requests), which may not fail (a status of 500 and
+        more) for more than C(failed_percent). Where clients send fewer, the health path is asked.
+    type: dict
+    default: {}
+  access_log:
+    description: nginx's log of the app, in which requests are counted; none where nginx does not serve it.
+    type: path
+  hooks_done:
+    description: The commands of C(before_switch) that other hosts have run, by release and command.
+    type: dict
+    default: {}
   purge:
     description: With C(absent), remove C(shared), logs and the journal, too.
     type: bool
@@ -109,6 +125,22 @@ switching:
   description: C(deploy), C(rollback) or C(restart), where the steps after C(warm) are to follow.
   type: str
   returned: after C(warm), where the target is not live
+before:
+  description: The release that was live before.
+  type: str
+  returned: after C(warm), where the target is not live
+seconds:
+  description: How long C(warm) took.
+  type: float
+  returned: after C(warm), where there was something to do
+at:
+  description: When C(current) was renamed, in epoch seconds.
+  type: float
+  returned: after C(live), where it was
+traffic:
+  description: Requests of the release since the switch (C(requests)), and of them those that C(failed).
+  type: dict
+  returned: after C(watch) and C(retire)
 said:
   description: What hooks said, a line each.
   type: list
@@ -138,14 +170,17 @@ holder:
 import base64
 import os
 import tempfile
+import time
 import xmlrpc.client
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.flaskfleet.builds import clean_up
+from ansible.module_utils.flaskfleet.canary import Mark
 from ansible.module_utils.flaskfleet.environments import Environment, EnvironmentFailed
 from ansible.module_utils.flaskfleet.journal import release_id
 from ansible.module_utils.flaskfleet.layout import Release, ReleaseFailed
@@ -246,7 +281,7 @@ def present(app: App, wanted: Wanted, check_mode: bool) -> Result:
     environments = [environment(wanted, *wanted["wheels"]), *([router] if router else [])]
     if lack := needs(app, wanted, wanted["release"], *environments):
         return {**result, "changed": False, **lack}
-    claim(app, wanted, "first release", wanted["release"])
+    claim(app, wanted, "first release", target=wanted["release"])
     try:
         app.clear(wanted["release"], False)
         app.prepare(wanted["secret_env"])
@@ -264,17 +299,21 @@ def present(app: App, wanted: Wanted, check_mode: bool) -> Result:
     return {**result, "said": said}
 
 
-def claim(app: App, wanted: Wanted, what: str, release: str) -> None:
-    """Begin a rollout; by force, or where its controller is known to be gone, take over from another one."""
-    if wanted["force"] or app.rollout().get("process") == wanted["take_over"]:
-        app.end()
-    app.begin({**wanted["rollout"], "what": what, "target": release})
+def claim(app: App, wanted: Wanted, what: str, **further: Any) -> Wanted:
+    """Begin a rollout, or go on with it; by force, or where its controller is known to be gone, take over another one.
+
+    :returns: its record.
+    """
+    over = wanted["force"] or app.rollout().get("process") == wanted["take_over"]
+    return app.begin({**wanted["rollout"], "what": what, **further}, over)
 
 
 def hooks_before(app: App, wanted: Wanted, release: str) -> list[str]:
     """Run the hooks before the switch, each once per release; where one fails, the release is discarded."""
     try:
-        return app.run_hooks(release, wanted["hooks"]["before_switch"], wanted["hooks"]["timeout_seconds"], once=True)
+        done = wanted["hooks_done"].get(release_id(release), {})
+        commands = [command for command in wanted["hooks"]["before_switch"] if command not in done]
+        return app.run_hooks(release, commands, wanted["hooks"]["timeout_seconds"], once=True)
     except (ReleaseFailed, OSError):
         app.discard(release)
         raise
@@ -285,8 +324,10 @@ def hooks_after(app: App, wanted: Wanted, release: str) -> list[str]:
     return app.run_hooks(release, wanted["hooks"]["after_switch"], wanted["hooks"]["timeout_seconds"], once=False)
 
 
-def target(app: App, wanted: Wanted) -> str | None:
+def target(app: App, wanted: Wanted, interrupted: Wanted) -> str | None:
     """The name of the release to warm up; None where it is live already.
+
+    :param interrupted: what a rollout that did not come to its end has made live.
 
     :raises ReleaseFailed: there is none, or it was voided.
     """
@@ -298,7 +339,7 @@ def target(app: App, wanted: Wanted) -> str | None:
     if asked == "inventory":
         found = app.kept_under(wanted["release"]) or wanted["release"]
     elif asked == "previous":
-        if app.rollout().get("what") == "rollback" and app.rollout()["target"] == live:
+        if interrupted.get("what") == "rollback" and interrupted["target"] == live:
             return None  # an interrupted one is to be finished, not to go on to the release before that
         found = app.before()
         if not found:
@@ -325,39 +366,48 @@ def _on_disk(app: App) -> str:
 
 
 def warm(app: App, wanted: Wanted) -> Result:
-    """Stage and warm up the target beside the live release."""
-    release = target(app, wanted)
+    """Stage and warm up the target beside the live release; where nothing is to be done the rollout ends here."""
+    what = {"live": "restart", "inventory": "deploy"}.get(wanted["target"], "rollback")
+    rollout = claim(app, wanted, what)
+    try:
+        result = _warm(app, wanted, what, rollout["interrupted"] or {})
+    except BaseException:
+        app.end()
+        raise
+    if not ("switching" in result or "needs" in result):
+        app.end()
+    return result
+
+
+def _warm(app: App, wanted: Wanted, what: str, interrupted: Wanted) -> Result:
+    release = target(app, wanted, interrupted)
     live = app.live()
     assert live
-    restart = release == live
-    if release is None and app.is_settled(wanted["keep_warm"]):
+    if interrupted.get("target") != live:
+        interrupted = {}
+    if release is None and not interrupted and app.is_settled(wanted["keep_warm"]):
         return {"changed": False, "release": live}
     staged = release is None or app.path(release).exists()
     if not staged and (lack := needs(app, wanted, release, environment(wanted, *wanted["wheels"]))):
         return {"changed": False, "release": release, **lack}
+    if release is None and interrupted:
+        claim(app, wanted, **interrupted)
+        return {"changed": True, "release": live, "before": interrupted["before"], "switching": interrupted["what"]}
     if release is None:
-        interrupted = app.rollout()
-        if interrupted.get("target") == live:
-            claim(app, wanted, interrupted["what"], live)
-            return {"changed": True, "release": live, "switching": interrupted["what"]}
-        claim(app, wanted, "repair", live)
         app.retire(wanted["keep_releases"], wanted["keep_warm"])
         return {"changed": True, "release": live}
-    what = "restart" if restart else "deploy" if wanted["target"] == "inventory" else "rollback"
-    claim(app, wanted, what, release)
-    try:
-        app.clear(None if restart else release, wanted["keep_warm"])
-        app.prepare(wanted["secret_env"])
-        if restart:
-            release = app.copy(release)
-            claim(app, wanted, what, release)
-        elif not app.path(release).exists():
-            stage(app, wanted)
-        app.warm(release)
-    except BaseException:
-        app.end()
-        raise
-    return {"changed": True, "release": release, "switching": what}
+    restart, started = release == live, time.monotonic()
+    claim(app, wanted, what, target=release, before=live)
+    app.clear(None if restart else release, wanted["keep_warm"])
+    app.prepare(wanted["secret_env"])
+    if restart:
+        release = app.copy(release)
+        claim(app, wanted, what, target=release, before=live)
+    elif not staged:
+        stage(app, wanted)
+    app.warm(release)
+    seconds = round(time.monotonic() - started, 1)
+    return {"changed": True, "release": release, "before": live, "switching": what, "seconds": seconds}
 
 
 def before_switch(app: App, wanted: Wanted) -> Result:
@@ -373,10 +423,34 @@ def before_switch(app: App, wanted: Wanted) -> Result:
 def switch(app: App, wanted: Wanted) -> Result:
     """Make what was warmed up live."""
     rollout = app.mine(wanted["rollout"]["process"])
-    before = app.live()
-    if rollout["target"] != before:  # it is live already where an interrupted run goes on
-        app.go_live(rollout["target"], rollout["by"], rollout["what"])
-    return {"changed": True, "release": rollout["target"], "before": before}
+    live, release = app.live(), rollout["target"]
+    if release == live:  # where an interrupted run goes on
+        return {"changed": False, "release": release}
+    log = asdict(Mark.end(wanted["access_log"])) if wanted["access_log"] else None
+    app.mine(rollout["process"], log=log)
+    return {"changed": True, "release": release, "at": app.go_live(release, rollout["by"], rollout["what"])}
+
+
+def watch(app: App, wanted: Wanted) -> Result:
+    """Watch what the first clients get of what was made live."""
+    app.mine(wanted["rollout"]["process"])
+    return {"changed": False, "release": app.live(), "traffic": asdict(app.watch(wanted["canary"]))}
+
+
+def confirm(app: App, wanted: Wanted) -> Result:
+    """See that what was made live answers, before it can't be undone any more."""
+    release = app.mine(wanted["rollout"]["process"])["target"]
+    if app.live() != release:
+        raise ReleaseFailed(f"{app.name}: {app.live()} is live, and not {release}")
+    if problem := app.probe(release, app.entry(release)["health"]["timeout_seconds"]):
+        raise ReleaseFailed(f"{app.name} {release} is live, and {problem}")
+    return {"changed": False, "release": release}
+
+
+def undo(app: App, wanted: Wanted) -> Result:
+    """Take back what this rollout has done; nothing where it has done nothing, or ended."""
+    mine = app.rollout().get("process") == wanted["rollout"]["process"]
+    return {"changed": mine and app.undo(wanted["keep_warm"]), "release": app.live()}
 
 
 def after_switch(app: App, wanted: Wanted) -> Result:
@@ -389,8 +463,9 @@ def after_switch(app: App, wanted: Wanted) -> Result:
 def retire(app: App, wanted: Wanted) -> Result:
     """Stop and prune what is not live any more."""
     app.mine(wanted["rollout"]["process"])
+    seen = asdict(app.seen())
     app.retire(wanted["keep_releases"], wanted["keep_warm"])
-    return {"changed": True, "release": app.live()}
+    return {"changed": True, "release": app.live(), "traffic": seen}
 
 
 def absent(app: App, wanted: Wanted) -> Result:
@@ -413,6 +488,9 @@ STEPS = {
     "warm": warm,
     "before_switch": before_switch,
     "live": switch,
+    "watch": watch,
+    "confirm": confirm,
+    "undo": undo,
     "after_switch": after_switch,
     "retire": retire,
     "absent": absent,
@@ -430,7 +508,7 @@ def run(app: App, wanted: Wanted, check_mode: bool) -> Result:
         elif check_mode and wanted["step"] == "absent":
             result = {"changed": app.is_there(wanted["purge"]), "release": None}
         elif check_mode and wanted["step"] != "wheels":
-            result = {"changed": not app.live() or target(app, wanted) is not None, "release": None}
+            result = {"changed": not app.live() or target(app, wanted, {}) is not None, "release": None}
         else:
             result = STEPS[wanted["step"]](app, wanted)
         return {"said": [], **result, "live": app.live()}
@@ -450,6 +528,9 @@ def main() -> None:
             "rollout": {"type": "dict", "default": {}},
             "take_over": {"type": "str", "default": "nobody"},
             "hooks": {"type": "dict", "default": {}},
+            "hooks_done": {"type": "dict", "default": {}},
+            "canary": {"type": "dict", "default": {}},
+            "access_log": {"type": "path"},
             "release": {"type": "str"},
             "archive": {"type": "path"},
             "archive_content": {"type": "str", "no_log": True},  # in base64; too long to be shown

@@ -6,12 +6,16 @@
     voided    releases that were rolled back from, by id: {"since", "by"}
     hooks     before_switch commands that are done, by release's id: {command: since}
 
+``/var/log/flaskfleet.log`` is for people: a line of JSON for each change of what is live, only ever appended to.
+
 The order of the history counts, never its times: a clock may be set back. What *is* live, ``current``
 says; an entry is written before that link is renamed, and forgotten where the rename never came.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +28,17 @@ REMEMBERED = 200  # entries of the history
 def now() -> str:
     """The time in UTC, like ``2026-11-22T17:30:00Z``."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def record_change(path: Path, entry: dict[str, Any]) -> None:
+    """Append a line to the log of what became live, durably; it is never rewritten."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+    try:
+        os.write(descriptor, (json.dumps(entry, sort_keys=True) + "\n").encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def release_id(release: str) -> str:

@@ -21,9 +21,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from .canary import Mark, Traffic, traffic, watch
 from .environments import Environment, build_environment
 from .files import Busy, group_id, lock, point_symlink, read_json, user_id, write_file, write_json
-from .journal import now, release_id
+from .journal import now, record_change, release_id
 from .layout import NAME, Layout, ReleaseFailed, give
 from .programs import RUNNING, Programs, lower
 from .services import uwsgi_request, uwsgi_stats
@@ -46,8 +47,9 @@ class InUse(ReleaseFailed):
     def __init__(self, app: str, rollout: dict[str, Any]) -> None:
         self.rollout = rollout
         super().__init__(
-            f"{app}: a {rollout['what']} by {rollout['by']} has been going on since {rollout['since']}; wait for it, "
-            "or, where its controller is gone, take over with -e force=true"
+            f"{app}: a {rollout['what']} by {rollout['by']} has been going on since {rollout['since']}"
+            f"{', last heard of at ' + rollout['renewed'] if 'renewed' in rollout else ''}; wait for it, or, where its "
+            "controller is gone, take over with -e force=true"
         )
 
 
@@ -59,6 +61,7 @@ class App(Layout):
         self.programs = Programs(supervisor)
         self.conf_d = root / "etc/supervisor/conf.d"
         self.rollout_file = root / "run/flaskfleet" / f"{name}.rollout.json"
+        self.audit_file = root / "var/log/flaskfleet.log"
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -92,14 +95,26 @@ class App(Layout):
         """The rollout that goes on, empty where none does; a reboot ends it."""
         return read_json(self.rollout_file) or {}
 
-    def begin(self, rollout: dict[str, Any]) -> None:
-        """Claim the app for a rollout: ``process`` (whose), ``by``, ``what``, ``target``.
+    def begin(self, rollout: dict[str, Any], over: bool = False) -> dict[str, Any]:
+        """Claim the app for a rollout: ``process`` (whose, the token of its steps), ``by``, ``what``, maybe ``target``.
 
+        What an interrupted one has made live and not retired is remembered as ``interrupted``.
+
+        :param over: take over from whoever has it.
+        :returns: the record of the rollout.
         :raises InUse: somebody else has.
         """
-        self.give_way(rollout["process"])
+        if not over:
+            self.give_way(rollout["process"])
+        old = self.rollout()
+        again = old.get("process") == rollout["process"]
+        left = old.get("interrupted")
+        if not again and old.get("target"):
+            left = {name: old.get(name) for name in ("what", "target", "before")}
+        record = {**rollout, "since": old["since"] if again else now(), "renewed": now(), "interrupted": left}
         self.rollout_file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(self.rollout_file, {**rollout, "since": now()})
+        write_json(self.rollout_file, record)
+        return record
 
     def give_way(self, *processes: str) -> None:
         """Look for a rollout that is not one of these processes'.
@@ -110,8 +125,8 @@ class App(Layout):
         if other and other["process"] not in processes:
             raise InUse(self.name, other)
 
-    def mine(self, process: str) -> dict[str, Any]:
-        """The rollout of a process.
+    def mine(self, process: str, **further: Any) -> dict[str, Any]:
+        """The rollout of a process, renewed, with what is ``further`` known of it.
 
         :raises ReleaseFailed: it has none any more.
         """
@@ -120,8 +135,10 @@ class App(Layout):
             raise ReleaseFailed(
                 f"{self.name}: this rollout ended on the way: "
                 + (f"{rollout['by']} took over" if rollout else "the host was restarted")
-                + "; nothing was switched, run it again"
+                + "; run it again"
             )
+        rollout |= {"renewed": now(), **further}
+        write_json(self.rollout_file, rollout)
         return rollout
 
     def end(self) -> None:
@@ -162,21 +179,8 @@ class App(Layout):
 
     def _await_workers(self, release: str) -> str | None:
         """Wait until each worker has answered; what is wrong where that doesn't happen."""
-        run, record, entry = self.path(release) / "run", self.record(release), self.entry(release)
-        path, timeout = entry["health"]["path"], entry["health"]["timeout_seconds"]
-        processes = entry["processes"] or os.cpu_count() or 1
-        variables = {
-            "REQUEST_METHOD": "GET",
-            "PATH_INFO": path.partition("?")[0],
-            "QUERY_STRING": path.partition("?")[2],
-            "REQUEST_URI": path,
-            "SERVER_PROTOCOL": "HTTP/1.1",
-            "SERVER_NAME": record["host"],
-            "SERVER_PORT": "80",
-            "REMOTE_ADDR": "127.0.0.1",
-            "HTTP_HOST": record["host"],
-            "HTTP_USER_AGENT": "flaskfleet",
-        }
+        run, entry = self.path(release) / "run", self.entry(release)
+        timeout, processes = entry["health"]["timeout_seconds"], entry["processes"] or os.cpu_count() or 1
         started = time.monotonic()
         pid = 0
         problem, refusal = "it does not listen", ""
@@ -187,12 +191,7 @@ class App(Layout):
             return {worker["id"]: worker["requests"] for worker in workers if worker["status"] != "cheap"}
 
         def ask(_: int) -> str | None:
-            left = max(0.1, timeout - (time.monotonic() - started))
-            try:
-                status, body = uwsgi_request(str(run / "uwsgi.sock"), variables, timeout=left)
-            except OSError as error:
-                return f"{path} gave no answer ({error})"
-            return None if status == 200 else f"{path} answered {status}: {body[:200].decode(errors='replace')}"
+            return self.probe(release, max(0.1, timeout - (time.monotonic() - started)))
 
         with ThreadPoolExecutor(max(2, processes)) as pool:
             while time.monotonic() - started < timeout:
@@ -212,6 +211,30 @@ class App(Layout):
                         problem = problem or f"workers {idle} have not answered"
                 time.sleep(0.05)
         return f"{refusal or problem}, after {timeout} seconds"
+
+    def probe(self, release: str, timeout: float) -> str | None:
+        """Ask a release's health path over its socket, as nginx does; what is wrong, in words, or nothing.
+
+        :param timeout: seconds for the whole answer.
+        """
+        path, host = self.entry(release)["health"]["path"], self.record(release)["host"]
+        variables = {
+            "REQUEST_METHOD": "GET",
+            "PATH_INFO": path.partition("?")[0],
+            "QUERY_STRING": path.partition("?")[2],
+            "REQUEST_URI": path,
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "SERVER_NAME": host,
+            "SERVER_PORT": "80",
+            "REMOTE_ADDR": "127.0.0.1",
+            "HTTP_HOST": host,
+            "HTTP_USER_AGENT": "flaskfleet",
+        }
+        try:
+            status, body = uwsgi_request(str(self.path(release) / "run" / "uwsgi.sock"), variables, timeout=timeout)
+        except OSError as error:
+            return f"{path} gave no answer ({error})"
+        return None if status == 200 else f"{path} answered {status}: {body[:200].decode(errors='replace')}"
 
     def start(self, release: str) -> None:
         """Have Supervisor run the program of a release, whose file is in place; nothing else is touched.
@@ -313,11 +336,12 @@ class App(Layout):
 
     # Live
 
-    def go_live(self, release: str, by: str, what: str) -> None:
+    def go_live(self, release: str, by: str, what: str) -> float:
         """Persist the program of a warm release, then point ``current`` at it.
 
         A ``rollback`` voids what was live: it becomes live again only by force.
 
+        :returns: when that was, in epoch seconds.
         :raises ReleaseFailed: the release does not run any more.
         """
         program, old = self.program(release), self.live()
@@ -333,11 +357,67 @@ class App(Layout):
         write_file(self.conf_d / f"{program}.conf", (self.path(release) / "supervisor.conf").read_bytes())
         (self.trial / f"{program}.conf").unlink(missing_ok=True)
         journal.save()
-        point_symlink(self.logs / "current.log", f"{release}.log")
         if old and release_id(old) != release_id(release):
             point_symlink(self.home / "previous", f"releases/{old}")
+        at = self._point(release)
+        record_change(self.audit_file, {"app": self.name, "from": old, **entry})
+        return at
+
+    def _point(self, release: str) -> float:
+        """Let ``current`` lead to a release: the switch itself. When that was, in epoch seconds."""
+        point_symlink(self.logs / "current.log", f"{release}.log")
         point_symlink(self.home / "current", f"releases/{release}")
+        at = time.time()
         (self.home / "next").unlink(missing_ok=True)
+        return at
+
+    def undo(self, keep_warm: bool) -> bool:
+        """Take back what this rollout has done, the switch too; whether there was anything.
+
+        The release that comes back still runs: it is stopped by :meth:`retire` only.
+        """
+        rollout, live = self.rollout(), self.live()
+        before = rollout.get("before")
+        switched = bool(before) and live == rollout.get("target") and before != live
+        if switched:
+            if not self.is_running(before):
+                self.run_again(before, swap=False)
+            self._point(before)
+            self.journal().save()  # it forgets what is not live
+            if previous := self.before():
+                point_symlink(self.home / "previous", f"releases/{previous}")
+            record_change(
+                self.audit_file,
+                {"app": self.name, "from": live, "release": before, "since": now(), "by": rollout["by"],
+                 "what": f"undone {rollout['what']}", "source": self.record(before).get("source")},
+            )  # fmt: skip
+            self.swap_programs()
+            self._stop({live})
+        there = bool(switched or self.registered() - {self.live()})
+        self.clear(None, keep_warm)
+        self.prune_environments()
+        self.end()
+        return there
+
+    def seen(self) -> Traffic:
+        """What clients got from the live release since this rollout's switch, as far as nginx has logged it."""
+        mark, live = self.rollout().get("log"), self.live()
+        return traffic(Mark(**mark).since(), live) if mark and live else Traffic()
+
+    def watch(self, canary: dict[str, float]) -> Traffic:
+        """Watch the live release, which the first clients meet.
+
+        :param canary: ``seconds``, ``requests`` and ``failed_percent``, see :func:`canary.watch`.
+        :raises ReleaseFailed: it is not good enough; with the end of its log.
+        """
+        live = self.live()
+        assert live
+        timeout = self.entry(live)["harakiri_seconds"]
+        judged, refusal = watch(self.seen, lambda: self.probe(live, timeout), **canary)
+        if refusal:
+            words = self._last_words(live, self.rollout().get("said", 0))
+            raise ReleaseFailed(f"{self.name} {live} is live on this host alone, and {refusal}. Its log:\n{words}")
+        return judged
 
     def is_running(self, release: str) -> bool:
         """Whether all programs of a live release are registered for good, as they were written, and run."""
@@ -348,16 +428,17 @@ class App(Layout):
         """Whether the live release runs, and nothing that an interrupted run has left."""
         live = self.live()
         stay = {live, self.before() if keep_warm else None}
-        return live is not None and self.is_running(live) and not self.registered() - stay and not self.rollout()
+        return live is not None and self.is_running(live) and not self.registered() - stay
 
-    def run_again(self, release: str) -> None:
-        """Register the live release's programs again where they are not, and start them."""
+    def run_again(self, release: str, swap: bool = True) -> None:
+        """Register a release's programs again where they are not, and start them; ``swap``: the further ones, too."""
         registered = self.conf_d / f"{self.program(release)}.conf"
         write_file(registered, (self.path(release) / "supervisor.conf").read_bytes())
         self.start(release)
         if not self.programs.settle(self.program(release), SETTLES_WITHIN):
             raise ReleaseFailed(f"{self.name} {release} does not start. Its log:\n{self._last_words(release)}")
-        self.swap_programs()
+        if swap:
+            self.swap_programs()
 
     def swap_programs(self) -> None:
         """Let the workers and schedulers be those of the live release: the old ones end first, gracefully.

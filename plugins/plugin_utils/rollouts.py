@@ -1,0 +1,160 @@
+"""A rollout as the controller sees it: whose it is, where a rollback leads to, and what is told at its end."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from module_utils.flaskfleet.journal import release_id
+
+NOBODY = "nobody"
+Result = dict[str, Any]
+
+
+def owner() -> dict[str, str]:
+    """Whose rollout it is: the ``process`` of this run, which is the parent of its workers, and ``by`` whom."""
+    host = socket.gethostname()
+    return {
+        "process": f"{host} {os.getppid()}",
+        "by": f"{os.environ.get('SUDO_USER') or getpass.getuser()}@{host}",
+    }
+
+
+def has_ended(process: str) -> bool:
+    """Whether a controller's process, like ``name 4711``, was one of this machine and is gone."""
+    host, _, pid = process.rpartition(" ")
+    if host != socket.gethostname():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False
+
+
+def taking_over(execute: Callable[..., Result]) -> Result:
+    """The result of a module, which takes over from a rollout of this controller whose process is gone.
+
+    :param execute: runs the module with further arguments.
+    """
+    result = execute()
+    holder = result.get("holder", {}).get("process", NOBODY)
+    return execute(take_over=holder) if result.get("failed") and has_ended(holder) else result
+
+
+def rollback_target(claims: dict[str, Result], app: str, asked: str) -> dict[str, Any]:
+    """The release that all hosts go back to.
+
+    A rollback that was interrupted is finished. Otherwise it is the one that every host has live or had live before:
+    the same, whether all hosts have made the last switch or only some.
+
+    :param claims: what the module ``rollout`` told, by host. ``asked``: ``previous``, or a release's name.
+    :returns: its id as ``release``, the hosts that are ``lacking`` it, and one ``donor`` that has it; where there is
+        none, why, in words, as ``problem``.
+    """
+    apps = {host: claim["apps"][app] for host, claim in claims.items() if app in claim["apps"]}
+    release = release_id(asked) if asked != "previous" else _interrupted(apps) or _common(apps)
+    if not release:
+        seen = (f"{host}: {one['live']} is live, {one['before'] or 'nothing'} was before" for host, one in apps.items())
+        return {
+            "release": None, "lacking": [], "donor": None,
+            "problem": f"{app}: there is no release that all hosts can go back to ({'; '.join(seen)}); name one: "
+            "-e release=<id>",
+        }  # fmt: skip
+    having = [host for host, one in apps.items() if release in map(release_id, one["on_disk"])]
+    lacking = [host for host in apps if host not in having]
+    problem = ""
+    if not having:
+        problem = f"{app}: no host has a release {release}; playbooks/status.yml tells which there are"
+    elif lacking:
+        problem = (
+            f"{app}: {', '.join(lacking)} {'has' if len(lacking) == 1 else 'have'} no release {release}, and "
+            f"{', '.join(having)} {'has' if len(having) == 1 else 'have'} it; -e ship=true brings it there first"
+        )
+    return {"release": release, "lacking": lacking, "donor": having[0] if having else None, "problem": problem}
+
+
+def _interrupted(apps: dict[str, Result]) -> str:
+    """What an interrupted rollback led to, if some host has it live already."""
+    for one in apps.values():
+        left = one["interrupted"]
+        if left.get("what") == "rollback" and left["target"] == one["live"]:
+            return release_id(one["live"] or "")
+    return ""
+
+
+def _common(apps: dict[str, Result]) -> str:
+    """The release before, the same for all hosts; where some are ahead of others, the one that these have live."""
+    live = {release_id(one["live"] or "") for one in apps.values()}
+    if len(live) == 1:
+        found = {release_id(one["before"] or "") for one in apps.values()}
+    else:
+        found = set.intersection(
+            *({release_id(one["live"] or ""), release_id(one["before"] or "")} for one in apps.values())
+        )
+    return found.pop() if len(found) == 1 else ""
+
+
+def hooks_done(claims: dict[str, Result], app: str) -> dict[str, dict[str, str]]:
+    """The ``before_switch`` commands that hosts have run, by the release's id: which, and when."""
+    done: dict[str, dict[str, str]] = {}
+    for claim in claims.values():
+        for release, commands in claim["apps"].get(app, {}).get("hooks", {}).items():
+            done.setdefault(release, {}).update(commands)
+    return done
+
+
+def movers(hosts: Iterable[str], hostvars: Any, app: str) -> list[str]:
+    """The hosts on which another release of an app is warm and to be made live, in their order."""
+    return [host for host in hosts if _of(_results(hostvars[host], "warm"), app).get("switching")]
+
+
+def failure(hosts: Iterable[str], hostvars: Any) -> list[str]:
+    """Where a fleet is after a rollout that was taken back, in words."""
+    lines = ["The rollout was taken back: no host serves a release that the others do not."]
+    for host in hosts:
+        undone = _results(hostvars[host], "undone")
+        lives = ", ".join(f"{one['app']} {one['live']} is live" for one in undone if "live" in one)
+        lines.append(f"- {host}: {lives or 'does not answer'}")
+    return lines
+
+
+def summary(hosts: Iterable[str], hostvars: Any) -> list[str]:
+    """What a rollout has done, a line per host and app."""
+    lines = []
+    for host in hosts:
+        results = {step: _results(hostvars[host], step) for step in ("warm", "first", "others", "retired")}
+        for warm in results["warm"]:
+            app = warm["app"]
+            if not warm.get("switching"):
+                lines.append(f"{host}: {app} {warm['live']} was live already")
+                continue
+            at = _of(results["first"], app).get("at") or _of(results["others"], app).get("at")
+            traffic = _of(results["retired"], app).get("traffic") or {}
+            words = [
+                f"staged and warm in {warm['seconds']} s" if "seconds" in warm else "",
+                f"switched at {_clock(at)}" if at else "was switched before",
+                f"{traffic.get('requests', 0)} requests since, {traffic.get('failed', 0)} failed",
+            ]
+            lines.append(f"{host}: {app} {warm['before']} → {warm['release']}: {', '.join(filter(None, words))}")
+    return lines
+
+
+def _results(variables: Any, step: str) -> list[Result]:
+    """The results of a step on a host, as tasks/rollout.yml of flask_app registers them; those of skipped items not."""
+    registered = variables.get(f"__flask_app_{step}") or {}
+    return [one for one in registered.get("results", []) if "app" in one]
+
+
+def _of(results: list[Result], app: str) -> Result:
+    return next((one for one in results if one["app"] == app), {})
+
+
+def _clock(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S.%f")[:-3] + " UTC"
