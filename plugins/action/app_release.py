@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 import sys
@@ -17,12 +18,16 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
+from module_utils.flaskfleet.environments import RECORD
 from plugin_utils import packing, sources, wheelhouse
 from plugin_utils.entries import Entry
 from plugin_utils.rendering import PROJECT, render
 from plugin_utils.rollouts import owner, taking_over
 
-PASSED_ON = ("force", "purge", "keep_releases", "keep_warm", "canary", "access_log", "hooks_done")
+PASSED_ON = (
+    "force", "purge", "alone", "singletons", "keep_releases", "keep_warm", "canary", "access_log", "hooks_done",
+)  # fmt: skip
+KEPT = 3  # releases that were shipped from host to host
 SMALL = 500_000  # bytes of an archive that goes along with the question whether it is needed
 
 
@@ -42,6 +47,8 @@ class ActionModule(ActionBase):
                 # One call where it would be three: to ask, to copy, to release.
                 arguments["archive_content"] = base64.b64encode(archive.read_bytes()).decode()
             result = self._execute(arguments, task_vars)
+            if arguments["step"] == "export" and not result.get("failed"):
+                result["archive"] = self._fetch(arguments)
             for _ in range(2):  # once the wheels are built, it is known which ones the host lacks
                 if "needs" in result and not self._task.check_mode:
                     arguments |= self._bring(result["needs"], entry, arguments, task_vars)
@@ -166,6 +173,26 @@ class ActionModule(ActionBase):
         """Copy a file to the host; its path there."""
         return self._transfer_file(str(file), self._connection._shell.join_path(self._tmp(), file.name))
 
+    def _fetch(self, arguments: dict[str, Any]) -> str:
+        """Get a packed release to the controller; its path, below the project."""
+        archive: Path = sources.CACHE / "shipped" / f"{arguments['name']}-{arguments['target']}.tar.gz"
+        with sources.locked(archive.parent) as aside:
+            self._connection.fetch_file(arguments["archive"], str(aside / archive.name))
+            sources.settle(aside / archive.name, archive)
+            sources.prune(archive.parent.glob("*.tar.gz"), KEPT, aside)
+        return str(archive.relative_to(PROJECT))
+
+    def _import(self, archive: Path) -> dict[str, Any]:
+        """What makes a packed release's environment on another host, as its donor has recorded it."""
+        with tarfile.open(archive) as tar:
+            record = json.load(tar.extractfile(RECORD) or io.BytesIO())
+        sets = {f"set {number}": key for number, key in enumerate(record["sets"])}
+        return {
+            "archive": self._send(archive),
+            "python": record["python"],
+            "wheels": {name: {"key": key, "known": wheelhouse.built(key, self._house())} for name, key in sets.items()},
+        }
+
     def _arguments(self, entry: Entry, task_vars: dict[str, Any]) -> dict[str, Any]:
         """The module's arguments but for the archive."""
         args = json.loads(json.dumps(self._task.args))
@@ -181,11 +208,15 @@ class ActionModule(ActionBase):
             return common
         if step == "wheels":
             return {**common, "python": entry["python"], "wheels": self._known(entry)}
+        if step == "export":
+            return {**common, "archive": self._connection._shell.join_path(self._tmp(), "release.tar.gz")}
         common |= {
             "hooks": entry["hooks"],
             "secret_env": {name: str(value) for name, value in entry["secret_env"].items()},
         }
-        if step not in ("present", "warm") or target != "inventory":
+        if step == "import":
+            return {**common, **self._import(PROJECT / args["archive"])}
+        if step != "present" and (step != "warm" or target != "inventory"):
             return common
         return {**common, **self._release(entry, args, task_vars)}
 

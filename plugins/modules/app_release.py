@@ -18,7 +18,9 @@ options:
   step:
     description:
       - C(present) keeps what is live running, starts the first release where none is live, and reports what the
-        inventory asks for beyond that. It never moves C(current) from one release to another.
+        inventory asks for beyond that. It never moves C(current) from one release to another. Where other hosts may
+        have a release (O(alone=false)) it starts none, and says that the host is C(joining).
+      - C(export) packs O(target) on a host that has it, C(import) stages it on one that lacks it.
       - C(warm) stages the target, runs it beside the live release, and waits until every worker has answered its
         health path. A release that can't is removed, and the app's own error is the message. Where the target is live
         already, what an interrupted run has left is finished.
@@ -29,15 +31,19 @@ options:
       - C(undo) takes back what the rollout has done on this host, the switch too. It can until C(retire).
       - C(retire) lets the app's further programs be those of the live release, stops the old ones once their last
         request is done, and removes what is older than C(keep_releases).
+      - C(singletons) lets the programs that run on one host run here, or not, see O(singletons).
       - C(absent) removes the app's programs and releases; its C(shared) folder and logs stay unless C(purge).
       - C(wheels) has the wheels built that the controller lacks for the host's platform, sees that those it has are
         what was built, and names what a controller without access needs.
-    choices: [present, wheels, warm, before_switch, live, watch, confirm, undo, after_switch, retire, absent]
+    choices:
+      [present, wheels, export, import, warm, before_switch, live, watch, confirm, undo, after_switch, retire,
+      singletons, absent]
     type: str
     default: present
   target:
     description:
-      - The release to C(warm) up. C(inventory) is the one that the inventory asks for, C(previous) the one before,
+      - The release to C(warm) up, to C(export) or C(import), or to be the first. C(inventory) is the one that the
+        inventory asks for, C(previous) the one before,
         C(live) what is live, to start it anew. Anything else is the id of a release on the host.
     type: str
     default: inventory
@@ -58,6 +64,15 @@ options:
     description: The commands of C(before_switch) that other hosts have run, by release and command.
     type: dict
     default: {}
+  alone:
+    description: Whether no other host can have a release of the app.
+    type: bool
+    default: true
+  singletons:
+    description: >-
+      Whether this host, of all, runs the programs that run on one (C(run_on=one)). With C(singletons), C(retire) and
+      a first release; without it that stays as it is.
+    type: bool
   purge:
     description: With C(absent), remove C(shared), logs and the journal, too.
     type: bool
@@ -116,6 +131,18 @@ live:
   description: The release that is live in the end; null where none is.
   type: str
   returned: always
+joining:
+  description: Whether the host has no release, and other hosts may have one.
+  type: bool
+  returned: with C(present)
+apps:
+  description: By the app's name its C(hooks), the commands of C(before_switch) that are done, as M(rollout) tells them.
+  type: dict
+  returned: after C(present) with a first release
+archive:
+  description: Where the release is on the controller now, for C(import).
+  type: path
+  returned: after C(export)
 undeployed:
   description: What the inventory asks for that is not live, like C(processes 4 → 8).
   type: list
@@ -275,28 +302,63 @@ def present(app: App, wanted: Wanted, check_mode: bool) -> Result:
         if result["changed"]:
             app.run_again(live)
         return {**result, "changed": app.route(wanted["router"], router) or result["changed"]}
-    result = {"changed": True, "release": wanted["release"], "undeployed": []}
+    release = wanted["release"] if wanted["target"] == "inventory" else wanted["target"]
+    result = {"changed": True, "release": release, "undeployed": []}
     if check_mode:
         return result
+    if not wanted["alone"]:
+        return {**result, "changed": False, "joining": True}
     environments = [environment(wanted, *wanted["wheels"]), *([router] if router else [])]
-    if lack := needs(app, wanted, wanted["release"], *environments):
+    if not app.path(release).exists() and (lack := needs(app, wanted, release, *environments)):
         return {**result, "changed": False, **lack}
-    claim(app, wanted, "first release", target=wanted["release"])
+    claim(app, wanted, "first release", target=release)
     try:
-        app.clear(wanted["release"], False)
+        app.clear(release, False)
         app.prepare(wanted["secret_env"])
-        if not app.path(wanted["release"]).exists():
+        if not app.path(release).exists():
             stage(app, wanted)
         # There is no old release that runs on what a hook changes: the first one may need it to get warm.
-        said = hooks_before(app, wanted, wanted["release"])
-        app.warm(wanted["release"])
-        app.go_live(wanted["release"], wanted["rollout"]["by"], "first release")
+        said = hooks_before(app, wanted, release)
+        app.warm(release)
+        app.go_live(release, wanted["rollout"]["by"], "first release")
+        have_singletons(app, wanted)
         app.swap_programs()
         app.route(wanted["router"], router)
-        said += hooks_after(app, wanted, wanted["release"])
+        said += hooks_after(app, wanted, release)
     finally:
         app.end()
-    return {**result, "said": said}
+    return {**result, "said": said, "apps": {app.name: {"hooks": app.journal().hooks}}}
+
+
+def export(app: App, wanted: Wanted) -> Result:
+    """Pack a release for a host that lacks it."""
+    release = wanted["target"]
+    if release not in app.on_disk():
+        raise ReleaseFailed(f"{app.name}: there is no release {release} on this host; {_on_disk(app)}")
+    app.pack(release, Path(wanted["archive"]))
+    return {"changed": False, "release": release}
+
+
+def adopt(app: App, wanted: Wanted) -> Result:
+    """Stage a release that another host has packed."""
+    release, made_of = wanted["target"], environment(wanted, *wanted["wheels"])
+    if release in app.on_disk():
+        return {"changed": False, "release": release}
+    if made_of.wheels is None:
+        raise ReleaseFailed(
+            f"{app.name}: the wheelhouse has no wheels of {release} for {made_of.platform}; deploy what it was made "
+            "from, or bring the wheelhouse of the controller that did"
+        )
+    if lack := needs(app, wanted, None, made_of):
+        return {"changed": False, "release": release, **lack}
+    app.prepare(wanted["secret_env"])
+    app.adopt(release, Path(wanted["archive"]), made_of)
+    return {"changed": True, "release": release}
+
+
+def have_singletons(app: App, wanted: Wanted) -> bool:
+    """Let this host be the one for programs that run on one, or not, as far as that is said; whether it was not."""
+    return wanted["singletons"] is not None and app.have_singletons(wanted["singletons"])
 
 
 def claim(app: App, wanted: Wanted, what: str, **further: Any) -> Wanted:
@@ -464,8 +526,17 @@ def retire(app: App, wanted: Wanted) -> Result:
     """Stop and prune what is not live any more."""
     app.mine(wanted["rollout"]["process"])
     seen = asdict(app.seen())
+    have_singletons(app, wanted)
     app.retire(wanted["keep_releases"], wanted["keep_warm"])
     return {"changed": True, "release": app.live(), "traffic": seen}
+
+
+def singletons(app: App, wanted: Wanted) -> Result:
+    """Start the programs that run on one host here, or stop them."""
+    changed = have_singletons(app, wanted)
+    if changed and app.live():
+        app.swap_programs()
+    return {"changed": changed, "release": app.live()}
 
 
 def absent(app: App, wanted: Wanted) -> Result:
@@ -485,6 +556,8 @@ def wheels(app: App, wanted: Wanted) -> Result:
 
 STEPS = {
     "wheels": wheels,
+    "export": export,
+    "import": adopt,
     "warm": warm,
     "before_switch": before_switch,
     "live": switch,
@@ -493,6 +566,7 @@ STEPS = {
     "undo": undo,
     "after_switch": after_switch,
     "retire": retire,
+    "singletons": singletons,
     "absent": absent,
 }
 
@@ -523,6 +597,8 @@ def main() -> None:
             "target": {"type": "str", "default": "inventory"},
             "force": {"type": "bool", "default": False},
             "purge": {"type": "bool", "default": False},
+            "alone": {"type": "bool", "default": True},
+            "singletons": {"type": "bool"},
             "keep_releases": {"type": "int", "default": 5},
             "keep_warm": {"type": "bool", "default": False},
             "rollout": {"type": "dict", "default": {}},

@@ -49,7 +49,7 @@ RETURN = r"""
 apps:
   description: >-
     Per app what is C(live), what was C(before), the releases C(on_disk), those C(voided), the C(hooks) that are done,
-    the C(rollout) that goes on, and what an C(interrupted) one has made live.
+    whether the host has its C(singletons), the C(rollout) that goes on, and what an C(interrupted) one has made live.
   type: dict
   returned: success
 now:
@@ -83,6 +83,7 @@ def has(app: App) -> Result:
         "before": app.before(),
         "on_disk": app.on_disk(),
         "voided": list(journal.voided),
+        "singletons": app.singletons_file.exists(),
         "hooks": journal.hooks,
         "rollout": rollout,
         "interrupted": rollout.get("interrupted") or {},

@@ -48,36 +48,70 @@ def taking_over(execute: Callable[..., Result]) -> Result:
     return execute(take_over=holder) if result.get("failed") and has_ended(holder) else result
 
 
-def rollback_target(claims: dict[str, Result], app: str, asked: str) -> dict[str, Any]:
+def rollback_target(claims: dict[str, Result], app: str, asked: str, ship: bool = False) -> dict[str, Any]:
     """The release that all hosts go back to.
 
     A rollback that was interrupted is finished. Otherwise it is the one that every host has live or had live before:
     the same, whether all hosts have made the last switch or only some.
 
-    :param claims: what the module ``rollout`` told, by host. ``asked``: ``previous``, or a release's name.
-    :returns: its id as ``release``, the hosts that are ``lacking`` it, and one ``donor`` that has it; where there is
-        none, why, in words, as ``problem``.
+    :param claims: what the module ``rollout`` told, by host. ``asked``: ``previous``, or a release's name. ``ship``:
+        whether hosts that lack it are to get it.
+    :returns: its id as ``release``, the hosts that are ``lacking`` it, and one ``donor`` that has it as ``name``; where
+        there is none, why, in words, as ``problem``.
     """
     apps = {host: claim["apps"][app] for host, claim in claims.items() if app in claim["apps"]}
     release = release_id(asked) if asked != "previous" else _interrupted(apps) or _common(apps)
     if not release:
         seen = (f"{host}: {one['live']} is live, {one['before'] or 'nothing'} was before" for host, one in apps.items())
         return {
-            "release": None, "lacking": [], "donor": None,
+            "release": None, "lacking": [], "donor": None, "name": None,
             "problem": f"{app}: there is no release that all hosts can go back to ({'; '.join(seen)}); name one: "
             "-e release=<id>",
         }  # fmt: skip
-    having = [host for host, one in apps.items() if release in map(release_id, one["on_disk"])]
+    having = {
+        host: name for host, one in apps.items() for name in one["on_disk"] if release in (name, release_id(name))
+    }
     lacking = [host for host in apps if host not in having]
     problem = ""
     if not having:
         problem = f"{app}: no host has a release {release}; playbooks/status.yml tells which there are"
-    elif lacking:
+    elif lacking and not ship:
         problem = (
             f"{app}: {', '.join(lacking)} {'has' if len(lacking) == 1 else 'have'} no release {release}, and "
             f"{', '.join(having)} {'has' if len(having) == 1 else 'have'} it; -e ship=true brings it there first"
         )
-    return {"release": release, "lacking": lacking, "donor": having[0] if having else None, "problem": problem}
+    donor, name = next(iter(having.items()), (None, None))
+    return {"release": release, "lacking": lacking, "donor": donor, "name": name, "problem": problem}
+
+
+def fleet_release(seen: list[Result], app: str) -> dict[str, Any]:
+    """The release that hosts have live, for one that joins them.
+
+    :param seen: what the module ``rollout`` told on each, by task; one that did not answer has no say.
+    :returns: its id as ``release``, one ``donor`` that has it as ``name``, which ones run as ``hosts``; None where no
+        host has one; where there is more than one, or a rollout goes on, why that is no answer, as ``problem``.
+    """
+    apps = {one["__flask_app_host"]: one["apps"][app] for one in seen if app in one.get("apps", {})}
+    live = {host: one["live"] for host, one in apps.items() if one["live"]}
+    problem = ""
+    if going_on := [one["rollout"] for one in apps.values() if one["rollout"].get("target")]:
+        problem = f"a {going_on[0]['what']} by {going_on[0]['by']} goes on; run this again when it has ended"
+    elif len(set(map(release_id, live.values()))) > 1:
+        runs = ", ".join(f"{host} {release}" for host, release in live.items())
+        problem = f"{app}: the hosts run more than one release ({runs}); deploy or roll back on those first"
+    donor, name = next(iter(live.items()), (None, None))
+    return {"release": release_id(name) if name else None, "donor": donor, "name": name, "problem": problem}
+
+
+def singletons_host(claims: dict[str, Result], app: str, hosts: list[str]) -> str | None:
+    """The host that runs the programs of an app that run on one: where they are, or the first one.
+
+    :param hosts: all that may; None where some of them are not part of the rollout, whom nobody has asked.
+    """
+    apps = {host: claim["apps"][app] for host, claim in claims.items() if app in claim.get("apps", {})}
+    if not set(hosts) <= claims.keys():
+        return None
+    return next((host for host, one in apps.items() if one["singletons"]), next(iter(apps), None))
 
 
 def _interrupted(apps: dict[str, Result]) -> str:
@@ -101,11 +135,14 @@ def _common(apps: dict[str, Result]) -> str:
     return found.pop() if len(found) == 1 else ""
 
 
-def hooks_done(claims: dict[str, Result], app: str) -> dict[str, dict[str, str]]:
-    """The ``before_switch`` commands that hosts have run, by the release's id: which, and when."""
+def hooks_done(told: Iterable[Result], app: str) -> dict[str, dict[str, str]]:
+    """The ``before_switch`` commands that hosts have run, by the release's id: which, and when.
+
+    :param told: results of the modules ``rollout`` and ``app_release``.
+    """
     done: dict[str, dict[str, str]] = {}
-    for claim in claims.values():
-        for release, commands in claim["apps"].get(app, {}).get("hooks", {}).items():
+    for one in told:
+        for release, commands in one.get("apps", {}).get(app, {}).get("hooks", {}).items():
             done.setdefault(release, {}).update(commands)
     return done
 
@@ -113,6 +150,11 @@ def hooks_done(claims: dict[str, Result], app: str) -> dict[str, dict[str, str]]
 def movers(hosts: Iterable[str], hostvars: Any, app: str) -> list[str]:
     """The hosts on which another release of an app is warm and to be made live, in their order."""
     return [host for host in hosts if _of(_results(hostvars[host], "warm"), app).get("switching")]
+
+
+def joining(hosts: Iterable[str], hostvars: Any, app: str) -> list[str]:
+    """The hosts that have no release of an app while others may have one, in their order."""
+    return [host for host in hosts if _of(_results(hostvars[host], "present"), app).get("joining")]
 
 
 def failure(hosts: Iterable[str], hostvars: Any) -> list[str]:

@@ -68,9 +68,14 @@ class AlreadyFailed(BuildFailed):
 
 def known(wanted: Wanted, house: Path = WHEELHOUSE) -> dict[str, list[Wheel]]:
     """The wheels of a set by platform, like ``debian-12-x86_64-cp311/1a2b3c4d``, as far as it was built."""
+    return built(wanted.key, house)
+
+
+def built(key: str, house: Path = WHEELHOUSE) -> dict[str, list[Wheel]]:
+    """The wheels by platform of the set that has a key."""
     return {
         f"{path.parent.name}/{path.name.partition('-')[0]}": wheels
-        for path in house.glob(f"*/*-{wanted.key}.json")
+        for path in house.glob(f"*/*-{key}.json")
         if (wheels := _complete(path)) is not None
     }
 

@@ -28,11 +28,12 @@ from pathlib import Path
 from typing import Any
 
 from . import wheels
-from .environments import Environment, build_environment, used_wheels
+from .environments import RECORD, Environment, build_environment, used_wheels
 from .files import fsync_tree, group_id, read_json, unpack, user_id, write_file, write_json
 from .journal import Journal, release_id
 
 NAME = r"[0-9a-f]{12}(?:\.\d+)?"  # of a release: its id, with a number for each restart
+OF_ITS_HOST = {"run", "venv", "next", "previous", "manifest.json"}  # in a release's directory
 ENVIRONMENT_BYTES, ENVIRONMENT_FILES = 150_000_000, 5_000  # what a new environment may take
 
 
@@ -140,27 +141,51 @@ class Layout:
 
         :raises ReleaseFailed: there is no room for it; nothing is left of it.
         """
-        self._look_for_room(release, archive, environment)
-        try:
-            self._stage(release, archive, environment)
-        except BaseException:
-            self.prune_environments()
-            raise
-
-    def _stage(self, release: Release, archive: Path, environment: Environment) -> None:
-        with self._aside(release.id) as aside:
-            venv = build_environment(self.venvs, environment, self.pool)
-            unpack(archive, aside)
-            compileall.compile_dir(aside / "src", quiet=2, stripdir=str(aside), prependdir=str(self.path(release.id)))
-            (aside / "venv").symlink_to(f"../../venvs/{venv}")
+        with self._unpacked(release.id, archive, environment) as aside:
             if "package" in release.record["source"]:
                 for prefix, folder in release.static.items():
-                    _link_tree(self._packaged(venv, folder), aside / f"static{prefix}")
+                    _link_tree(self._packaged(environment.key, folder), aside / f"static{prefix}")
             gid = group_id(self.name)
             _write_variables(aside / "env", release.env, gid)
             for name, content in release.files.items():
                 write_file(aside / name, content.encode(), 0o755 if content.startswith("#!") else 0o644)
             write_json(aside / "release.json", release.record, 0o640, 0, gid)  # it has the plain environment
+
+    def pack(self, release: str, archive: Path) -> None:
+        """Pack a release for hosts that lack it, with the record of its environment, which they make themselves."""
+        path = self.path(release)
+        with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
+            for member in sorted(path.iterdir()):
+                if member.name not in OF_ITS_HOST:
+                    tar.add(member, member.name, filter=_without_bytecode)
+            tar.add(path / "venv" / RECORD, RECORD)
+
+    def adopt(self, release: str, archive: Path, environment: Environment) -> None:
+        """Stage a release that another host has packed.
+
+        :param environment: what it has there, of this host's platform.
+        :raises ReleaseFailed: there is no room for it; nothing is left of it.
+        """
+        with self._unpacked(release, archive, environment) as aside:
+            (aside / RECORD).unlink()
+            for path in (aside / "release.json", *(aside / "env").iterdir()):
+                os.chown(path, 0, group_id(self.name))
+                path.chmod(0o640)
+
+    @contextmanager
+    def _unpacked(self, release: str, archive: Path, environment: Environment) -> Iterator[Path]:
+        """A directory that becomes a release when the block ends: an archive and an environment. Nothing runs."""
+        self._look_for_room(release, archive, environment)
+        try:
+            with self._aside(release) as aside:
+                venv = build_environment(self.venvs, environment, self.pool)
+                unpack(archive, aside)
+                compileall.compile_dir(aside / "src", quiet=2, stripdir=str(aside), prependdir=str(self.path(release)))
+                (aside / "venv").symlink_to(f"../../venvs/{venv}")
+                yield aside
+        except BaseException:
+            self.prune_environments()
+            raise
 
     def meet(self, release: str) -> None:
         """Let the live release and the one that is to follow it have each other's static files.
@@ -234,15 +259,15 @@ class Layout:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
-    def _look_for_room(self, release: Release, archive: Path, environment: Environment) -> None:
-        size, files = (2 * number for number in _unpacked(archive))  # also compiled
+    def _look_for_room(self, release: str, archive: Path, environment: Environment) -> None:
+        size, files = (2 * number for number in _size(archive))  # also compiled
         if not (self.venvs / environment.key).exists():
             size, files = size + ENVIRONMENT_BYTES, files + ENVIRONMENT_FILES
         there = os.statvfs(self.home)
         free, inodes = there.f_bavail * there.f_frsize, there.f_favail
         if free < size or (there.f_files and inodes < files):  # some file systems do not count them
             raise ReleaseFailed(
-                f"{self.name}: {self.home} has {free / 1e6:.0f} MB and {inodes} inodes free, and {release.id} needs "
+                f"{self.name}: {self.home} has {free / 1e6:.0f} MB and {inodes} inodes free, and {release} needs "
                 f"about {size / 1e6:.0f} MB and {files}; make room, or lower flask_app_keep_releases. "
                 "Nothing was changed"
             )
@@ -313,7 +338,11 @@ def _link_tree(source: Path, target: Path) -> None:
     shutil.copytree(source, target, copy_function=os.link, symlinks=True, dirs_exist_ok=True)
 
 
-def _unpacked(archive: Path) -> tuple[int, int]:
+def _without_bytecode(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    return None if "__pycache__" in member.name.split("/") else member
+
+
+def _size(archive: Path) -> tuple[int, int]:
     """Bytes and files of a tar."""
     with tarfile.open(archive) as tar:
         sizes = [member.size for member in tar]

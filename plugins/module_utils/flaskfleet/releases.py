@@ -61,6 +61,7 @@ class App(Layout):
         self.programs = Programs(supervisor)
         self.conf_d = root / "etc/supervisor/conf.d"
         self.rollout_file = root / "run/flaskfleet" / f"{name}.rollout.json"
+        self.singletons_file = self.journal_file.with_suffix(".singletons")  # where this host, of all, has them
         self.audit_file = root / "var/log/flaskfleet.log"
 
     @contextmanager
@@ -77,8 +78,29 @@ class App(Layout):
         return f"{self.name}-{release}"
 
     def further_programs(self, release: str) -> list[str]:
-        """The names of a release's workers and schedulers."""
-        return [f"{self.program(release)}-{name}" for name in self.entry(release)["programs"]]
+        """The names of a release's workers and schedulers, as far as they run on this host."""
+        here = self.singletons_file.exists()
+        return [
+            f"{self.program(release)}-{name}"
+            for name, options in self.entry(release)["programs"].items()
+            if here or options.get("run_on") != "one"
+        ]
+
+    def _programs_conf(self, release: str) -> bytes:
+        """Those of the sections of programs.conf that are of this host."""
+        first, *sections = (self.path(release) / "programs.conf").read_text().split("[program:")
+        programs = self.further_programs(release)
+        return "[program:".join([first, *(one for one in sections if one.partition("]")[0] in programs)]).encode()
+
+    def have_singletons(self, here: bool) -> bool:
+        """Let this host, of all, run the programs that run on one, or not; whether that is new."""
+        if here == self.singletons_file.exists():
+            return False
+        if here:
+            write_json(self.singletons_file, {"since": now()})
+        else:
+            self.singletons_file.unlink()
+        return True
 
     def registered(self) -> set[str]:
         """The releases that have a program or are about to."""
@@ -453,8 +475,7 @@ class App(Layout):
                 file.unlink()
         wanted = set(self.further_programs(live))
         if wanted:
-            content = (self.path(live) / "programs.conf").read_bytes()
-            write_file(self.conf_d / f"{self.program(live)}.programs.conf", content)
+            write_file(self.conf_d / f"{self.program(live)}.programs.conf", self._programs_conf(live))
         ours = re.compile(rf"{re.escape(self.name)}-({NAME})-.+")
         old = {program: match[1] for program in self.programs.known() if (match := ours.fullmatch(program))}
         ending = old.keys() - wanted
@@ -579,6 +600,7 @@ class App(Layout):
             (self.home / "releases").rename(self.home / ".releases")  # a half-removed release is none
         for folder in (".releases", "venvs", "secrets"):
             shutil.rmtree(self.home / folder, ignore_errors=True)
+        self.singletons_file.unlink(missing_ok=True)
         self.end()
         if purge:
             for path in (self.home, self.logs):
@@ -620,14 +642,14 @@ class App(Layout):
         }  # fmt: skip
 
     def _edited_programs(self, release: str) -> list[str]:
-        written = {".conf": "supervisor.conf"}
+        written = {".conf": (self.path(release) / "supervisor.conf").read_bytes()}
         if self.further_programs(release):
-            written[".programs.conf"] = "programs.conf"
-        files = {self.conf_d / f"{self.program(release)}{suffix}": name for suffix, name in written.items()}
+            written[".programs.conf"] = self._programs_conf(release)
+        files = {self.conf_d / f"{self.program(release)}{suffix}": content for suffix, content in written.items()}
         return [
             f"{path} was edited or removed"
-            for path, name in files.items()
-            if not _same(path, self.path(release) / name)
+            for path, content in files.items()
+            if not path.exists() or path.read_bytes() != content
         ]
 
 
