@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
+import sys
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 TCP_LISTEN = "0A"
+TCP_IN_USE = {"01", "02"}  # ESTABLISHED, SYN_SENT (net/tcp_states.h); in the others nobody waits for an answer
 UNIX_ACCEPTS = 0x10000
 UNIX_CONNECTIONS = {"02", "03"}  # SS_CONNECTING: queued; SS_CONNECTED: accepted (linux/net.h)
 
@@ -28,6 +32,25 @@ def tcp_owners(port: int, proc: Path = Path("/proc")) -> list[Owner]:
             if words[3] == TCP_LISTEN and int(words[1].rpartition(":")[2], 16) == port:
                 inodes.add(words[9])
     return _holders(inodes, proc)
+
+
+def tcp_connections(address: str, ports: Iterable[int], proc: Path = Path("/proc")) -> int:
+    """How many connections this host has to ports of another one, those included that it is opening."""
+    there = {(remote, port) for remote in _encoded(address) for port in ports}
+    found = 0
+    for table in ("tcp", "tcp6"):
+        for words in _rows(proc / "net" / table):
+            remote, _, port = words[2].rpartition(":")
+            found += words[3] in TCP_IN_USE and (remote, int(port, 16)) in there
+    return found
+
+
+def _encoded(address: str) -> Iterator[str]:
+    """An address as /proc/net/tcp has it, words of 32 bits in the byte order of the host, and as tcp6 has it."""
+    packed = ipaddress.ip_address(address).packed
+    for octets in (packed, b"\0" * 10 + b"\xff\xff" + packed) if len(packed) == 4 else (packed,):
+        words = (octets[start : start + 4] for start in range(0, len(octets), 4))
+        yield "".join(f"{int.from_bytes(word, sys.byteorder):08X}" for word in words)
 
 
 def unix_owners(path: str, proc: Path = Path("/proc")) -> list[Owner]:

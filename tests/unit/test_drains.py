@@ -1,0 +1,276 @@
+"""Hosts that are out: flags in a folder, connections in a /proc made by hand, and a server that answers as told."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from ansible.module_utils.flaskfleet import drains
+from ansible.module_utils.flaskfleet.drains import Drains, Refused, await_idle, described, let_in
+from ansible.module_utils.flaskfleet.sockets import tcp_connections
+
+HOSTS = ["app1", "app2", "app3", "app4"]
+
+
+@pytest.fixture
+def balancer(tmp_path: Path) -> Drains:
+    """A balancer of four hosts."""
+    return Drains(HOSTS, tmp_path)
+
+
+def out(balancer: Drains, *hosts: str, kind: str = "drain") -> None:
+    for host in hosts:
+        assert balancer.take_out(host, kind, "a new disk", "ann@box")
+
+
+def test_a_host_that_is_out_has_a_flag_that_everybody_may_see(balancer: Drains) -> None:
+    out(balancer, "app2")
+    flag = balancer.folder / "app2"
+    assert flag.stat().st_mode & 0o777 == 0o644
+    assert balancer.folder.stat().st_mode & 0o777 == 0o755
+    told = json.loads(flag.read_text())
+    assert told.pop("since") > 0
+    assert told == {"host": "app2", "kind": "drain", "reason": "a new disk", "by": "ann@box"}
+
+
+def test_nothing_else_is_where_the_flags_are(balancer: Drains) -> None:
+    out(balancer, "app2")
+    assert [path.name for path in balancer.folder.iterdir()] == ["app2"]
+
+
+def test_who_is_out_stays_out_as_it_was(balancer: Drains) -> None:
+    out(balancer, "app2")
+    before = balancer.flags()
+    assert not balancer.take_out("app2", "drain", "another reason", "bob@box")
+    assert balancer.flags() == before
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_kept"),
+    [
+        ("drain", "work", "drain"),
+        ("drain", "disagrees", "drain"),
+        ("disagrees", "work", "disagrees"),
+        ("work", "disagrees", "disagrees"),
+        ("disagrees", "drain", "drain"),
+    ],
+)
+def test_a_weightier_reason_outlasts_a_lesser_one(balancer: Drains, first: str, second: str, is_kept: str) -> None:
+    out(balancer, "app2", kind=first)
+    assert balancer.take_out("app2", second, "it", "bob@box") == (is_kept == second)
+    assert balancer.flags()["app2"]["kind"] == is_kept
+
+
+def test_a_third_one_is_refused_with_who_is_out_since_when_and_by_whom(balancer: Drains) -> None:
+    out(balancer, "app2", "app4")
+    with pytest.raises(
+        Refused,
+        match=r"app3 can't be .* more than 2 .*: app2 is out since 2.*, by ann@box: a new disk; app4 .*undrain",
+    ):
+        out(balancer, "app3")
+    assert set(balancer.flags()) == {"app2", "app4"}
+
+
+def test_the_last_one_is_refused(tmp_path: Path) -> None:
+    balancer = Drains(["app1", "app2"], tmp_path)
+    out(balancer, "app2")
+    with pytest.raises(Refused, match="nobody would be left to answer: app2 is out since"):
+        out(balancer, "app1")
+
+
+def test_the_only_one_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="app1 is the only app server"):
+        out(Drains(["app1"], tmp_path), "app1")
+
+
+def test_a_stranger_is_refused(balancer: Drains) -> None:
+    with pytest.raises(Refused, match="app5 is no app server; there are app1, app2, app3, app4"):
+        out(balancer, "app5")
+
+
+def test_who_is_gone_from_the_inventory_does_not_count(balancer: Drains) -> None:
+    out(balancer, "app3", "app4")
+    without = Drains(["app1", "app2", "app5"], balancer.folder.parents[3])
+    out(without, "app1", "app2")
+    assert set(without.flags()) == {"app1", "app2"}
+
+
+def test_check_mode_tells_and_writes_nothing(balancer: Drains, tmp_path: Path) -> None:
+    assert balancer.take_out("app2", "drain", "it", "ann@box", check_mode=True)
+    assert list(tmp_path.iterdir()) == []
+    out(balancer, "app2", "app4")
+    with pytest.raises(Refused):
+        balancer.take_out("app3", "drain", "it", "ann@box", check_mode=True)
+    assert balancer.put_in("app2", None, check_mode=True)
+    assert set(balancer.flags()) == {"app2", "app4"}
+
+
+def test_only_its_own_kind_is_put_in(balancer: Drains) -> None:
+    out(balancer, "app2")
+    assert not balancer.put_in("app2", "work")
+    assert balancer.put_in("app2", "drain")
+    assert not balancer.flags()
+
+
+def test_whatever_kind_is_put_in_where_none_is_named(balancer: Drains) -> None:
+    out(balancer, "app2", kind="disagrees")
+    assert balancer.put_in("app2", None)
+    assert balancer.put_in("app2", None) is None
+
+
+def test_flags_of_those_that_are_gone_are_forgotten(balancer: Drains) -> None:
+    out(balancer, "app2", "app3")
+    without = Drains(["app1", "app2"], balancer.folder.parents[3])
+    assert without.forget(check_mode=True) == ["app3"]
+    assert without.forget() == ["app3"]
+    assert [path.name for path in balancer.folder.iterdir()] == ["app2"]
+
+
+def test_a_flag_in_words() -> None:
+    flag = {"host": "app1", "kind": "drain", "reason": "a new disk", "by": "ann@box", "since": 0}
+    assert described(flag) == "app1 is out since 1970-01-01T00:00:00Z, by ann@box: a new disk"
+
+
+# the last request
+
+
+ROW = "   0: 5B4D1EAC:C350 {remote} {state} 00000000:00000000 00:00000000 00000000 0 0 42 1\n"
+IPV4, MAPPED = "524D1EAC", "0000000000000000FFFF0000524D1EAC"  # 172.30.77.82 on a little-endian host
+
+
+def connections(proc: Path, *rows: tuple[str, str], table: str = "tcp") -> Path:
+    (proc / "net").mkdir(exist_ok=True)
+    lines = [ROW.format(remote=remote, state=state) for remote, state in rows]
+    (proc / "net" / table).write_text("".join(["  sl  local_address rem_address   st\n", *lines]))
+    return proc
+
+
+def test_connections_to_a_port_of_a_host_are_counted(tmp_path: Path) -> None:
+    connections(
+        tmp_path,
+        (f"{IPV4}:0050", "01"),
+        (f"{IPV4}:0050", "02"),  # it is being opened
+        (f"{IPV4}:0050", "06"),  # TIME_WAIT
+        (f"{IPV4}:0050", "08"),  # CLOSE_WAIT: the host has said all
+        (f"{IPV4}:0016", "01"),  # ssh
+        ("534D1EAC:0050", "01"),  # another host
+    )
+    connections(tmp_path, (f"{MAPPED}:0050", "01"), table="tcp6")
+    assert tcp_connections("172.30.77.82", [80], tmp_path) == 3
+
+
+def test_an_ipv6_address_is_found(tmp_path: Path) -> None:
+    connections(tmp_path, ("B80D0120000000000000000001000000:0050", "01"), table="tcp6")
+    assert tcp_connections("2001:db8::1", [80, 443], tmp_path) == 1
+
+
+def test_idle_is_who_has_no_connection(tmp_path: Path) -> None:
+    assert await_idle("172.30.77.82", [80], 0, connections(tmp_path, (f"{IPV4}:0016", "01"))) == 0
+
+
+def test_what_is_left_after_the_time_is_told(tmp_path: Path) -> None:
+    proc = connections(tmp_path, (f"{IPV4}:0050", "01"), (f"{IPV4}:0050", "01"))
+    assert await_idle("172.30.77.82", [80], 0.1, proc) == 2
+
+
+def test_the_last_connection_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends, and another one is opened by who was in the middle of it."""
+    found = iter([1, 0, 1, 0, 0, 0])
+    monkeypatch.setattr(drains, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(drains, "tcp_connections", lambda *_: next(found))
+    assert await_idle("172.30.77.82", [80], 60, tmp_path) == 0
+    assert next(found, "all") == "all"
+
+
+# the way back
+
+
+@contextmanager
+def server(*told: int) -> Iterator[int]:
+    """A server that answers with these statuses, the last one from then on; its port."""
+    statuses = list(told)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            is_ours = (self.path, self.headers["Host"]) == ("/healthz", "blog.example.lan")
+            self.send_response((statuses.pop(0) if len(statuses) > 1 else statuses[0]) if is_ours else 404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Keep quiet."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield running.server_address[1]
+        finally:
+            running.shutdown()
+            thread.join()
+
+
+CHECKS = [{"server_name": "blog.example.lan", "path": "/healthz"}]
+
+
+def enter(balancer: Drains, host: int, own: int, kind: str | None = None, check_mode: bool = False) -> bool:
+    return let_in(balancer, "app2", kind, ("127.0.0.1", host), own, CHECKS, 0.5, check_mode)
+
+
+def test_a_host_that_answers_is_put_in(balancer: Drains) -> None:
+    out(balancer, "app2")
+    with server(503, 200) as host, server(200) as own:  # the app is starting
+        assert enter(balancer, host, own)
+    assert not balancer.flags()
+
+
+def test_a_host_that_does_not_answer_stays_out(balancer: Drains) -> None:
+    out(balancer, "app2")
+    with (
+        server(503) as host,
+        server(200) as own,
+        pytest.raises(
+            Refused, match=r"app2 stays out: asked directly, blog.*/healthz is answered with 503"
+        ),
+    ):
+        enter(balancer, host, own)
+    assert set(balancer.flags()) == {"app2"}
+
+
+def test_a_host_that_is_down_stays_out(balancer: Drains) -> None:
+    out(balancer, "app2")
+    with server(200) as host:
+        pass
+    with pytest.raises(Refused, match="Connection refused"):
+        enter(balancer, host, host)
+
+
+def test_a_host_whose_clients_would_notice_is_out_again(balancer: Drains) -> None:
+    out(balancer, "app2")
+    before = balancer.flags()
+    with (
+        server(200) as host,
+        server(200, 200, 502, 200) as own,
+        pytest.raises(Refused, match=r"app2 is out again: asked through the balancer, .* 502"),
+    ):
+        enter(balancer, host, own)
+    assert balancer.flags() == before
+
+
+def test_a_host_that_is_not_out_is_asked_for_nothing(balancer: Drains) -> None:
+    assert not enter(balancer, 1, 1)
+
+
+def test_a_host_that_is_out_for_another_reason_is_asked_for_nothing(balancer: Drains) -> None:
+    out(balancer, "app2")
+    assert not enter(balancer, 1, 1, "work")
+
+
+def test_check_mode_asks_nobody(balancer: Drains) -> None:
+    out(balancer, "app2")
+    assert enter(balancer, 1, 1, check_mode=True)
+    assert set(balancer.flags()) == {"app2"}
