@@ -233,9 +233,7 @@ def test_a_host_that_does_not_answer_stays_out(balancer: Drains) -> None:
     with (
         server(503) as host,
         server(200) as own,
-        pytest.raises(
-            Refused, match=r"app2 stays out: asked directly, blog.*/healthz is answered with 503"
-        ),
+        pytest.raises(Refused, match=r"app2 stays out: asked directly, blog.*/healthz is answered with 503"),
     ):
         enter(balancer, host, own)
     assert set(balancer.flags()) == {"app2"}
