@@ -1,0 +1,64 @@
+"""Taking an app server out of its balancers, as the controller sees it: what it has to answer, what it has to agree to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from module_utils.flaskfleet.journal import release_id
+
+from .entries import Entry, complete
+
+Result = dict[str, Any]
+
+
+def health_checks(apps: dict[str, Entry]) -> list[dict[str, str]]:
+    """What nginx must answer with 200 before clients meet the host: a ``server_name`` and a ``path`` of each app."""
+    return [
+        {"server_name": app["server_names"][0].replace("*", "www"), "path": app["health"]["path"]}
+        for app in complete(apps).values()
+        if app["server_names"]
+    ]
+
+
+def longest_request(apps: dict[str, Entry]) -> int:
+    """The seconds after which the last request of all apps is ended."""
+    return max((app["harakiri_seconds"] for app in complete(apps).values()), default=0)
+
+
+def singleton_apps(apps: dict[str, Entry]) -> list[str]:
+    """The apps with a program that runs on one host only."""
+    programs = {name: app["programs"].values() for name, app in complete(apps).items()}
+    return [name for name, those in programs.items() if any(one["run_on"] == "one" for one in those)]
+
+
+def disagreements(seen: list[Result], host: str, out: list[str]) -> list[str]:
+    """What a host runs that the hosts whom clients meet do not, in words.
+
+    :param seen: what the module ``rollout`` told on each (``item``), by task; one that did not answer has no say.
+    :param out: the hosts that clients do not meet.
+    """
+    told = _apps(seen)
+    if host not in told:
+        return [f"{host} does not answer"]
+    problems = []
+    for app, mine in told[host].items():
+        if mine["rollout"]:
+            problems.append(f"{app}: a {mine['rollout']['what']} by {mine['rollout']['by']} goes on")
+        elif not mine["live"]:
+            problems.append(f"{app}: no release is live on {host}; site.yml gives it the one of the others")
+        for other, apps in told.items():
+            live = apps.get(app, {}).get("live")
+            if mine["live"] and live and other not in (host, *out) and release_id(live) != release_id(mine["live"]):
+                problems.append(f"{app}: {mine['live']} is live on {host} and {live} on {other}; deploy or roll back")
+    return problems
+
+
+def singletons_heir(seen: list[Result], app: str, host: str, out: list[str]) -> str | None:
+    """The host that runs an app's singletons when ``host`` does not: where they are, or the first that clients meet."""
+    others = {name: apps[app] for name, apps in _apps(seen).items() if name != host and apps.get(app, {}).get("live")}
+    there = [name for name, one in others.items() if one["singletons"]]
+    return next(iter([*there, *(name for name in others if name not in out)]), None)
+
+
+def _apps(seen: list[Result]) -> dict[str, Any]:
+    return {one["item"]: one["apps"] for one in seen if "apps" in one}
