@@ -151,7 +151,7 @@ def claims(imports: list[Import], names: set[str], get: Callable[[str], Any]) ->
             ports += [
                 {"variable": name, "port": int(value), "program": item.role}
                 for name, value in values.items()
-                if name.endswith("_port")
+                if name.endswith("_port") and name not in item.wired
             ]
     has_apps = any(item.role == "flask_app" for item in imports) and "flask_apps" in names
     apps = get("flask_apps") if has_apps else {}
