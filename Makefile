@@ -4,7 +4,8 @@ SHELL := /bin/bash
 # Molecule looks for Ansible on PATH.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-lab := -i inventories/lab
+# Two balancers and three app servers, or with HOSTS=1 a single server.
+lab := -i $(if $(filter 1,$(HOSTS)),lab/single,inventories/lab)
 scenarios := $(filter-out contract gcc_pin,$(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
 step = @printf '\n==> %s\n'
 
@@ -25,19 +26,19 @@ help: ## show this help
 	@touch $@
 
 .PHONY: demo
-demo: .venv engine ## a server in a container, from nothing to a page that answers
-	$(step) 'Starting the container (its image takes half a minute once)'
+demo: .venv engine ## a fleet in containers, from nothing to a page that answers; HOSTS=1 a single server
+	$(step) 'Starting the containers (an image takes half a minute once)'
 	@ansible-playbook lab/up.yml $(lab)
-	$(step) 'Provisioning it as any server: ansible-playbook site.yml $(lab)'
+	$(step) 'Provisioning them as any servers: ansible-playbook site.yml $(lab)'
 	@ansible-playbook site.yml $(lab)
-	$(step) 'Asking it for a page'
+	$(step) 'Asking each server for a page'
 	@ansible-playbook lab/show.yml $(lab)
-	$(step) 'It answers at the address above'
+	$(step) 'They answer at the address above'
 	@printf '    next     change something in files/app, then: .venv/bin/ansible-playbook playbooks/deploy.yml %s\n' '$(lab)'
 	@printf '    remove   make demo-down\n'
 
 .PHONY: demo-down
-demo-down: .venv ## remove the demo's container, network and keys
+demo-down: .venv ## remove the demo's containers, network and keys
 	@ansible-playbook lab/down.yml $(lab)
 
 .PHONY: engine

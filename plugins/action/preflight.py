@@ -39,6 +39,9 @@ class ActionModule(ActionBase):
                 problems[str(problem)].append(host)
             if not found:
                 claims[host] = preflight.claims(mine, names, get)
+        if not problems:
+            for problem in preflight.check_fleet(variables["groups"], variables["hostvars"]):
+                problems[str(problem)].append("the fleet")
         if problems:
             lines = [f"- {problem}  [{', '.join(hosts)}]" for problem, hosts in problems.items()]
             result.update(failed=True, msg="\n".join(["Nothing was changed. Please mend the inventory:", *lines]))

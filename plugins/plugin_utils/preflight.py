@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jsonschema
 import yaml
 
-from . import packing, sources
+from . import fleet, packing, sources
 from .entries import complete, role_specs, validate
 from .rendering import PROJECT
 from .sources import Fetched, SourceError, redact
@@ -151,9 +151,10 @@ def claims(imports: list[Import], names: set[str], get: Callable[[str], Any]) ->
             ports += [
                 {"variable": name, "port": int(value), "program": item.role}
                 for name, value in values.items()
-                if name.endswith("_port")
+                if name.endswith("_port") and name not in item.wired
             ]
-    apps = get("flask_apps") if "flask_apps" in names else {}
+    has_apps = any(item.role == "flask_app" for item in imports) and "flask_apps" in names
+    apps = get("flask_apps") if has_apps else {}
     for name, app in apps.items():
         if app.get("http"):
             port = int(app["http"].rpartition(":")[2])
@@ -161,6 +162,39 @@ def claims(imports: list[Import], names: set[str], get: Callable[[str], Any]) ->
             ports.append({"variable": f"flask_apps.{name}.http", "port": port, "program": "uwsgi", "ours": ours})
     users = [{"variable": f"flask_apps.{name}", "name": name, "home": f"/srv/{name}"} for name in apps]
     return {"ports": ports, "users": users}
+
+
+def check_fleet(groups: dict[str, list[str]], hostvars: Any) -> list[Problem]:
+    """What is wrong between hosts: balancers must know the app servers' addresses and the names of their apps."""
+    balancers, servers = groups.get("load_balancers", []), groups.get("app_servers", [])
+    if not balancers:
+        return []
+    problems = []
+    try:
+        taken = dict(zip(fleet.addresses([*balancers, *servers], hostvars), [*balancers, *servers], strict=True))
+        for app in fleet.balanced(servers, hostvars):
+            if not app["server_names"]:
+                words = "have no name in common on all app servers, under which clients could ask a balancer; add one"
+                problems.append(Problem(f"flask_apps.{app['name']}.server_names", HIDDEN, words))
+    except ValueError as error:
+        variable, _, words = str(error).partition(": ")
+        return [Problem(variable, HIDDEN, words)]
+    if not servers:
+        problems.append(Problem("app_servers", HIDDEN, "has no host that load_balancers could send requests to"))
+    problems += [
+        Problem("app_servers", name, "is no name for a host behind a balancer; use letters, digits, -, _ and dots")
+        for name in servers
+        if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII)
+    ]
+    virtual = {name: str(hostvars[name].get("keepalived_virtual_ip") or "") for name in balancers}
+    for ip in sorted(set(virtual.values())):
+        if ip.partition("/")[0] in taken:
+            words = f"is {taken[ip.partition('/')[0]]}'s own address; choose a free one"
+            problems.append(Problem("keepalived_virtual_ip", ip, words))
+    if len(set(virtual.values())) > 1:
+        words = "differs between balancers; say it for the group load_balancers"
+        problems.append(Problem("keepalived_virtual_ip", virtual, words))
+    return problems
 
 
 def _unknown_names(imports: list[Import], names: set[str]) -> Iterator[Problem]:

@@ -1,0 +1,23 @@
+"""Filters over the hosts of a fleet, for the playbooks that wire one host's variables into another's configuration."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from plugin_utils import fleet
+
+
+class FilterModule:
+    """Each is described where it is defined."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """The filters by name."""
+        return {
+            "addresses": fleet.addresses,
+            "balanced": fleet.balanced,
+            "pools": fleet.pools,
+        }

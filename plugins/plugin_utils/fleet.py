@@ -1,0 +1,91 @@
+"""What the hosts of a fleet need to know of each other: addresses, and who serves which app."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterator
+from itertools import combinations
+from typing import Any
+
+from .entries import Entry, complete, role_specs
+
+Server = dict[str, Any]
+
+
+def address(variables: Any, name: str) -> str:
+    """The address under which the other hosts reach a host: ``base_address``, or how Ansible reaches it.
+
+    :param variables: the host's, like ``hostvars[name]``; a name among them is resolved on the controller.
+    :raises ValueError: a name that can't be resolved.
+    """
+    given = variables.get("base_address") or variables.get("ansible_host") or name
+    try:
+        return str(ipaddress.ip_address(given))
+    except ValueError:
+        pass
+    try:
+        return socket.gethostbyname(given)
+    except OSError as error:
+        raise ValueError(
+            f"base_address: {given!r} of {name} can't be resolved ({error}); give the host's address in its variables"
+        ) from error
+
+
+def addresses(hosts: list[str], hostvars: Any) -> list[str]:
+    """The addresses of hosts, in their order."""
+    return [address(hostvars[name], name) for name in hosts]
+
+
+def balanced(hosts: list[str], hostvars: Any) -> list[dict[str, Any]]:
+    """What a balancer needs to know of each app: see ``nginx_balanced`` in the role nginx.
+
+    :param hosts: the app servers. An app is balanced over those of them that have it behind their nginx, under the
+        names that it has on all of them.
+    """
+    apps: dict[str, list[tuple[str, Entry]]] = {}
+    for host in hosts:
+        if _nginx(hostvars[host], "enabled"):
+            for name, entry in complete(hostvars[host].get("flask_apps") or {}).items():
+                if entry["server_names"]:
+                    apps.setdefault(name, []).append((host, entry))
+    return [
+        {
+            "name": name,
+            "server_names": _shared_names([entry for _, entry in served]),
+            "read_timeout_seconds": max(entry["harakiri_seconds"] for _, entry in served) + 10,
+            "servers": [_server(host, hostvars[host]) for host, _ in served],
+        }
+        for name, served in apps.items()
+    ]
+
+
+def _nginx(variables: Any, name: str) -> Any:
+    """A variable of the role nginx on another host, whose defaults nobody else sees."""
+    return variables.get(f"nginx_{name}", role_specs("nginx")["main"][f"nginx_{name}"]["default"])
+
+
+def _server(host: str, variables: Any) -> Server:
+    return {
+        "name": host,
+        "address": f"{address(variables, host)}:{_nginx(variables, 'http_port')}",
+        "weight": int(_nginx(variables, "weight")),
+    }
+
+
+def _shared_names(entries: list[Entry]) -> list[str]:
+    """Names that each host answers to: the first one's, without its own address for one."""
+    others = [{name.lower() for name in entry["server_names"]} for entry in entries[1:]]
+    return [name for name in entries[0]["server_names"] if all(name.lower() in names for names in others)]
+
+
+def pools(servers: list[Server]) -> Iterator[dict[str, Any]]:
+    """The upstreams of an app: with nobody out, each one out, each two out, as long as somebody is left.
+
+    >>> [pool["suffix"] for pool in pools([{"name": "a"}, {"name": "b"}, {"name": "c"}])]
+    ['', '.a', '.b', '.c', '.a.b', '.a.c', '.b.c']
+    """
+    for size in range(min(3, len(servers))):
+        for out in combinations([server["name"] for server in servers], size):
+            suffix = "".join(f".{name}" for name in out)
+            yield {"suffix": suffix, "servers": [server for server in servers if server["name"] not in out]}
