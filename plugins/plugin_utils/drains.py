@@ -1,4 +1,4 @@
-"""Taking an app server out of its balancers, as the controller sees it: what it has to answer, what it has to agree to."""
+"""Taking an app server out of its balancers, as the controller sees it: what it has to answer, and to agree to."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from .entries import Entry, complete
 Result = dict[str, Any]
 
 
-def health_checks(apps: dict[str, Entry]) -> list[dict[str, str]]:
-    """What nginx must answer with 200 before clients meet the host: a ``server_name`` and a ``path`` of each app."""
+def health_checks(apps: dict[str, Entry], balanced: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """What nginx must answer with 200 before clients meet the host: a ``server_name`` and a ``path`` of each app.
+
+    :param balanced: the apps as balancers have them, whose names are those that all hosts answer to.
+    """
+    names = {site["name"]: site["server_names"][0].replace("*", "www") for site in balanced}
     return [
-        {"server_name": app["server_names"][0].replace("*", "www"), "path": app["health"]["path"]}
-        for app in complete(apps).values()
-        if app["server_names"]
+        {"server_name": names[name], "path": app["health"]["path"]}
+        for name, app in complete(apps).items()
+        if name in names
     ]
 
 
