@@ -21,5 +21,6 @@ class FilterModule:
             "longest_request": drains.longest_request,
             "singleton_apps": drains.singleton_apps,
             "singletons_heir": drains.singletons_heir,
+            "drained": drains.drained,
             "disagreements": drains.disagreements,
         }

@@ -26,6 +26,7 @@ class FilterModule:
             "hooks_done": rollouts.hooks_done,
             "joining": rollouts.joining,
             "movers": rollouts.movers,
+            "strays": rollouts.strays,
             "rollout_failure": rollouts.failure,
             "rollout_summary": rollouts.summary,
         }

@@ -57,6 +57,15 @@ def disagreements(seen: list[Result], host: str, out: list[str]) -> list[str]:
     return problems
 
 
+def drained(seen: list[Result], kind: str | None = None) -> list[str]:
+    """The hosts that at least one balancer leaves out, for whatever reason or those of one kind.
+
+    :param seen: what the module ``drain`` told on each, by task; one that did not answer has no say.
+    """
+    flags = (flag for one in seen for flag in one.get("out", {}).values())
+    return sorted({flag["host"] for flag in flags if kind in (None, flag["kind"])})
+
+
 def singletons_heir(seen: list[Result], app: str, host: str, out: list[str]) -> str | None:
     """The host that runs an app's singletons when ``host`` does not: where they are, or the first that clients meet."""
     others = {name: apps[app] for name, apps in _apps(seen).items() if name != host and apps.get(app, {}).get("live")}

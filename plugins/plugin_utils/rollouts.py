@@ -157,13 +157,45 @@ def joining(hosts: Iterable[str], hostvars: Any, app: str) -> list[str]:
     return [host for host in hosts if _of(_results(hostvars[host], "present"), app).get("joining")]
 
 
-def failure(hosts: Iterable[str], hostvars: Any) -> list[str]:
-    """Where a fleet is after a rollout that was taken back, in words."""
+def strays(hosts: Iterable[str], hostvars: Any) -> list[str]:
+    """The hosts that may serve what the others went back from: told to make it live, silent when told to undo it."""
+    return [
+        host
+        for host in hosts
+        if not _results(hostvars[host], "undone")
+        and any(_attempted(hostvars[host].get(f"__flask_app_{step}")) for step in ("first", "others"))
+    ]
+
+
+def failure(hosts: Iterable[str], hostvars: Any, kept_out: list[Result]) -> list[str]:
+    """Where a fleet is after a rollout that was taken back, in words.
+
+    :param kept_out: what the balancers told, each about a host, when strays were to be kept out.
+    """
     lines = ["The rollout was taken back: no host serves a release that the others do not."]
+    hosts = list(hosts)
+    astray = strays(hosts, hostvars)
+    if astray:
+        lines = [f"The rollout was taken back, except on {', '.join(astray)}."]
     for host in hosts:
         undone = _results(hostvars[host], "undone")
         lives = ", ".join(f"{one['app']} {one['live']} is live" for one in undone if "live" in one)
-        lines.append(f"- {host}: {lives or 'does not answer'}")
+        if lives or host not in astray:
+            lines.append(f"- {host}: {lives or 'does not answer, and was not told to switch'}")
+            continue
+        told = {one["__flask_app_pair"][1]: one for one in kept_out if one["__flask_app_pair"][0] == host}
+        out = [balancer for balancer, one in told.items() if "out" in one]
+        lines.append(
+            f"- {host}: does not answer, and may have switched. "
+            + (f"{', '.join(out)} sends it nothing. " if len(out) == 1 else "")
+            + (f"{', '.join(out)} send it nothing. " if len(out) > 1 else "")
+            + "".join(
+                f"{name} does: {one.get('msg', 'it does not answer')}. "
+                for name, one in told.items()
+                if name not in out
+            )
+            + "When it is back, deploy or roll back again: it is let in when it runs what the others run"
+        )
     return lines
 
 
@@ -186,6 +218,12 @@ def summary(hosts: Iterable[str], hostvars: Any) -> list[str]:
             ]
             lines.append(f"{host}: {app} {warm['before']} → {warm['release']}: {', '.join(filter(None, words))}")
     return lines
+
+
+def _attempted(registered: Result | None) -> bool:
+    """Whether a task was begun on a host, however it ended."""
+    items = (registered or {}).get("results", [registered] if registered else [])
+    return any(not one.get("skipped") for one in items)
 
 
 def _results(variables: Any, step: str) -> list[Result]:
