@@ -19,7 +19,7 @@ from typing import Any
 
 from conftest import PROJECT, Answer
 from faults import Play, eventually
-from load import Load, Options, duplicates, missing
+from load import Load, Options, Result, duplicates, missing
 from testinfra.host import Host
 
 COUNTER = PROJECT / "molecule/shared/apps/counter"
@@ -194,12 +194,12 @@ def code(first: str) -> str:
 
 
 @contextmanager
-def at_the_switch(host: Host, **variables) -> Iterator[str]:
+def at_the_switch(host: Host, *arguments: str, **variables: Any) -> Iterator[str]:
     """A deploy whose new release is warm, and does not become live before the block ends; its output when it has."""
     before_switch = {"hooks": {"before_switch": [GATE], "after_switch": []}}
     options = {**variables.pop("options", {}), **before_switch}
     host.run(f"rm -f {SHARED}/waits {SHARED}/go")
-    play = begin(host, "deploy", options=options, **variables)
+    play = begin(host, "deploy", *arguments, options=options, **variables)
     try:
         eventually(lambda: host.file(f"{SHARED}/waits").exists or play.process.poll() is not None, "a warm release")
         assert play.process.poll() is None, play.wait() or play.output
@@ -253,16 +253,20 @@ class Loads:
             eventually(lambda load=load, now=now: any(one.due > now for one in load.results), f"answers by {name}")
 
     def recorded(self) -> tuple[dict[int, int], list[int]]:
-        """By the app's own record: the requests that it got more than once, and those that it answered but never got.
+        """See the function of that name."""
+        return recorded([one for load in self.loads.values() for one in load.results], [self.host])
 
-        A GET may come again after its connection was closed: the client says which did.
-        """
-        record = self.host.check_output("cat /srv/counter/shared/requests.log")
-        results = [one for load in self.loads.values() for one in load.results]
-        ours = {one.number for one in results}
-        again = {one.number for one in results if one.repeated}
-        lines = [line for line in record.splitlines() if int(line.split()[0]) in ours - again]
-        return duplicates("\n".join(lines)), missing(results, record)
+
+def recorded(results: list[Result], hosts: list[Host]) -> tuple[dict[int, int], list[int]]:
+    """By the app's own record: the requests that it got more than once, and those that it answered but never got.
+
+    A GET may come again after its connection was closed: the client says which did.
+    """
+    record = "\n".join(host.check_output(f"cat {SHARED}/requests.log") for host in hosts)
+    ours = {one.number for one in results}
+    again = {one.number for one in results if one.repeated}
+    lines = [line for line in record.splitlines() if int(line.split()[0]) in ours - again]
+    return duplicates("\n".join(lines)), missing(results, record)
 
 
 NONE_FAILED: dict[str, list[str]] = {name: [] for name in PORTS}

@@ -1,0 +1,105 @@
+"""The fleet: its hosts, runs over all of them, clients that ask through its address."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import testinfra
+from faults import Play, eventually
+from load import Load, Options
+from rollouts import FIRST_NUMBERS, SERVER_NAME, State, begin, look, recorded, refused, run
+from testinfra.host import Host
+
+INVENTORY = Path(os.environ.get("MOLECULE_INVENTORY_FILE", ".")).parent
+VIP = "172.30.77.110"
+APP_SERVERS = ("app1", "app2", "app3")
+BALANCERS = ("lb1", "lb2")
+ALL = ("--limit", "all")  # the last --limit counts
+RATE = 100  # requests per second
+
+
+@cache
+def host(name: str) -> Host:
+    """A host of the fleet."""
+    return testinfra.get_host(f"ansible://{name}", ansible_inventory=str(INVENTORY))
+
+
+def app_servers() -> list[Host]:
+    """All of them."""
+    return list(map(host, APP_SERVERS))
+
+
+def states() -> dict[str, State]:
+    """What each app server has of counter."""
+    return {name: look(host(name)) for name in APP_SERVERS}
+
+
+def live(names: Iterable[str] = APP_SERVERS) -> set[str]:
+    """The ids of the releases of counter that hosts serve."""
+    return {host(name).check_output("readlink /srv/counter/current").rpartition("/")[2].partition(".")[0] for name in names}
+
+
+def begun(playbook: str, *arguments: str, **variables: Any) -> Play:
+    """Begin a run over all hosts."""
+    return begin(host("app1"), playbook, *ALL, *arguments, **variables)
+
+
+def done(playbook: str, *arguments: str, **variables: Any) -> Play:
+    """Run a playbook over all hosts to its end, which has to be a good one."""
+    return run(host("app1"), playbook, *ALL, *arguments, **variables)
+
+
+def fails(playbook: str, *arguments: str, **variables: Any) -> str:
+    """Run a playbook over all hosts that has to fail; what it says."""
+    return refused(host("app1"), playbook, *ALL, *arguments, **variables)
+
+
+def docker(*arguments: str) -> None:
+    """Do something to a container from outside."""
+    subprocess.run(["docker", *arguments], check=True, capture_output=True)
+
+
+def kill(name: str) -> None:
+    """As a power cut would."""
+    docker("kill", f"molecule-fleet-{name}")
+
+
+def start(name: str) -> None:
+    """Start a container, and wait until it has booted and can be reached."""
+    docker("start", f"molecule-fleet-{name}")
+    eventually(lambda: host(name).run("systemctl is-system-running --wait").stdout.strip() == "running", f"{name} up")
+
+
+def holders() -> list[str]:
+    """The balancers that have the address; one that can't be asked has not."""
+    return [name for name in BALANCERS if VIP in host(name).run("ip -4 -oneline address").stdout]
+
+
+@contextmanager
+def clients(rate: float = RATE) -> Iterator[Load]:
+    """Numbered requests through the address while the block runs: 10 % POSTs, 0.1 % that take 3 s."""
+    options = Options(f"http://{VIP}", host_header=SERVER_NAME, rate=rate, first_number=next(FIRST_NUMBERS))
+    with Load(options) as load:
+        await_answers(load)
+        yield load
+        await_answers(load)
+
+
+def await_answers(load: Load) -> None:
+    """Wait until requests that are sent from now on are answered."""
+    now = time.monotonic() - load.started
+    eventually(lambda: any(one.due > now and not one.failed for one in load.results), "answers")
+
+
+def problems(load: Load) -> dict[str, Any]:
+    """What may not be, of a load that has ended; empty where all is well."""
+    twice, lost = recorded(load.results, app_servers())
+    found = {"failed": [f"{one.due:.2f} {one.kind}: {one.reason}" for one in load.failed], "twice": twice, "lost": lost}
+    return {what: those for what, those in found.items() if those}
