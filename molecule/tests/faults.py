@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -100,16 +100,25 @@ class Play:
         self.output += self.process.communicate()[0]
         return self.process.returncode
 
-    def kill_at(self, task: str) -> None:
-        """Kill it, as a power cut would, when it announces a task."""
+    def reach(self, task: str) -> None:
+        """Wait until it announces a task."""
         assert self.process.stdout
         for line in self.process.stdout:
             self.output += line
             if task in line:
-                os.killpg(self.process.pid, signal.SIGKILL)
-                self.process.wait()
                 return
         pytest.fail(f"it never came to {task}:\n{self.output}")
+
+    def kill_at(self, task: str) -> None:
+        """Kill it when it announces a task."""
+        self.reach(task)
+        self.kill()
+
+    def kill(self) -> None:
+        """Kill it and all that it has begun on this machine, as a power cut would."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
     @property
     def changed(self) -> int:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import testinfra
+import yaml
 from faults import Play, eventually
 from load import Load, Options
 from rollouts import FIRST_NUMBERS, SERVER_NAME, State, begin, look, recorded, refused, run
 from testinfra.host import Host
 
-INVENTORY = Path(os.environ.get("MOLECULE_INVENTORY_FILE", ".")).parent
+INVENTORY_FILE = Path(os.environ["MOLECULE_INVENTORY_FILE"])
 VIP = "172.30.77.110"
 APP_SERVERS = ("app1", "app2", "app3")
 BALANCERS = ("lb1", "lb2")
@@ -25,10 +27,15 @@ ALL = ("--limit", "all")  # the last --limit counts
 RATE = 100  # requests per second
 
 
+def container(name: str) -> str:
+    """The container of a host."""
+    return f"molecule-fleet-{name}"
+
+
 @cache
 def host(name: str) -> Host:
-    """A host of the fleet."""
-    return testinfra.get_host(f"ansible://{name}", ansible_inventory=str(INVENTORY))
+    """A host of the fleet, asked by the engine: also while nobody reaches it."""
+    return testinfra.get_host(f"docker://{container(name)}")
 
 
 def app_servers() -> list[Host]:
@@ -43,7 +50,9 @@ def states() -> dict[str, State]:
 
 def live(names: Iterable[str] = APP_SERVERS) -> set[str]:
     """The ids of the releases of counter that hosts serve."""
-    return {host(name).check_output("readlink /srv/counter/current").rpartition("/")[2].partition(".")[0] for name in names}
+    return {
+        host(name).check_output("readlink /srv/counter/current").rpartition("/")[2].partition(".")[0] for name in names
+    }
 
 
 def begun(playbook: str, *arguments: str, **variables: Any) -> Play:
@@ -68,12 +77,12 @@ def docker(*arguments: str) -> None:
 
 def kill(name: str) -> None:
     """As a power cut would."""
-    docker("kill", f"molecule-fleet-{name}")
+    docker("kill", container(name))
 
 
 def start(name: str) -> None:
     """Start a container, and wait until it has booted and can be reached."""
-    docker("start", f"molecule-fleet-{name}")
+    docker("start", container(name))
     eventually(lambda: host(name).run("systemctl is-system-running --wait").stdout.strip() == "running", f"{name} up")
 
 
@@ -103,3 +112,27 @@ def problems(load: Load) -> dict[str, Any]:
     twice, lost = recorded(load.results, app_servers())
     found = {"failed": [f"{one.due:.2f} {one.kind}: {one.reason}" for one in load.failed], "twice": twice, "lost": lost}
     return {what: those for what, those in found.items() if those}
+
+
+def tickers() -> dict[str, int]:
+    """How many tickers run on each host."""
+    return {name: sum("ticker" in program for program in state.pids) for name, state in states().items()}
+
+
+def kept_out() -> dict[str, list[str]]:
+    """Whom each balancer leaves out, where there is anybody."""
+    seen = {name: host(name).run("ls /var/lib/flaskfleet/drain").stdout.split() for name in BALANCERS}
+    return {name: hosts for name, hosts in seen.items() if hosts}
+
+
+def changed_inventory(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Path:
+    """A copy of the inventory, with the hosts of each group as ``change`` makes them; its file, for the environment."""
+    copy = folder / "inventory"
+    shutil.copytree(INVENTORY_FILE.parent, copy)
+    for file in (copy / "hosts.yml", copy / INVENTORY_FILE.name):
+        groups = yaml.safe_load(file.read_text())
+        for group in groups.values():
+            if "hosts" in group:
+                group["hosts"] = change(group["hosts"])
+        file.write_text(yaml.safe_dump(groups, sort_keys=False))
+    return copy / INVENTORY_FILE.name

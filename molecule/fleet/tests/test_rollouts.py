@@ -1,0 +1,266 @@
+"""A rollout reaches every app server or none, whatever breaks on its way, and clients notice nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from faults import eventually
+from fleet import (
+    ALL,
+    APP_SERVERS,
+    app_servers,
+    await_answers,
+    begun,
+    changed_inventory,
+    clients,
+    done,
+    fails,
+    host,
+    kept_out,
+    kill,
+    live,
+    problems,
+    start,
+    states,
+    tickers,
+)
+from rollouts import WHO, at_the_switch, code, fetch, source, unique
+
+KILLED = range(int(os.environ.get("FLASKFLEET_KILL_POINTS", "3")))
+WATCH = {"flask_app_canary_seconds": 2, "flask_app_canary_requests": 20}  # so that a test takes no longer than it must
+
+
+# Under load: a deploy, another one, a rollback
+
+
+class Rollouts:
+    """What the fleet had after each run, and what became of the requests meanwhile."""
+
+    def __init__(self) -> None:
+        self.said: dict[str, str] = {}
+        self.live: dict[str, set[str]] = {"before": live()}
+        one, two = {"env": unique()}, {"env": unique()}
+        runs = (("deploy", "deploy", one), ("second", "deploy", two), ("rollback", "rollback", two))
+        with clients() as load:
+            for name, playbook, options in runs:
+                self.said[name] = done(playbook, options=options).output
+                self.live[name] = live()
+                await_answers(load)
+            self.changed = done("deploy", options=one).changed
+        self.problems = problems(load)
+        self.answered = {one.release for one in load.results}
+        self.audits = [one.check_output("tail -n 3 /var/log/flaskfleet.log").splitlines() for one in app_servers()]
+
+
+@pytest.fixture(scope="module")
+def rollouts() -> Rollouts:
+    return Rollouts()
+
+
+def test_no_request_fails_or_is_executed_twice(rollouts: Rollouts) -> None:
+    assert rollouts.problems == {}
+
+
+def test_every_host_has_the_same_release_after_each_run(rollouts: Rollouts) -> None:
+    assert [len(releases) for releases in rollouts.live.values()] == [1, 1, 1, 1]
+    assert rollouts.live["rollback"] == rollouts.live["deploy"] != rollouts.live["second"]
+    assert rollouts.answered == set.union(*rollouts.live.values())
+
+
+def test_a_summary_tells_what_became_of_each_host(rollouts: Rollouts) -> None:
+    (was,), (now,) = rollouts.live["before"], rollouts.live["deploy"]
+    for name in APP_SERVERS:
+        assert re.search(
+            rf"{name}: counter {was}[.\d]* → {now}: staged and warm in [\d.]+ s, switched at [\d:.]+ UTC, "
+            r"\d+ requests since, 0 failed",
+            rollouts.said["deploy"],
+        )
+
+
+def test_a_deploy_of_what_is_live_changes_nothing(rollouts: Rollouts) -> None:
+    assert rollouts.changed == 0
+
+
+def test_every_host_keeps_a_log_of_what_became_live(rollouts: Rollouts) -> None:
+    order = [*rollouts.live]
+    for lines in rollouts.audits:
+        for line, was, now in zip(lines, order, order[1:], strict=True):
+            entry = json.loads(line)
+            assert {entry["from"].partition(".")[0]} == rollouts.live[was]
+            assert {entry["release"].partition(".")[0]} == rollouts.live[now]
+            assert (entry["app"], entry["by"]) == ("counter", WHO)
+
+
+def test_a_program_that_runs_on_one_host_does(rollouts: Rollouts) -> None:
+    assert list(tickers().values()) == [1, 0, 0]
+
+
+# A fault on one of three hosts
+
+
+@contextmanager
+def taken_back() -> Iterator[None]:
+    """Nothing that is live is another one after the block, and clients notice nothing."""
+    before = states()
+    with clients() as load:
+        yield
+    assert problems(load) == {}
+    after = states()
+    assert {name: state.left for name, state in after.items()} == {name: state.left for name, state in before.items()}
+
+
+def test_a_release_that_is_broken_on_one_host_goes_live_on_none(tmp_path: Path) -> None:
+    library = "/usr/local/lib/libonly.so"
+    for name in ("app1", "app2"):
+        host(name).check_output(f"cp /lib/*/libz.so.1 {library}")
+    needs = source(tmp_path, {"counter/__init__.py": code(f"import ctypes; ctypes.CDLL('{library}')")})
+    with taken_back():
+        output = fails("deploy", options={"source": needs, "health": {"timeout_seconds": 5}})
+    assert re.search(rf"app3.*{re.escape(library)}: cannot open shared object file", output, re.DOTALL)
+    assert "no host serves a release that the others do not" in output
+
+
+def test_a_host_that_can_not_be_reached_stops_a_rollout_before_it_begins() -> None:
+    before = live()
+    with clients() as load:
+        kill("app3")
+        output = fails("deploy", options={"env": unique()}, **WATCH)
+        await_answers(load)
+    start("app3")
+    assert "app3" in output
+    assert "unreachable" in output.lower()
+    assert live() == before
+    done("deploy", options={"env": unique()}, **WATCH)
+    assert len(live() - before) == 1
+
+
+def test_a_host_that_dies_before_the_others_switch_takes_the_canary_back() -> None:
+    before = live()
+    play = begun("deploy", options={"env": unique()})
+    play.reach("Watch what its clients get")
+    assert len(live()) == 2, "the canary has switched, the others have not"
+    kill("app3")
+    assert play.wait() != 0
+    start("app3")
+    assert live() == before
+    assert re.search(r"- app1: counter \S+ is live", play.output)
+    assert "- app3: does not answer, and was not told to switch" in play.output
+    assert kept_out() == {}
+
+
+def test_a_host_that_dies_after_its_switch_is_kept_out_until_it_agrees() -> None:
+    (before,) = live()
+    options = {"env": unique()}
+    play = begun("deploy", options=options, **WATCH)
+    play.reach("See that it answers on every host")
+    kill("app3")
+    assert play.wait() != 0
+    assert "The rollout was taken back, except on app3." in play.output
+    assert "- app3: does not answer, and may have switched. lb1, lb2 send it nothing." in play.output
+    assert kept_out() == {"lb1": ["app3"], "lb2": ["app3"]}
+
+    start("app3")
+    (astray,) = eventually(lambda: live(["app3"]), "its release")
+    eventually(lambda: fetch("172.30.77.113", 80, "/healthz").status == 200, "its answer")
+    assert live(["app1", "app2"]) == {before} != {astray}
+    with clients() as load:
+        await_answers(load)
+    assert {one.release for one in load.results} == {before}, "clients meet it, which runs something else"
+
+    with clients() as load:
+        done("deploy", options=options, **WATCH)
+    assert problems(load) == {}
+    assert live() == {astray}
+    assert kept_out() == {}
+
+
+# Killed
+
+
+@pytest.fixture(scope="module")
+def seconds() -> float:
+    """How long a deploy takes."""
+    since = time.monotonic()
+    done("deploy", options={"env": unique()}, **WATCH)
+    return time.monotonic() - since
+
+
+@pytest.mark.parametrize("number", KILLED)
+def test_a_run_that_was_killed_is_finished_by_the_next(number: int, seconds: float) -> None:
+    before, options = live(), {"env": unique()}
+    moment = random.Random(number).uniform(0.1, 1) * seconds
+    with clients() as load:
+        play = begun("deploy", options=options, **WATCH)
+        with suppress(subprocess.TimeoutExpired):
+            play.process.wait(moment)
+        play.kill()
+        cut = states()
+        assert {name: state.broken for name, state in cut.items()} == {name: [] for name in APP_SERVERS}
+        await_answers(load)
+        done("deploy", options=options, **WATCH)
+        after = live()
+        assert len(after) == 1
+        assert {state.current for state in cut.values()} <= before | after
+    assert problems(load) == {}
+    assert done("deploy", options=options, **WATCH).changed == 0
+    for state in states().values():
+        assert (state.orphans, state.trial, state.next, state.rollout, state.broken) == ([], [], "", False, [])
+    assert sum(tickers().values()) == 1
+
+
+# Two at a time
+
+
+@pytest.fixture
+def from_the_other_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Call it, and further runs have the hosts of the fleet the other way round."""
+    file = changed_inventory(tmp_path, lambda hosts: dict(reversed(hosts.items())))
+    return lambda: monkeypatch.setenv("MOLECULE_INVENTORY_FILE", str(file))
+
+
+def test_of_two_at_once_one_is_refused(from_the_other_end: Callable[[], None]) -> None:
+    before = live()
+    first = begun("deploy", options={"env": unique()}, **WATCH)
+    from_the_other_end()
+    second = begun("deploy", options={"env": unique()}, **WATCH)
+    codes = [play.wait() for play in (first, second)]
+    assert sorted(map(bool, codes)) == [False, True], first.output + second.output
+    refusal = second.output if codes[1] else first.output
+    assert re.search(rf"a deploy by {re.escape(WHO)} has been going on since \S+Z", refusal), refusal
+    assert len(live()) == 1
+    assert len(live() | before) == 2, "one has won, and not both"
+
+
+def test_the_second_from_the_other_end_names_the_first(from_the_other_end: Callable[[], None]) -> None:
+    with at_the_switch(host("app1"), *ALL, options={"env": unique()}, **WATCH):
+        from_the_other_end()
+        output = fails("rollback", **WATCH)
+        assert re.search(rf"a deploy by {re.escape(WHO)} has been going on since \S+Z", output), output
+        assert "Nothing was changed" in output
+    assert len(live()) == 1
+
+
+# Warm
+
+
+def test_a_rollback_to_what_is_warm_takes_a_second_from_the_first_host_to_the_last() -> None:
+    warm = {"flask_app_keep_previous_warm": True}
+    (before,) = live()
+    done("deploy", options={"env": unique()}, **WATCH, **warm)
+    with clients() as load:
+        output = done("rollback", **warm).output
+    assert problems(load) == {}
+    assert live() == {before}
+    times = [datetime.strptime(at, "%H:%M:%S.%f") for at in re.findall(r"switched at (\S+) UTC", output)]
+    assert len(times) == len(APP_SERVERS)
+    assert (max(times) - min(times)).total_seconds() % 86400 < 1
