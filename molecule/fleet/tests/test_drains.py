@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from faults import eventually
 from fleet import (
     APP_SERVERS,
     BALANCERS,
-    app_servers,
     await_answers,
+    changed_inventory,
     clients,
-    container,
-    docker,
     done,
     fails,
     host,
     kept_out,
+    kill,
     live,
     problems,
     start,
     tickers,
 )
-from rollouts import WHO
-
-NOTHING = {"lb1": [], "lb2": []}
+from rollouts import WHO, unique
 
 
 def asked(name: str) -> int:
@@ -42,7 +42,7 @@ def test_four_hard_stops_of_drained_hosts_lose_no_request() -> None:
             await_answers(load)
             assert asked(name) == before
             assert (sum(tickers().values()), tickers()[name]) == (1, 0), "what runs on one host has moved"
-            docker("kill", container(name))
+            kill(name)
             start(name)
             assert f"{name} answers" in done("undrain", "-e", f"host={name}").output
             await_answers(load)
@@ -68,22 +68,81 @@ def test_a_drained_host_is_named_with_its_reason_and_nobody_drains_the_last_one(
 
 def test_a_reload_of_an_app_servers_nginx_loses_no_request() -> None:
     with clients() as load:
-        done("site", "--tags", "nginx", nginx_client_max_body_mb=17)
-        done("site", "--tags", "nginx")
+        done("../site", "--tags", "nginx", nginx_client_max_body_mb=17)
+        done("../site", "--tags", "nginx")
     assert problems(load) == {}
 
 
+# A repository of one package that does nothing, in two versions of which the first is installed.
+PROBE = """
+set -e
+mkdir -p /opt/probe && cd /opt/probe
+for version in 1 2; do
+    mkdir -p $version/DEBIAN
+    printf 'Package: probe\nVersion: %s\nArchitecture: all\nMaintainer: nobody\nDescription: probe\n' $version \
+        >$version/DEBIAN/control
+    dpkg-deb --build $version probe-$version.deb
+done
+dpkg --install probe-1.deb
+{
+    cat 2/DEBIAN/control
+    echo Filename: ./probe-2.deb
+    echo Size: $(stat --format %s probe-2.deb)
+    echo SHA256: $(sha256sum probe-2.deb | cut -d ' ' -f 1)
+} >Packages
+echo 'deb [trusted=yes] file:/opt/probe ./' >/etc/apt/sources.list.d/probe.list
+"""
+
+
 @pytest.fixture
-def upgradable() -> str:
-    """A package of which each app server has a version before the one that the distribution has now."""
-    for one in app_servers():
-        one.check_output("apt-get -qq install --reinstall --yes hostname")
-    return ""
+def upgradable() -> Iterator[None]:
+    """Each host has a package of which there is a newer version."""
+    for name in (*APP_SERVERS, *BALANCERS):
+        host(name).check_output("sh -c %s", PROBE)
+    yield
+    for name in (*APP_SERVERS, *BALANCERS):
+        host(name).check_output("dpkg --purge probe && rm -r /opt/probe /etc/apt/sources.list.d/probe.list")
 
 
-def test_a_host_is_removed_and_joins_on_the_release_of_the_fleet() -> None:
-    (release,) = live()
+def booted(name: str) -> str:
+    """When a host was started."""
+    return host(name).check_output("systemctl show --value --property=UserspaceTimestamp")
+
+
+def test_updates_and_a_start_of_one_host_after_another_lose_no_request(upgradable: None) -> None:
+    before = {name: booted(name) for name in APP_SERVERS}
+    with clients() as load:
+        done("patch", patch_reboot="app2")
+    assert problems(load) == {}
+    version = "dpkg-query --show --showformat '${Version}' probe"
+    assert {host(name).check_output(version) for name in (*APP_SERVERS, *BALANCERS)} == {"2"}
+    assert [name for name in APP_SERVERS if booted(name) != before[name]] == ["app2"]
+    assert kept_out() == {}
+
+
+def test_a_removed_host_joins_again_on_the_release_of_the_fleet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    smaller = changed_inventory(tmp_path, lambda hosts: {name: hosts[name] for name in hosts if name != "app3"})
+    options = {"env": unique()}
     with clients() as load:
         done("remove_host", "-e", "host=app3")
-        assert live(["app1", "app2"]) == {release}
-        done("deploy", "--limit", "app1,app2")
+        with monkeypatch.context() as patched:
+            patched.setenv("MOLECULE_INVENTORY_FILE", str(smaller))
+            done("../site", "--skip-tags", "base,python,uwsgi,supervisor")
+            done("deploy", options=options)
+        (release,) = live(["app1", "app2"])
+        assert kept_out() == {}, "a balancer remembers who is no app server any more"
+        done("../site", "--limit", "app3")
+        assert live(["app3"]) == {release}
+        before = asked("app3")
+        done("../site", "--limit", "load_balancers", "--skip-tags", "base")
+        eventually(lambda: asked("app3") > before, "requests to the host that has joined")
+    closed = "reused connection closed before an answer"
+    found = problems(load)
+    print(
+        f"{len(load.results)} requests; idle connections closed by a balancer's reload: {found}, {len(load.repeated)}"
+    )
+    assert [one for one in found.pop("failed", []) if closed not in one] == []
+    assert found == {}
+    assert {one.release.partition(".")[0] for one in load.results if one.release} >= {release}
