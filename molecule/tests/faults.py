@@ -109,6 +109,16 @@ class Play:
                 return
         pytest.fail(f"it never came to {task}:\n{self.output}")
 
+    @contextmanager
+    def held_at(self, task: str) -> Iterator[None]:
+        """Stop it where it announces a task, while the block runs."""
+        self.reach(task)
+        os.killpg(self.process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self.process.pid, signal.SIGCONT)
+
     def kill_at(self, task: str) -> None:
         """Kill it when it announces a task."""
         self.reach(task)

@@ -28,5 +28,6 @@ class FilterModule:
             "movers": rollouts.movers,
             "strays": rollouts.strays,
             "rollout_failure": rollouts.failure,
+            "rollout_left": rollouts.left,
             "rollout_summary": rollouts.summary,
         }

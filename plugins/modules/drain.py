@@ -8,7 +8,7 @@ module: drain
 short_description: Take a host out of a balancer, wait for its last request, put it back
 description:
   - Runs on a balancer. Flags below C(/var/lib/flaskfleet/drain) tell its nginx, at each request, whom to leave out;
-    nothing is reloaded.
+    nothing is reloaded. On a host that is no balancer yet, which sends nothing to anybody, it does nothing.
 options:
   state:
     description:
@@ -180,6 +180,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     drains = Drains(module.params["hosts"])
+    if not drains.is_balancer():
+        module.exit_json(changed=False, out={}, words=[], forgotten=[])
     try:
         result = STATES[module.params["state"]](drains, module.params, module.check_mode)
         flags = drains.flags()

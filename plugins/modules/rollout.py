@@ -56,6 +56,11 @@ now:
   description: The host's clock, in epoch seconds.
   type: float
   returned: success
+released:
+  description: The claims that were ended, in words.
+  type: list
+  elements: str
+  returned: state is V(released)
 holder:
   description: The rollout that is in the way.
   type: dict
@@ -107,30 +112,30 @@ def claim(apps: list[App], rollout: dict[str, Any], take_over: str, force: bool)
     return True
 
 
-def release(apps: list[App], by: str, reason: str) -> bool:
-    """End whoever's claims; whether there were any."""
+def release(apps: list[App], by: str, reason: str, check_mode: bool) -> list[str]:
+    """End whoever's claims; which ones, in words."""
     held = [(app, app.rollout()) for app in apps if app.rollout()]
-    for app, rollout in held:
+    for app, rollout in [] if check_mode else held:
         words = f"unlocked, from a {rollout['what']} by {rollout['by']} since {rollout['since']}: {reason}"
         live = app.live()
         record_change(
             app.audit_file, {"app": app.name, "from": live, "release": live, "since": now(), "by": by, "what": words}
         )
         app.end()
-    return bool(held)
+    return [f"{app.name}: the {one['what']} by {one['by']} since {one['since']}" for app, one in held]
 
 
 def run(module: AnsibleModule, app: Callable[[str], App]) -> Result:
     """The module's result."""
-    wanted, changed = module.params, False
+    wanted, result = module.params, {"changed": False}
     apps = [app(name) for name in wanted["apps"]]
-    if not module.check_mode:
-        if wanted["state"] == "claimed":
-            rollout = {**wanted["rollout"], "what": wanted["what"]}
-            changed = claim(apps, rollout, wanted["take_over"], wanted["force"])
-        elif wanted["state"] == "released":
-            changed = release(apps, wanted["rollout"]["by"], wanted["reason"])
-    return {"changed": changed, "apps": {one.name: has(one) for one in apps}, "now": time.time()}
+    if wanted["state"] == "claimed" and not module.check_mode:
+        rollout = {**wanted["rollout"], "what": wanted["what"]}
+        result["changed"] = claim(apps, rollout, wanted["take_over"], wanted["force"])
+    elif wanted["state"] == "released":
+        result["released"] = release(apps, wanted["rollout"]["by"], wanted["reason"], module.check_mode)
+        result["changed"] = bool(result["released"])
+    return {**result, "apps": {one.name: has(one) for one in apps}, "now": time.time()}
 
 
 def main() -> None:

@@ -220,6 +220,16 @@ def summary(hosts: Iterable[str], hostvars: Any) -> list[str]:
     return lines
 
 
+def left(hosts: Iterable[str], hostvars: Any) -> list[str]:
+    """What a rollout could not drain, stop and prune in the end, in words."""
+    return [
+        f"- {host}: {one['__flask_app']['app']}: {one['msg']}"
+        for host in hosts
+        for one in (hostvars[host].get("__flask_app_retired") or {}).get("results", [])
+        if one.get("failed") or one.get("unreachable")
+    ]
+
+
 def _attempted(registered: Result | None) -> bool:
     """Whether a task was begun on a host, however it ended."""
     items = (registered or {}).get("results", [registered] if registered else [])

@@ -38,6 +38,11 @@ class Drains:
     def __init__(self, hosts: Iterable[str], root: Path = Path("/")) -> None:
         self.hosts = list(hosts)
         self.folder = root / "var/lib/flaskfleet/drain"
+        self.configured = root / "var/lib/flaskfleet/trees/nginx/manifest.json"
+
+    def is_balancer(self) -> bool:
+        """Whether this host's nginx was ever configured."""
+        return self.configured.exists()
 
     def flags(self) -> dict[str, Flag]:
         """Who is out. A flag of a host that the balancer does not know any more counts for nothing."""
