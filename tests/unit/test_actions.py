@@ -30,7 +30,7 @@ from ansible.modules import app_release
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from examples import PLATFORM
-from plugin_utils import packing, sources
+from plugin_utils import packing, rollouts, sources
 from plugin_utils.entries import complete
 
 HERE = socket.gethostname()
@@ -710,7 +710,7 @@ def test_a_failure_of_another_kind_is_not_tried_again(release: Callable[..., Any
 
 
 def test_a_process_of_this_machine_that_is_gone_has_ended(gone: str) -> None:
-    assert app_release_action.has_ended(gone)
+    assert rollouts.has_ended(gone)
 
 
 @pytest.mark.parametrize(
@@ -719,7 +719,7 @@ def test_a_process_of_this_machine_that_is_gone_has_ended(gone: str) -> None:
     ids=["this one", "init", "elsewhere", "nobody"],
 )
 def test_a_process_that_may_be_there_has_not_ended(process: str) -> None:
-    assert not app_release_action.has_ended(process)
+    assert not rollouts.has_ended(process)
 
 
 def test_a_process_of_another_user_has_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -727,4 +727,4 @@ def test_a_process_of_another_user_has_not_ended(monkeypatch: pytest.MonkeyPatch
         raise PermissionError
 
     monkeypatch.setattr(os, "kill", refuse)
-    assert not app_release_action.has_ended(f"{HERE} 1")
+    assert not rollouts.has_ended(f"{HERE} 1")

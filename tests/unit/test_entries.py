@@ -49,8 +49,8 @@ def test_a_program_has_every_option(option: str) -> None:
 def test_a_program_has_its_defaults_and_what_was_given() -> None:
     given = {"mailer": {"command": "mail", "numprocs": "2"}, "clock": {"command": "tick", "stop_signal": "INT"}}
     assert complete(blog(programs=given))["blog"]["programs"] == {
-        "mailer": {"command": "mail", "numprocs": 2, "stop_signal": "TERM", "stop_seconds": 30},
-        "clock": {"command": "tick", "numprocs": 1, "stop_signal": "INT", "stop_seconds": 30},
+        "mailer": {"command": "mail", "numprocs": 2, "run_on": "all", "stop_signal": "TERM", "stop_seconds": 30},
+        "clock": {"command": "tick", "numprocs": 1, "run_on": "all", "stop_signal": "INT", "stop_seconds": 30},
     }
 
 

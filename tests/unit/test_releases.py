@@ -1038,7 +1038,10 @@ def test_where_nothing_is_to_be_stopped_nobody_waits(live: App, clock: Clock) ->
 def test_a_rollout_is_somebodys_since_a_time(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(releases, "now", lambda: "2026-11-22T17:30:00Z")
     app.begin(ROLLOUT)
-    assert app.mine("laptop 1") == app.rollout() == {**ROLLOUT, "since": "2026-11-22T17:30:00Z"}
+    monkeypatch.setattr(releases, "now", lambda: "2026-11-22T17:31:00Z")
+    assert app.mine("laptop 1") == app.rollout() == {
+        **ROLLOUT, "since": "2026-11-22T17:30:00Z", "renewed": "2026-11-22T17:31:00Z", "interrupted": None,
+    }  # fmt: skip
 
 
 def test_a_rollout_is_forgotten_by_a_reboot(app: App, host: Path) -> None:
@@ -1052,11 +1055,20 @@ def test_a_second_rollout_is_refused_with_the_first_ones(app: App, monkeypatch: 
     with pytest.raises(InUse) as refused:
         app.begin({**ROLLOUT, "process": "desktop 1", "by": "you@desktop"})
     assert str(refused.value) == (
-        "blog: a deploy by me@laptop has been going on since 2026-11-22T17:30:00Z; wait for it, or, where its "
-        "controller is gone, take over with -e force=true"
+        "blog: a deploy by me@laptop has been going on since 2026-11-22T17:30:00Z, last heard of at "
+        "2026-11-22T17:30:00Z; wait for it, or, where its controller is gone, take over with -e force=true"
     )
     assert refused.value.rollout == app.rollout()
     assert app.rollout()["by"] == ME
+
+
+@pytest.mark.parametrize("target", [None, B], ids=["before its switch", "after it"])
+def test_what_an_interrupted_rollout_has_made_live_is_remembered_by_the_next(app: App, target: str | None) -> None:
+    left = {"what": "deploy", "target": target, "before": A} if target else None
+    app.begin({**ROLLOUT, "target": target, "before": A})
+    for _ in range(2):
+        app.begin({**ROLLOUT, "process": "desktop 1", "target": None}, over=True)
+        assert app.rollout()["interrupted"] == left
 
 
 def test_a_rollout_may_begin_twice(app: App) -> None:
@@ -1088,7 +1100,7 @@ def test_a_rollout_that_is_not_mine_any_more_goes_no_further(
 ) -> None:
     app.begin(ROLLOUT)
     end(app)
-    with pytest.raises(ReleaseFailed, match=f"^blog: this rollout ended on the way: {words}; nothing was switched, "):
+    with pytest.raises(ReleaseFailed, match=f"^blog: this rollout ended on the way: {words}; run it again$"):
         app.mine("laptop 1")
 
 
@@ -1448,7 +1460,7 @@ def test_a_report_tells_all_of_an_app(whole: App, switch: Switch, monkeypatch: p
             {"release": A, "is": "live", "since": since[A], "voided": None},
             {"release": B, "is": "kept", "since": since[B], "voided": {"since": since[A], "by": ME}},
         ],
-        "rollout": {**ROLLOUT, "since": whole.rollout()["since"]},
+        "rollout": whole.rollout(),
         "edited": [
             f"{whole.path(A)}/uwsgi.ini was edited",
             f"{whole.conf_d}/blog-{A}.programs.conf was edited or removed",
