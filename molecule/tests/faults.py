@@ -113,11 +113,11 @@ class Play:
     def held_at(self, task: str) -> Iterator[None]:
         """Stop it where it announces a task, while the block runs."""
         self.reach(task)
-        os.killpg(self.process.pid, signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
         try:
             yield
         finally:
-            os.killpg(self.process.pid, signal.SIGCONT)
+            self._signal(signal.SIGCONT)
 
     def kill_at(self, task: str) -> None:
         """Kill it when it announces a task."""
@@ -126,9 +126,18 @@ class Play:
 
     def kill(self) -> None:
         """Kill it and all that it has begun on this machine, as a power cut would."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         self.process.wait()
+
+    def _signal(self, number: int) -> None:
+        """Send a signal to it and to its children, which are in sessions of their own."""
+        family = {self.process.pid}
+        for line in subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True).stdout.splitlines():
+            pid, parent = map(int, line.split())
+            family |= {pid} if parent in family else set()
+        for pid in family:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     @property
     def changed(self) -> int:

@@ -6,7 +6,6 @@ import http.client
 import os
 import random
 import re
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -153,9 +152,7 @@ POINTS = range(int(os.environ.get("FLASKFLEET_KILL_POINTS", "3")))
 def test_run_whose_controller_died_is_finished_by_the_next(host: Host, number: int) -> None:
     with under_load(host, rate=20) as load:
         cut = Cut(host, "controller", number)
-        with suppress(ProcessLookupError):
-            os.killpg(cut.play.process.pid, signal.SIGKILL)
-        cut.play.wait()
+        cut.play.kill()
         state = cut.heals()
         load.await_answers()
     assert state.others == cut.before.others
