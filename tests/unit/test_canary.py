@@ -1,0 +1,89 @@
+"""What clients get from a release, read in nginx's log, and when that is not good enough."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible.module_utils.flaskfleet.canary import Mark, Traffic, traffic, watch
+from conftest import Clock
+from examples import A, B
+
+ID = "0123456789abcdef" * 2
+
+
+def line(status: int = 200, release: str = A, upstream: str = "0.010", request: str = "GET / HTTP/1.1") -> bytes:
+    """A line of nginx's log."""
+    return (
+        f'10.0.0.9 10.0.0.9 [2026-11-22T17:30:00+00:00] "{request}" {status} 512 0.012 {upstream} {ID} {release} '
+        '"-" "curl/8"\n'
+    ).encode()
+
+
+@pytest.mark.parametrize(
+    ("log", "expected"),
+    [
+        (line() * 3 + line(503), Traffic(4, 1)),
+        (line(499) + line(404), Traffic(2, 0)),
+        (line(502, "-"), Traffic(1, 1)),
+        (line(release=B), Traffic()),
+        (line(upstream="-"), Traffic()),
+        (line(upstream="0.001, 0.020"), Traffic(1, 0)),
+        (line(request='GET /%22 500 "x" HTTP/1.1'), Traffic()),
+        (line()[:60], Traffic()),
+        (b"\xff\xfe\n", Traffic()),
+    ],
+    ids=[
+        "one of four fails", "what is the client's doing", "no answer of the app", "another release", "a static file",
+        "two upstreams", "a quote within", "half a line", "no text",
+    ],
+)  # fmt: skip
+def test_requests_of_a_release_are_counted(log: bytes, expected: Traffic) -> None:
+    assert traffic(log, A) == expected
+
+
+def test_a_log_is_read_from_where_it_ended(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert Mark.end(str(log)).since() == b""
+    log.write_bytes(b"old\n")
+    mark = Mark.end(str(log))
+    log.open("ab").write(b"new\n")
+    assert mark.since() == b"new\n"
+    log.rename(tmp_path / "log.1")
+    assert mark.since() == b""
+    log.write_bytes(b"after the rotation\n")
+    assert mark.since() == b"after the rotation\n"
+
+
+def watched(
+    clock: Clock, seen: Traffic, problem: str | None = None, seconds: float = 5, requests: int = 20, percent: float = 5
+) -> tuple[Traffic, str | None]:
+    """The judgement over clients who get this, and a health path that says so."""
+    return watch(lambda: seen, lambda: problem, seconds, requests, percent)
+
+
+def test_a_good_release_is_watched_for_the_whole_time(clock: Clock) -> None:
+    judged, words = watched(clock, Traffic(100, 0))
+    assert (words, judged.failed) == (None, 0)
+    assert judged.requests > 100, "it is probed, too"
+    assert clock.passed >= 5
+
+
+def test_a_bad_one_is_not_watched_any_longer(clock: Clock) -> None:
+    judged, words = watched(clock, Traffic(100, 50))
+    assert words == f"50 of {judged.requests} requests failed, more than 5 %"
+    assert clock.passed < 1
+
+
+def test_where_clients_send_too_few_its_health_path_is_asked(clock: Clock) -> None:
+    judged, words = watched(clock, Traffic(), "/healthz answered 500", seconds=0)
+    assert judged == Traffic(20, 20)
+    assert (
+        words == "20 of 20 requests failed, more than 5 %; the last problem of its health path: /healthz answered 500"
+    )
+
+
+@pytest.mark.parametrize(("failed", "refused"), [(5, False), (6, True)])
+def test_so_many_percent_may_fail(clock: Clock, failed: int, refused: bool) -> None:
+    _, words = watched(clock, Traffic(100, failed), seconds=0)
+    assert bool(words) == refused

@@ -1,0 +1,108 @@
+"""What hosts need to know of each other: addresses, and who serves which app."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from plugin_utils import fleet
+
+
+def app(**options: Any) -> dict[str, Any]:
+    """An entry of flask_apps."""
+    return {"source": {"path": "/x"}, "wsgi": "blog:app", "server_names": ["blog.lan"], **options}
+
+
+def hosts(*addresses: str, **variables: Any) -> dict[str, dict[str, Any]]:
+    """Variables of app servers with these addresses, by name."""
+    return {
+        f"app{number}": {"ansible_host": address, "flask_apps": {"blog": app()}, **variables}
+        for number, address in enumerate(addresses, 1)
+    }
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"ansible_host": "10.0.0.7"}, "10.0.0.7"),
+        ({"ansible_host": "10.0.0.7", "base_address": "192.168.1.7"}, "192.168.1.7"),
+        ({"ansible_host": "localhost"}, "127.0.0.1"),
+        ({}, "127.0.0.1"),
+    ],
+    ids=["as Ansible reaches it", "as it says itself", "a name", "its own name"],
+)
+def test_a_host_has_an_address(variables: dict[str, str], expected: str) -> None:
+    assert fleet.address(variables, "localhost") == expected
+
+
+def test_a_name_that_nobody_knows_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> str:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(fleet.socket, "gethostbyname", fail)
+    words = r"^base_address: 'app7' of app7 can't be resolved \(Name .* known\); give the host's address in its var"
+    with pytest.raises(ValueError, match=words):
+        fleet.address({}, "app7")
+
+
+def test_addresses_are_in_the_order_of_the_hosts() -> None:
+    assert fleet.addresses(["app2", "app1"], hosts("10.0.0.1", "10.0.0.2")) == ["10.0.0.2", "10.0.0.1"]
+
+
+def test_an_app_is_balanced_over_those_that_have_it() -> None:
+    known = hosts("10.0.0.1", "10.0.0.2", "10.0.0.3")
+    known["app2"] |= {"nginx_weight": 3, "nginx_http_port": 8080}
+    known["app3"]["flask_apps"] = {}
+    assert fleet.balanced(["app1", "app2", "app3"], known) == [
+        {
+            "name": "blog",
+            "server_names": ["blog.lan"],
+            "read_timeout_seconds": 40,
+            "servers": [
+                {"name": "app1", "address": "10.0.0.1:80", "weight": 1},
+                {"name": "app2", "address": "10.0.0.2:8080", "weight": 3},
+            ],
+        }
+    ]
+
+
+def test_the_longest_time_of_all_hosts_counts() -> None:
+    known = hosts("10.0.0.1", "10.0.0.2")
+    known["app2"]["flask_apps"] = {"blog": app(harakiri_seconds=90)}
+    assert fleet.balanced(["app1", "app2"], known)[0]["read_timeout_seconds"] == 100
+
+
+def test_a_balancer_answers_to_the_names_that_all_hosts_have() -> None:
+    known = hosts("10.0.0.1", "10.0.0.2")
+    for host, variables in known.items():
+        variables["flask_apps"] = {
+            "blog": app(server_names=[f"{host}.lan", "Blog.lan" if host == "app1" else "blog.lan"])
+        }
+    assert fleet.balanced(["app1", "app2"], known)[0]["server_names"] == ["Blog.lan"]
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{"nginx_enabled": False}, {"flask_apps": {"blog": app(server_names=[])}}, {"flask_apps": None}],
+    ids=["without nginx", "an app without a name", "without apps"],
+)
+def test_who_is_not_behind_nginx_is_not_balanced(variables: dict[str, Any]) -> None:
+    assert fleet.balanced(["app1"], hosts("10.0.0.1", **variables)) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "suffixes"),
+    [
+        ("a", [""]),
+        ("ab", ["", ".a", ".b"]),
+        ("abc", ["", ".a", ".b", ".c", ".a.b", ".a.c", ".b.c"]),
+    ],
+    ids=["one", "two", "three"],
+)
+def test_there_is_a_pool_for_each_one_and_each_two_that_are_out_while_somebody_is_left(
+    names: str, suffixes: list[str]
+) -> None:
+    pools = list(fleet.pools([{"name": name} for name in names]))
+    assert [pool["suffix"] for pool in pools] == suffixes
+    for pool in pools:
+        assert {server["name"] for server in pool["servers"]} == set(names) - set(pool["suffix"].split("."))
