@@ -232,8 +232,8 @@ def _check_options(path: str, options: dict[str, Any], values: Any) -> Iterator[
         leaf = {key: spec[key] for key in ("type", "elements", "choices") if key in spec}
         _, errors = validate({name: leaf}, {name: value})
         # Ansible takes text for a number, JSON Schema then does not look at its range.
-        is_number = isinstance(value, int) and not isinstance(value, bool)
-        if errors or value is None or (spec["type"] == "int" and not is_number):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if errors or value is None or (spec["type"] in ("int", "float") and not is_number):
             hidden = HIDDEN if spec.get("no_log") else value
             yield Problem(here, hidden, f"must be {_type(spec)}. {_text(spec['description'])}")
         elif "options" in spec:
@@ -245,7 +245,10 @@ def _check_options(path: str, options: dict[str, Any], values: Any) -> Iterator[
 def _type(spec: dict[str, Any]) -> str:
     if "choices" in spec:
         return f"one of {', '.join(map(str, spec['choices']))}"
-    names = {"int": "an integer", "bool": "true or false", "dict": "a mapping", "path": "a path", "str": "a string"}
+    names = {
+        "int": "an integer", "float": "a number", "bool": "true or false", "dict": "a mapping", "path": "a path",
+        "str": "a string",
+    }  # fmt: skip
     return f"a list ({spec.get('elements', 'any')})" if spec["type"] == "list" else names[spec["type"]]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -403,3 +404,64 @@ def test_constraints_name_only_variables_that_there_are(role: str) -> None:
     if role == "flask_app":
         entry = schema["properties"]["flask_apps"]["additionalProperties"]["properties"]
         assert set(entry) <= set(declared["app"]["options"])
+
+
+# Between hosts
+
+FLEET = {"app_servers": ["app1", "app2"], "load_balancers": ["lb1", "lb2"]}
+
+
+def fleet(**changed: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The variables of a fleet with which nothing is wrong, but for those of some hosts."""
+    app = {"source": {"path": "/x"}, "wsgi": "blog:app", "server_names": ["blog.lan"]}
+    hosts = {
+        "app1": {"ansible_host": "10.0.0.1", "flask_apps": {"blog": app}},
+        "app2": {"ansible_host": "10.0.0.2", "flask_apps": {"blog": app}},
+        "lb1": {"ansible_host": "10.0.0.3", "keepalived_virtual_ip": "10.0.0.9"},
+        "lb2": {"ansible_host": "10.0.0.4", "keepalived_virtual_ip": "10.0.0.9"},
+    }
+    return {name: {**variables, **changed.get(name, {})} for name, variables in hosts.items()}
+
+
+def test_nothing_is_wrong_with_a_fleet() -> None:
+    assert preflight.check_fleet(FLEET, fleet()) == []
+
+
+OTHER = {"blog": {"source": {"path": "/x"}, "wsgi": "blog:app", "server_names": ["other.lan"]}}
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"app2": {"flask_apps": OTHER}}, "flask_apps.blog.server_names: have no name in common on all app servers"),
+        ({"lb2": {"keepalived_virtual_ip": "10.0.0.8"}}, "keepalived_virtual_ip: .* differs between balancers"),
+        (
+            {"lb1": {"ansible_host": "10.0.0.9"}},
+            "keepalived_virtual_ip: '10.0.0.9' is lb1's own address; choose",
+        ),
+        ({"app1": {"ansible_host": "no.such.name.invalid"}}, "base_address: .* of app1 can't be resolved"),
+    ],
+    ids=["no name in common", "two virtual addresses", "a virtual address that is taken", "no address"],
+)
+def test_what_is_wrong_between_hosts_is_said(changed: dict[str, dict[str, Any]], words: str) -> None:
+    (problem,) = preflight.check_fleet(FLEET, fleet(**changed))
+    assert re.search(words, str(problem)), problem
+
+
+def test_balancers_without_app_servers_are_refused() -> None:
+    (problem,) = preflight.check_fleet({"load_balancers": ["lb1", "lb2"]}, fleet())
+    assert "has no host that load_balancers could send requests to" in str(problem)
+
+
+def test_a_name_that_nginx_can_not_have_is_refused() -> None:
+    hosts = {**fleet(), "a b": fleet()["app1"]}
+    (problem,) = preflight.check_fleet({**FLEET, "app_servers": ["a b"]}, hosts)
+    assert "is no name for a host behind a balancer" in str(problem)
+
+
+@pytest.mark.parametrize("value", [True, "often", None])
+def test_a_number_is_no_text_and_no_truth_value(value: Any) -> None:
+    imports = preflight.role_imports(PROJECT / "playbooks" / "load_balancers.yml")
+    variables = {"keepalived_advert_seconds": value, "keepalived_virtual_ip": "10.0.0.9"}
+    told = [str(one) for one in preflight.check_host(imports, set(variables), variables.__getitem__)]
+    assert [one for one in told if one.startswith("keepalived_advert_seconds: ") and "must be a number" in one]

@@ -1468,6 +1468,13 @@ def test_a_report_tells_all_of_an_app(whole: App, switch: Switch, monkeypatch: p
     }
 
 
+@pytest.mark.parametrize("file", ["supervisor.conf", "programs.conf"])
+def test_a_file_of_the_live_release_that_was_removed_is_told(whole: App, switch: Switch, file: str) -> None:
+    switch(A)
+    (whole.path(A) / file).unlink()
+    assert f"{whole.path(A) / file} was removed" in whole.report()["edited"]
+
+
 def test_a_report_has_the_releases_as_they_were_live(switch: Switch, stage: Stage) -> None:
     app = switch(B, A, C)
     stage("0" * 12)

@@ -40,7 +40,7 @@ def test_specs_and_defaults_are_equal(role: Path) -> None:
 
 @every_role
 def test_default_has_the_type_of_its_spec(role: Path) -> None:
-    kinds = {"str": str, "path": str, "int": int, "bool": bool, "list": list, "dict": dict}
+    kinds = {"str": str, "path": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}
     wrong = [
         name for name, value in defaults(role).items() if type(value) is not kinds[specs(role)["main"][name]["type"]]
     ]

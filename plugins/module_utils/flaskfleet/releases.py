@@ -642,9 +642,11 @@ class App(Layout):
         }  # fmt: skip
 
     def _edited_programs(self, release: str) -> list[str]:
-        written = {".conf": (self.path(release) / "supervisor.conf").read_bytes()}
-        if self.further_programs(release):
-            written[".programs.conf"] = self._programs_conf(release)
+        written = {}
+        with suppress(FileNotFoundError):  # edited() tells of it
+            written[".conf"] = (self.path(release) / "supervisor.conf").read_bytes()
+            if self.further_programs(release):
+                written[".programs.conf"] = self._programs_conf(release)
         files = {self.conf_d / f"{self.program(release)}{suffix}": content for suffix, content in written.items()}
         return [
             f"{path} was edited or removed"
