@@ -1436,6 +1436,25 @@ def test_an_interrupted_removal_is_finished_by_the_next(
         install()
 
 
+# programs that run on one host
+
+
+def test_what_runs_on_one_host_leaves_this_one_for_good(
+    mailing: App, switch: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Supervisor does not start it again when it is started anew itself."""
+    switch(A)
+    entry = mailing.entry(A)
+    entry["programs"]["mailer"]["run_on"] = "one"
+    monkeypatch.setattr(mailing, "entry", lambda release: entry)
+    program, file = f"blog-{A}-mailer", mailing.conf_d / f"blog-{A}.programs.conf"
+    for here in (True, False, True):
+        assert mailing.have_singletons(here)
+        assert not mailing.have_singletons(here)
+        mailing.swap_programs()
+        assert (file.exists(), mailing.programs.is_running(program)) == (here, here)
+
+
 # looked at
 
 

@@ -474,8 +474,11 @@ class App(Layout):
             if re.fullmatch(NAME, release) and release != live:
                 file.unlink()
         wanted = set(self.further_programs(live))
+        registered = self.conf_d / f"{self.program(live)}.programs.conf"
         if wanted:
-            write_file(self.conf_d / f"{self.program(live)}.programs.conf", self._programs_conf(live))
+            write_file(registered, self._programs_conf(live))
+        else:
+            registered.unlink(missing_ok=True)
         ours = re.compile(rf"{re.escape(self.name)}-({NAME})-.+")
         old = {program: match[1] for program in self.programs.known() if (match := ours.fullmatch(program))}
         ending = old.keys() - wanted
