@@ -57,7 +57,7 @@ lint: .venv ## every linter
 	@ansible-lint
 	@ruff check
 	@ruff format --check
-	@git ls-files -co --exclude-standard | xargs -d '\n' awk 'FNR == 1 && FILENAME !~ /\.j2$$/ && /^#!.*sh$$/ { print FILENAME } { nextfile }' | xargs shellcheck
+	@git grep --untracked -lE '^#!.*sh$$' -- ':!*.j2' ':!*.md' | xargs shellcheck
 	@codespell
 
 .PHONY: unit
