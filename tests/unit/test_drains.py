@@ -252,11 +252,25 @@ def test_a_host_whose_clients_would_notice_is_out_again(balancer: Drains) -> Non
     before = balancer.flags()
     with (
         server(200) as host,
-        server(200, 200, 502, 200) as own,
+        server(200, 200, 200, 200, 200, 200, 502, 200) as own,
         pytest.raises(Refused, match=r"app2 is out again: asked through the balancer, .* 502"),
     ):
         enter(balancer, host, own)
     assert balancer.flags() == before
+
+
+def test_a_host_is_not_blamed_for_what_another_one_answers(balancer: Drains) -> None:
+    out(balancer, "app2")
+    with server(200) as host, server(200, 502, 200) as own:
+        assert enter(balancer, host, own)
+    assert not balancer.flags()
+
+
+def test_a_host_is_a_balancer_once_its_nginx_was_configured(balancer: Drains) -> None:
+    assert not balancer.is_balancer()
+    balancer.configured.parent.mkdir(parents=True)
+    balancer.configured.touch()
+    assert balancer.is_balancer()
 
 
 def test_a_host_that_is_not_out_is_asked_for_nothing(balancer: Drains) -> None:
