@@ -52,8 +52,9 @@ options:
     default: []
   running:
     description:
-      - Where the service tells the hash of the tree it runs; C(http://…), or C(supervisor:<socket>), whose identifier
-        ends with it. A template puts its tree's hash anywhere with C({{ config_tree_hash }}).
+      - Where the service tells the hash of the tree it runs; C(http://…), C(supervisor:<socket>), whose identifier
+        ends with it, or C(nftables:<table>), which has a chain C(tree_<hash>). A template puts its tree's hash anywhere
+        with C({{ config_tree_hash }}).
       - V(handlers) where nothing tells it; the tree then counts as running when a handler with O(state=running) has
         come to its turn.
     type: str

@@ -7,6 +7,7 @@ import json
 import re
 import socket
 import struct
+import subprocess
 import time
 import urllib.request
 import xmlrpc.client
@@ -50,10 +51,14 @@ def supervisor(path: str, timeout: float = 90) -> Any:
 def running_tree(source: str) -> str | None:
     """The hash of the configuration tree that a service runs; ``None`` where it does not answer.
 
-    :param source: ``http://…``, which answers the hash, or ``supervisor:<socket>``, whose
-        identifier ends with it.
+    :param source: ``http://…``, which answers the hash, ``supervisor:<socket>``, whose identifier ends with it, or
+        ``nftables:<table>``, a chain of which is called ``tree_<hash>``.
     """
     try:
+        if source.startswith("nftables:"):
+            argv = ["/usr/sbin/nft", "list", "table", "inet", source.partition(":")[2]]
+            found = re.search(r"chain tree_(\w+) ", subprocess.run(argv, capture_output=True, text=True).stdout)
+            return found[1] if found else None
         if source.startswith("supervisor:"):
             return supervisor(source.partition(":")[2], timeout=5).getIdentification().rpartition("-")[2]
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
