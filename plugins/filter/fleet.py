@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from plugin_utils import fleet
+from plugin_utils import fleet, report
 
 
 class FilterModule:
@@ -20,4 +20,7 @@ class FilterModule:
             "addresses": fleet.addresses,
             "balanced": fleet.balanced,
             "pools": fleet.pools,
+            "fleet_report": report.report,
+            "report_page": report.page,
+            "report_summary": report.summary,
         }

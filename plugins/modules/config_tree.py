@@ -116,25 +116,21 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.flaskfleet.files import Busy, lock, read_json, write_json
-from ansible.module_utils.flaskfleet.services import running_tree
 from ansible.module_utils.flaskfleet.trees import Changes, CheckFailed, File, Tree
 
 STATE = Path("/var/lib/flaskfleet/trees")
 
 
-def what_runs(tree: Tree, source: str) -> str | None:
-    """The hash of the tree that is in effect, as the service, or else the last handler, tells it."""
-    return read_json(tree.applied) if source == "handlers" else running_tree(source)
-
-
-def present(tree: Tree, files: list[File], tree_hash: str, check: list[str], check_mode: bool) -> Changes:
+def present(
+    tree: Tree, files: list[File], tree_hash: str, check: list[str], check_mode: bool, running: str | None = None
+) -> Changes:
     """Bring the host to the tree; in check mode only say what would be done."""
     if check_mode:
         return tree.compare(files)
     finished = tree.roll_forward()
     changes = tree.compare(files)
     changes.finished = finished
-    record = {"tree": tree_hash, "files": {file.path: file.record for file in files}}
+    record = {"tree": tree_hash, "running": running, "files": {file.path: file.record for file in files}}
     if changes:
         tree.check(files, check)
         tree.apply(record, changes)
@@ -148,7 +144,7 @@ def wait_until_running(tree: Tree, source: str, wanted: str, timeout: float) -> 
     if source == "handlers":
         write_json(tree.applied, wanted)
     end = time.monotonic() + timeout
-    while (running := what_runs(tree, source)) != wanted and time.monotonic() < end:
+    while (running := tree.runs(source)) != wanted and time.monotonic() < end:
         time.sleep(0.1)
     return running
 
@@ -199,7 +195,7 @@ def main() -> None:
     files = [File(**file) for file in wanted["files"]]
     try:
         with nullcontext() if module.check_mode else lock(tree.state / "lock"):
-            changes = present(tree, files, wanted["tree"], wanted["check"], module.check_mode)
+            changes = present(tree, files, wanted["tree"], wanted["check"], module.check_mode, wanted["running"])
     except Busy as busy:
         module.fail_json(msg=f"{wanted['name']}: process {busy} is writing it right now; run again when it is done")
     except (CheckFailed, KeyError, OSError) as error:
@@ -211,7 +207,7 @@ def main() -> None:
         "diff": changes.diff,
     }
     if wanted["running"]:
-        result["pending"] = what_runs(tree, wanted["running"]) != wanted["tree"]
+        result["pending"] = tree.runs(wanted["running"]) != wanted["tree"]
     module.exit_json(changed=bool(changes) or changes.finished or result.get("pending", False), **result)
 
 

@@ -8,7 +8,12 @@ module: fleet_state
 short_description: What runs on a host, and what differs from what was written there
 description:
   - Only looks. Reads the records below C(/var/lib/flaskfleet), also of apps that are no longer in the inventory, and
-    asks Supervisor.
+    asks Supervisor, uWSGI, nginx and dpkg.
+options:
+  address:
+    description: An address that several hosts share.
+    type: str
+    default: ""
 author: flaskfleet
 """
 
@@ -22,14 +27,32 @@ RETURN = r"""
 apps:
   description: >-
     Per app what is C(live), C(since) when, by whom (C(by), C(what), C(source)), its C(programs), the releases
-    C(on_disk), a C(rollout) that goes on, and what was C(edited).
+    C(on_disk), a C(rollout) that goes on, what was C(edited), and the seconds that requests have taken which should be
+    over (C(stuck)).
   type: list
   elements: dict
   returned: success
 drift:
-  description: Files of configuration that are not as they were written, in words.
+  description: What is not as it was written or should run, in words.
   type: list
   elements: str
+  returned: success
+platform:
+  description: The distribution and the architecture, like C(Debian GNU/Linux 12 x86_64).
+  type: str
+  returned: success
+disk:
+  description: By mount point C(free) and C(size) in bytes.
+  type: dict
+  returned: success
+out:
+  description: On a balancer, whom it leaves out and why, in words.
+  type: list
+  elements: str
+  returned: success
+has_address:
+  description: Whether the host has O(address).
+  type: bool
   returned: success
 now:
   description: The host's time in epoch seconds.
@@ -37,36 +60,158 @@ now:
   returned: success
 """
 
+import os
+import platform
+import re
+import shutil
+import socket
+import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.flaskfleet.drains import described
+from ansible.module_utils.flaskfleet.files import read_json
+from ansible.module_utils.flaskfleet.layout import NAME
+from ansible.module_utils.flaskfleet.programs import RUNNING
 from ansible.module_utils.flaskfleet.releases import App
-from ansible.module_utils.flaskfleet.services import supervisor
+from ansible.module_utils.flaskfleet.services import supervisor, uwsgi_stats
 from ansible.module_utils.flaskfleet.trees import Tree
 
 STATE = Path("/var/lib/flaskfleet")
+SERVICES = {"nginx", "supervisor", "keepalived"}  # whose tree is called like them
+SILENT = SimpleNamespace(getAllProcessInfo=list)  # a Supervisor that does not answer
+Report = dict[str, Any]
 
 
-def look(state: Path, rpc: Any, root: Path = Path("/")) -> dict[str, Any]:
-    """The module's result."""
-    trees = sorted(path.parent.name for path in state.glob("trees/*/manifest.json"))
-    apps = sorted(path.stem for path in state.glob("apps/*.json"))
+def look(state: Path, rpc: Any, root: Path = Path("/")) -> Report:
+    """The module's result.
+
+    :param rpc: Supervisor's interface; without an answer its programs count as unknown, and that as drift.
+    """
+    trees = [Tree(path.parent.name, state / "trees", root) for path in sorted(state.glob("trees/*/manifest.json"))]
+    trees = [tree for tree in trees if (read_json(tree.manifest) or {}).get("files")]
+    services = [name for name in (tree.state.name for tree in trees) if name in SERVICES]
+    drift = [f"{name} does not run" for name in services if not is_active(name)]
+    try:
+        processes = rpc.getAllProcessInfo()
+    except OSError:
+        processes, rpc = [], SILENT
+    names = sorted(path.stem for path in state.glob("apps/*.json"))
+    apps = [App(name, "", rpc, root) for name in names if (root / "srv" / name / "current").is_symlink()]
+    reports = [{**app.report(), "stuck": stuck(app)} for app in apps]
+    drift += [words for tree in trees for words in tree.edited()]
+    drift += [f"{tree.state.name} runs another configuration than the one on disk" for tree in trees if tree.pending()]
+    drift += [words for report in reports for words in report["edited"]]
+    if rpc is not SILENT:
+        drift += programs_drift(processes, apps)
+    drift += packages_drift(state / "base.fact")
     return {
-        "apps": [App(name, "", rpc, root).report() for name in apps if (root / "srv" / name / "current").is_symlink()],
+        "apps": reports,
         "now": int(time.time()),
-        "drift": [words for name in trees for words in Tree(name, state / "trees", root).edited()],
+        "drift": drift,
+        "platform": distribution(root),
+        "disk": {path: usage(path) for path in sorted({mount(root / "srv"), mount(root / "var/log"), mount(root)})},
+        "out": [described(flag) for path in sorted(state.glob("drain/[!.]*")) if (flag := read_json(path))],
     }
+
+
+def is_active(service: str) -> bool:
+    """Whether a service runs."""
+    return not subprocess.run(["service", service, "status"], capture_output=True, check=False).returncode
+
+
+def stuck(app: App) -> list[int]:
+    """The seconds that requests to the live release have taken, of those that take more than half of what they may."""
+    live, found = app.live(), []
+    assert live
+    limit = app.entry(live)["harakiri_seconds"] / 2
+    with suppress(OSError, ValueError):
+        for worker in uwsgi_stats(str(app.path(live) / "run" / "stats.sock"))["workers"]:
+            for core in worker.get("cores", []):
+                took = time.time() - core.get("req_info", {}).get("request_start", 0)
+                if core.get("in_request") and limit < took < 86400:
+                    found.append(int(took))
+    return sorted(found, reverse=True)
+
+
+def programs_drift(processes: list[dict[str, Any]], apps: list[App]) -> list[str]:
+    """Programs of Supervisor that are not ours, and those of ours that do not run."""
+    ours = re.compile("|".join(rf"{re.escape(app.name)}-({NAME}(-.+)?|http)" for app in apps) or "(?!)")
+    strange = sorted({process["group"] for process in processes if not ours.fullmatch(process["group"])})
+    stopped = [
+        f"program {process['group']} is {process['statename']}"
+        for process in processes
+        if ours.fullmatch(process["group"]) and process["statename"] not in RUNNING
+    ]
+    known = {process["group"] for process in processes}
+    programs = {program for app in apps for program in expected(app)}
+    missing = [f"program {program} is not known to Supervisor" for program in sorted(programs - known)]
+    return [f"program {name} is not flaskfleet's" for name in strange] + stopped + missing
+
+
+def expected(app: App) -> list[str]:
+    """The programs of the live release."""
+    live = app.live()
+    return [app.program(live), *app.further_programs(live)] if live else []
+
+
+def packages_drift(record: Path) -> list[str]:
+    """The packages of which there is less than what was there when they were asked for; more is fine."""
+    try:
+        lines = record.read_text().splitlines()[1:]
+    except FileNotFoundError:
+        return []
+    asked = dict(line.split("=", 1) for line in lines if "=" in line)
+    argv = ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}=${Version}\n", *asked]
+    shown = subprocess.run(argv, capture_output=True, text=True, check=False).stdout.splitlines()
+    there = dict(line.partition(" ")[2].split("=", 1) for line in shown if line.startswith("installed "))
+    words = [f"package {name} was removed" for name in asked if name not in there]
+    for name, version in there.items():
+        less = ["dpkg", "--compare-versions", version, "lt", asked.get(name, version)]
+        if version != asked.get(name, version) and not subprocess.run(less, check=False).returncode:
+            words.append(f"package {name} is at {version}, below {asked[name]}")
+    return words
+
+
+def distribution(root: Path) -> str:
+    """The distribution and the architecture."""
+    with suppress(FileNotFoundError):
+        for line in (root / "etc/os-release").read_text().splitlines():
+            if line.startswith("PRETTY_NAME="):
+                return f"{line.partition('=')[2].strip(chr(34))} {platform.machine()}"
+    return platform.machine()
+
+
+def mount(path: Path) -> str:
+    """The mount point of a path."""
+    while not os.path.ismount(path) and path != path.parent:
+        path = path.parent
+    return str(path)
+
+
+def usage(path: str) -> dict[str, int]:
+    """What is free on a file system, and how large it is."""
+    total, _, free = shutil.disk_usage(path)
+    return {"free": free, "size": total}
+
+
+def has_address(address: str) -> bool:
+    """Whether this host has an address: nobody else may bind to it."""
+    with socket.socket() as probe, suppress(OSError):
+        probe.bind((address, 0))
+        return bool(address)
+    return False
 
 
 def main() -> None:
     """Run as an Ansible module."""
-    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
-    try:
-        module.exit_json(changed=False, **look(STATE, supervisor("/run/supervisor.sock")))
-    except OSError as error:
-        module.fail_json(msg=f"{error}; is Supervisor running?")
+    module = AnsibleModule(argument_spec={"address": {"type": "str", "default": ""}}, supports_check_mode=True)
+    found = look(STATE, supervisor("/run/supervisor.sock"))
+    module.exit_json(changed=False, **found, has_address=has_address(module.params["address"].partition("/")[0]))
 
 
 if __name__ == "__main__":

@@ -10,13 +10,13 @@ INDENT = 10
 
 
 def lines(state: dict[str, Any], asked: list[dict[str, Any]]) -> list[str]:
-    """A host's apps, a block each, then what was edited on it.
+    """A host's apps, a block each, then what is not as it should be.
 
     :param state: the result of ``fleet_state``. ``asked``: those of ``app_release`` for the apps of the inventory.
     """
     undeployed = {result["app"]: result["undeployed"] for result in asked}
     text = [line for app in state["apps"] for line in _app(app, undeployed.get(app["app"]), state["now"])]
-    return text + _block("edited", [*state["drift"], *(words for app in state["apps"] for words in app["edited"])])
+    return [*text, *_block("drift", state["drift"])]
 
 
 def _app(app: dict[str, Any], undeployed: list[str] | None, now: int) -> list[str]:
@@ -26,6 +26,7 @@ def _app(app: dict[str, Any], undeployed: list[str] | None, now: int) -> list[st
         f"{app['app']}: {app['live']} is live since {app['since']}, {app['what']} by {app['by']}",
         *_block("from", [describe(app["source"])] if app["source"] else []),
         *_block("runs", [_program(program, now) for program in app["programs"]]),
+        *_block("stuck", [f"a request for {seconds} s" for seconds in app["stuck"]]),
         *_block("on disk", [_release(release) for release in app["on_disk"] if release["is"] != "live"]),
         *_block("not live", asked),
         *_block("going on", [f"{rollout['what']} by {rollout['by']} since {rollout['since']}"] if rollout else []),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.flaskfleet import trees
 from ansible.module_utils.flaskfleet.files import lock
 from ansible.module_utils.flaskfleet.trees import File, Tree
 from ansible.module_utils.testing import patch_module_args
@@ -37,7 +38,7 @@ def module(
 def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str | None]]:
     """What the service says it runs, answer by answer; the last one stays."""
     answers: list[str | None] = [None]
-    monkeypatch.setattr(config_tree, "running_tree", lambda _: answers.pop(0) if len(answers) > 1 else answers[0])
+    monkeypatch.setattr(trees, "running_tree", lambda _: answers.pop(0) if len(answers) > 1 else answers[0])
     return answers
 
 

@@ -6,9 +6,12 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible.module_utils.flaskfleet import trees
+from ansible.module_utils.flaskfleet.drains import Drains
 from ansible.module_utils.flaskfleet.releases import App
 from ansible.module_utils.flaskfleet.trees import File, Tree
 from ansible.module_utils.testing import patch_module_args
@@ -17,6 +20,14 @@ from ansible.modules.config_tree import present
 from conftest import GROUP, OWNER, Clock
 from examples import ME, A, B
 from plugin_utils import status
+
+
+@pytest.fixture(autouse=True)
+def services(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
+    """Which services run; all but those that are set to False."""
+    stopped: dict[str, bool] = {}
+    monkeypatch.setattr(fleet_state, "is_active", lambda name: stopped.get(name, True))
+    return stopped
 
 
 @pytest.fixture
@@ -44,7 +55,7 @@ def look(state: Path, app: App, host: Path) -> dict[str, Any]:
 
 def test_a_host_has_its_apps_and_files(tree: Path, live: App, state: Path, host: Path) -> None:
     found = look(state, live, host)
-    assert found["apps"] == [live.report()]
+    assert found["apps"] == [{**live.report(), "stuck": []}]
     assert (found["apps"][0]["live"], found["drift"]) == (B, [])
 
 
@@ -89,7 +100,7 @@ def test_looking_changes_nothing(tree: Path, live: App, state: Path, host: Path,
 def test_what_is_found_can_be_told(tree: Path, live: App, state: Path, host: Path) -> None:
     tree.write_text("by hand")
     lines = status.lines(json.loads(json.dumps(look(state, live, host))), [])
-    assert (lines[0].partition(" ")[0], lines[-1]) == ("blog:", "  edited    /etc/nginx.conf was edited")
+    assert (lines[0].partition(" ")[0], lines[-1]) == ("blog:", "  drift     /etc/nginx.conf was edited")
 
 
 # the module
@@ -116,13 +127,110 @@ def test_the_module_only_looks(module: Callable[[], dict[str, Any]]) -> None:
     assert (result["changed"], result["apps"], result["drift"]) == (False, [], [])
 
 
-def test_a_supervisor_that_is_not_there_is_a_failure_in_words(
-    module: Callable[[], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> None:
+# what is not as it should be
+
+
+class Silent:
+    """A Supervisor that does not answer."""
+
+    def getAllProcessInfo(self) -> None:
         raise FileNotFoundError(2, "No such file", "/run/supervisor.sock")
 
-    monkeypatch.setattr(fleet_state, "look", fail)
-    result = module()
-    assert result["failed"]
-    assert result["msg"].endswith("'/run/supervisor.sock'; is Supervisor running?")
+
+def test_services_that_do_not_run_are_drift(
+    tree: Path, live: App, state: Path, host: Path, services: dict[str, bool]
+) -> None:
+    services["nginx"] = False
+    assert look(state, live, host)["drift"] == ["nginx does not run"]
+
+
+def test_a_host_is_told_without_its_supervisor(live: App, state: Path, host: Path) -> None:
+    found = fleet_state.look(state, Silent(), host)
+    assert (found["apps"][0]["live"], found["apps"][0]["programs"], found["drift"]) == (B, [], [])
+
+
+@pytest.mark.parametrize(
+    ("running", "drift"),
+    [("1", []), ("2", ["nginx runs another configuration than the one on disk"]), (None, ["nginx runs another"])],
+    ids=["the one on disk", "another one", "no answer"],
+)
+def test_what_is_not_in_effect_is_drift(
+    state: Path, app: App, host: Path, monkeypatch: pytest.MonkeyPatch, running: str | None, drift: list[str]
+) -> None:
+    monkeypatch.setattr(trees, "running_tree", lambda source: {"http://x/tree": running}[source])
+    nginx = Tree("nginx", state / "trees", host)
+    present(nginx, [File("/etc/nginx.conf", "x", "0644", OWNER, GROUP)], "1", [], False, "http://x/tree")
+    found = look(state, app, host)["drift"]
+    assert [words[: len(one)] for words, one in zip(found, drift, strict=True)] == drift
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("hello", "program hello is not flaskfleet's"),
+        (f"shop-{B}", f"program shop-{B} is not flaskfleet's"),
+    ],
+)
+def test_a_program_that_is_not_ours_is_drift(live: App, state: Path, host: Path, program: str, words: str) -> None:
+    live.programs.rpc.run(program)
+    assert look(state, live, host)["drift"] == [words]
+
+
+def test_a_program_of_ours_that_is_stopped_or_gone_is_drift(live: App, state: Path, host: Path) -> None:
+    rpc = live.programs.rpc
+    processes = rpc.getAllProcessInfo()
+    stopped = [{**one, "statename": "STOPPED"} for one in processes]
+    for told, words in (
+        (stopped, f"program blog-{B} is STOPPED"),
+        ([], f"program blog-{B} is not known to Supervisor"),
+    ):
+        found = fleet_state.look(state, SimpleNamespace(getAllProcessInfo=lambda told=told: told), host)
+        assert f"program blog-{B} {what}" in found["drift"]
+
+
+@pytest.mark.parametrize(
+    ("installed", "drift"),
+    [
+        ("installed nginx=1.22.1-9", []),
+        ("installed nginx=1.24.0-1", []),
+        ("installed nginx=1.18.0-6", ["package nginx is at 1.18.0-6, below 1.22.1-9"]),
+        ("config-files nginx=1.22.1-9", ["package nginx was removed"]),
+        ("", ["package nginx was removed"]),
+    ],
+    ids=["as recorded", "newer", "older", "removed", "purged"],
+)
+def test_less_of_a_package_is_drift(
+    state: Path, app: App, host: Path, monkeypatch: pytest.MonkeyPatch, installed: str, drift: list[str]
+) -> None:
+    def run(argv: list[str], **_: object) -> SimpleNamespace:
+        is_less = len(argv) > 3 and argv[0] == "dpkg" and argv[2] < argv[4]
+        return SimpleNamespace(stdout=f"{installed}\n", returncode=0 if is_less else 1)
+
+    monkeypatch.setattr(fleet_state, "subprocess", SimpleNamespace(run=run))
+    state.mkdir(parents=True, exist_ok=True)
+    (state / "base.fact").write_text("[versions]\nnginx=1.22.1-9\n")
+    assert look(state, app, host)["drift"] == drift
+
+
+def test_requests_that_should_be_over_are_told(live: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_state.time, "time", lambda: 1_700_000_000.0)
+    limit = live.entry(B)["harakiri_seconds"]
+    cores = [
+        {"in_request": 1, "req_info": {"request_start": 1_700_000_000 - limit}},
+        {"in_request": 1, "req_info": {"request_start": 1_699_999_999}},
+        {"in_request": 0, "req_info": {"request_start": 0}},
+        {"in_request": 1},
+    ]
+    monkeypatch.setattr(fleet_state, "uwsgi_stats", lambda _: {"workers": [{"cores": cores}, {}]})
+    assert fleet_state.stuck(live) == [limit]
+
+
+def test_who_is_left_out_is_told(state: Path, app: App, host: Path) -> None:
+    Drains(["app1", "app2"], host).take_out("app1", "drain", "a new disk", ME)
+    (words,) = look(state, app, host)["out"]
+    assert words.startswith("app1 is out since ")
+
+
+@pytest.mark.parametrize(("address", "has"), [("127.0.0.1", True), ("192.0.2.1", False), ("", False)])
+def test_a_host_knows_whether_it_has_an_address(address: str, has: bool) -> None:
+    assert fleet_state.has_address(address) == has

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import http.server
 import socketserver
+import subprocess
 import xmlrpc.client
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ansible.module_utils.flaskfleet.services import running_tree, supervisor, uwsgi_request, uwsgi_stats
@@ -156,3 +158,34 @@ def test_supervisor_raises_a_fault(sock: Path) -> None:
     with xmlrpc_server(sock, {"supervisor.reloadConfig": refuse}), pytest.raises(xmlrpc.client.Fault) as raised:
         supervisor(str(sock)).reloadConfig()
     assert raised.value.faultCode == 90
+
+
+@pytest.mark.parametrize(
+    ("listed", "tree"),
+    [
+        ("table inet flaskfleet {\n\tchain tree_0123456789ab {\n\t}\n\n\tchain input {\n\t}\n}\n", "0123456789ab"),
+        ("table inet flaskfleet {\n\tchain input {\n\t}\n}\n", None),
+        ("", None),
+    ],
+    ids=["ours", "somebody else's of that name", "none"],
+)
+def test_a_packet_filter_tells_its_tree_by_a_chain(
+    monkeypatch: pytest.MonkeyPatch, listed: str, tree: str | None
+) -> None:
+    asked = []
+
+    def run(argv: list[str], **_: object) -> SimpleNamespace:
+        asked.append(argv[1:])
+        return SimpleNamespace(stdout=listed)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert running_tree("nftables:flaskfleet") == tree
+    assert asked == [["list", "table", "inet", "flaskfleet"]]
+
+
+def test_where_there_is_no_nft_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: object, **__: object) -> None:
+        raise FileNotFoundError(2, "No such file", "/usr/sbin/nft")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert running_tree("nftables:flaskfleet") is None

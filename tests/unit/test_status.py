@@ -36,6 +36,7 @@ BLOG: dict[str, Any] = {
     ],
     "rollout": {"what": "deploy", "by": "you@desktop", "since": "2026-11-22T18:00:00Z"},
     "edited": [f"/srv/blog/releases/{B}/uwsgi.ini was edited"],
+    "stuck": [17],
 }
 SHOP: dict[str, Any] = {
     **BLOG,
@@ -45,11 +46,13 @@ SHOP: dict[str, Any] = {
     "on_disk": [],
     "rollout": {},
     "edited": [],
+    "stuck": [],
 }
 
 
 def test_all_of_a_host_is_told() -> None:
-    state = {"apps": [BLOG, SHOP], "drift": ["/etc/nginx/nginx.conf was removed"], "now": NOW}
+    drift = ["/etc/nginx/nginx.conf was removed", *BLOG["edited"]]
+    state = {"apps": [BLOG, SHOP], "drift": drift, "now": NOW}
     asked = [{"app": "blog", "undeployed": ["processes 4 → 8", "source changed"]}]
     assert (
         "\n".join(status.lines(state, asked))
@@ -59,6 +62,7 @@ blog: {B} is live since 2026-11-22T17:30:00Z, deploy by me@laptop
   runs      blog-{B} RUNNING, pid 4711, up 2h 2m
             blog-{B}-mailer:mailer-00 RUNNING, pid 4712, up 59s
             blog-http FATAL
+  stuck     a request for 17 s
   on disk   {A} previous, live since 2026-11-21T17:30:00Z
             {C} kept, live since 2026-11-20T17:30:00Z, voided 2026-11-20T18:00:00Z by you@desktop
             {C}.1 kept, live since never
@@ -68,7 +72,7 @@ blog: {B} is live since 2026-11-22T17:30:00Z, deploy by me@laptop
 shop: {B} is live since 2026-11-22T17:30:00Z, deploy by me@laptop
   from      /home/me/shop
   not live  it is no longer in the inventory (remove_app.yml)
-  edited    /etc/nginx/nginx.conf was removed
+  drift     /etc/nginx/nginx.conf was removed
             /srv/blog/releases/{B}/uwsgi.ini was edited"""
     )
 
@@ -108,5 +112,5 @@ def test_playbooks_have_the_filter() -> None:
     filter_loader.add_directory(str(PROJECT / "plugins" / "filter"))
     assert filter_loader.get("status_lines").j2_function is not None
     assert filter_loader.get("status_lines").j2_function({"apps": [], "drift": ["x"], "now": 0}, []) == [
-        "  edited    x"
+        "  drift     x"
     ]

@@ -55,7 +55,8 @@ def test_modes_are_as_asked(tree: Tree, files: list[File]) -> None:
 
 
 def test_the_manifest_is_what_was_written(tree: Tree, files: list[File]) -> None:
-    assert json.loads(tree.manifest.read_text()) == {"tree": "1", "files": {file.path: file.record for file in files}}
+    written = {file.path: file.record for file in files}
+    assert json.loads(tree.manifest.read_text()) == {"tree": "1", "running": None, "files": written}
 
 
 def test_nothing_but_the_manifest_is_left_behind(tree: Tree, files: list[File]) -> None:

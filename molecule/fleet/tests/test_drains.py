@@ -68,8 +68,8 @@ def test_a_drained_host_is_named_with_its_reason_and_nobody_drains_the_last_one(
 
 def test_a_reload_of_an_app_servers_nginx_loses_no_request() -> None:
     with clients() as load:
-        done("../site", "--tags", "nginx", nginx_client_max_body_mb=17)
-        done("../site", "--tags", "nginx")
+        for changed in ({"nginx_client_max_body_mb": 17}, {}):
+            done("../site", "--limit", "app_servers", "--tags", "nginx", **changed)
     assert problems(load) == {}
 
 
@@ -129,14 +129,14 @@ def test_a_removed_host_joins_again_on_the_release_of_the_fleet(
         done("remove_host", "-e", "host=app3")
         with monkeypatch.context() as patched:
             patched.setenv("MOLECULE_INVENTORY_FILE", str(smaller))
-            done("../site", "--skip-tags", "base,python,uwsgi,supervisor")
+            done("../site")
             done("deploy", options=options)
         (release,) = live(["app1", "app2"])
         assert kept_out() == {}, "a balancer remembers who is no app server any more"
         done("../site", "--limit", "app3")
         assert live(["app3"]) == {release}
         before = asked("app3")
-        done("../site", "--limit", "load_balancers", "--skip-tags", "base")
+        done("../site", "--limit", "load_balancers")
         eventually(lambda: asked("app3") > before, "requests to the host that has joined")
     closed = "reused connection closed before an answer"
     found = problems(load)

@@ -2,7 +2,8 @@
 
 The state of a tree lives in one directory (``/var/lib/flaskfleet/trees/<name>``)::
 
-    manifest.json   {"tree": hash, "files": {path: {"sha256", "mode", "owner", "group"}}}
+    manifest.json   {"tree": hash, "running": who tells what is in effect, or null,
+                     "files": {path: {"sha256", "mode", "owner", "group"}}}
     journal.json    what an apply is about to do; there only while it is being done
     applied.json    the hash that handlers have applied, where no service tells it
     stage/          the complete new tree, below the same paths as on the host
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from .files import fsync_path, group_id, read_json, user_id, write_file, write_json
+from .services import running_tree
 
 
 class CheckFailed(Exception):
@@ -140,6 +142,18 @@ class Tree:
         fsync_path(self.state)
         shutil.rmtree(self.stage, ignore_errors=True)
         return True
+
+    def runs(self, source: str) -> str | None:
+        """The hash of the tree that is in effect, as the service tells it.
+
+        :param source: ``running`` of config_tree.
+        """
+        return read_json(self.applied) if source == "handlers" else running_tree(source)
+
+    def pending(self) -> bool:
+        """Whether another tree is in effect than the one on disk, as far as that can be known."""
+        manifest = read_json(self.manifest) or {}
+        return bool(manifest.get("running")) and self.runs(manifest["running"]) != manifest["tree"]
 
     def edited(self) -> list[str]:
         """What differs on the host from what was written, in words."""

@@ -1,0 +1,90 @@
+"""The state of a fleet, as ``reports/fleet.json`` and ``reports/fleet.html`` have it.
+
+``fleet.json``::
+
+    made      when, in UTC, like 2026-11-22T17:30:00Z
+    by        whom
+    drift     how many things are not as they should be, hosts that do not answer among them
+    hosts     a list of
+        name, address, role     app server or balancer
+        problem                 why it could not be asked, in words; otherwise empty
+        drift                   what is not as it should be, in words
+        platform, disk          {mount point: {"free", "size"}} in bytes
+        apps                    as the module fleet_state tells them, with what the inventory asks for as "undeployed"
+        out                     of a balancer: whom it leaves out and why, in words
+        has_address             of a balancer: whether it has the address that they share
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import jinja2
+from module_utils.flaskfleet.journal import now, release_id
+
+from .fleet import address
+from .rendering import PROJECT
+from .rollouts import owner
+
+PAGE = PROJECT / "playbooks/templates/fleet.html.j2"
+
+Host = dict[str, Any]
+
+
+def report(groups: dict[str, list[str]], hostvars: Any) -> dict[str, Any]:
+    """The report over all hosts of a run.
+
+    :param groups: ``groups`` of Ansible. ``hostvars``: with what playbooks/status.yml has registered.
+    """
+    hosts = [
+        _host(name, role, hostvars[name])
+        for group, role in (("load_balancers", "balancer"), ("app_servers", "app server"))
+        for name in groups.get(group, [])
+        if "__status_state" in hostvars[name]
+    ]
+    _disagreements(hosts)
+    drift = sum(len(host["drift"]) + bool(host["problem"]) for host in hosts)
+    return {"made": now(), "by": owner()["by"], "drift": drift, "hosts": hosts}
+
+
+def summary(report: dict[str, Any]) -> list[str]:
+    """What is not as it should be, a line each."""
+    return [
+        f"{host['name']}: {words}" for host in report["hosts"] for words in [host["problem"], *host["drift"]] if words
+    ]
+
+
+def page(report: dict[str, Any]) -> str:
+    """The report as a page of HTML; what hosts say is escaped, which Ansible's own templates do not do."""
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
+    return environment.from_string(PAGE.read_text()).render(report=report)
+
+
+def _host(name: str, role: str, variables: Any) -> Host:
+    state = variables["__status_state"]
+    asked = {one["app"]: one for one in variables.get("__status_asked", {}).get("results", []) if "app" in one}
+    problem = "" if "apps" in state else state.get("msg") or "it does not answer"
+    return {
+        "name": name,
+        "address": address(variables, name),
+        "role": role,
+        "problem": problem,
+        "drift": list(state.get("drift", [])),
+        "platform": state.get("platform", ""),
+        "disk": state.get("disk", {}),
+        "apps": [{**app, "undeployed": asked.get(app["app"], {}).get("undeployed")} for app in state.get("apps", [])],
+        "out": state.get("out", []),
+        "has_address": state.get("has_address", False),
+    }
+
+
+def _disagreements(hosts: list[Host]) -> None:
+    """Tell each host that does not run what most run."""
+    lives = [(host, app["app"], release_id(app["live"])) for host in hosts for app in host["apps"]]
+    for name in {app for _, app, _ in lives}:
+        counts = Counter(release for _, app, release in lives if app == name)
+        usual = counts.most_common(1)[0][0]
+        for host, app, release in lives:
+            if app == name and release != usual:
+                host["drift"].append(f"{name} is at {release}, and at {usual} on most hosts")

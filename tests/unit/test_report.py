@@ -1,0 +1,140 @@
+"""The fleet's report: what is told of each host, who disagrees, and the page, as a browser has it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from examples import ME, A, B
+from plugin_utils import report
+
+GROUPS = {"load_balancers": ["lb1"], "app_servers": ["app1", "app2", "app3"]}
+HOSTILE = "<script>document.title='mine'</script>"
+
+
+def app(live: str = A, **changed: Any) -> dict[str, Any]:
+    """What a host tells of an app."""
+    program = {"name": f"blog-{live}", "program": f"blog-{live}", "state": "RUNNING", "pid": 7, "since": 1}
+    return {
+        "app": "blog", "live": live, "since": "2026-11-22T17:30:00Z", "by": ME, "what": "deploy",
+        "source": {"path": "/home/me/blog"}, "programs": [program], "on_disk": [], "rollout": {}, "edited": [],
+        "stuck": [], **changed,
+    }  # fmt: skip
+
+
+def state(*apps: dict[str, Any], **changed: Any) -> dict[str, Any]:
+    """What the module fleet_state tells."""
+    disk = {"/": {"free": 5 * 10**9, "size": 10**10}}
+    found = {"apps": [*apps], "drift": [], "platform": "Debian 12 x86_64", "disk": disk, "out": [], "now": 1}
+    return {"__status_state": {**found, "has_address": False, **changed}}
+
+
+def fleet(**changed: dict[str, Any]) -> dict[str, Any]:
+    """What playbooks/status.yml has registered on hosts with which nothing is wrong, but for some."""
+    hosts = {"lb1": state(has_address=True), **{name: state(app()) for name in GROUPS["app_servers"]}}
+    return {name: {"ansible_host": "10.0.0.1", **one, **changed.get(name, {})} for name, one in hosts.items()}
+
+
+def test_balancers_come_first_and_all_is_told() -> None:
+    told = report.report(GROUPS, fleet())
+    assert [host["name"] for host in told["hosts"]] == ["lb1", "app1", "app2", "app3"]
+    assert (told["drift"], report.summary(told)) == (0, [])
+    assert told["hosts"][1]["apps"][0]["live"] == A
+
+
+def test_a_host_that_is_not_part_of_the_run_is_not_told() -> None:
+    hosts = fleet()
+    hosts["app2"] = {}
+    assert "app2" not in [host["name"] for host in report.report(GROUPS, hosts)["hosts"]]
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [({"unreachable": True, "msg": "no route to host"}, "no route to host"), ({"failed": True}, "it does not answer")],
+)
+def test_a_host_that_can_not_be_asked_is_told(found: dict[str, Any], words: str) -> None:
+    told = report.report(GROUPS, fleet(app2={"__status_state": found}))
+    assert report.summary(told) == [f"app2: {words}"]
+    assert told["drift"] == 1
+
+
+def test_drift_is_told_by_host() -> None:
+    told = report.report(GROUPS, fleet(app1=state(app(), drift=["x was edited", "y was removed"])))
+    assert (told["drift"], report.summary(told)) == (2, ["app1: x was edited", "app1: y was removed"])
+
+
+def test_the_host_that_runs_what_most_do_not_is_told() -> None:
+    hosts = fleet(app1=state(app(f"{A}.1")), app3=state(app(B)))
+    assert report.summary(report.report(GROUPS, hosts)) == [f"app3: blog is at {B}, and at {A} on most hosts"]
+
+
+def test_what_is_asked_for_and_not_live_is_no_drift() -> None:
+    asked = {"__status_asked": {"results": [{"app": "blog", "undeployed": ["processes 2 → 8"]}, {"skipped": True}]}}
+    told = report.report(GROUPS, fleet(app1=asked))
+    assert (told["hosts"][1]["apps"][0]["undeployed"], told["drift"]) == (["processes 2 → 8"], 0)
+
+
+# the page
+
+
+def page(hosts: dict[str, Any]) -> str:
+    """The page of a fleet."""
+    return report.page(report.report(GROUPS, hosts))
+
+
+@pytest.fixture
+def browser(tmp_path: Path):
+    """A function that opens a page in a window of a width; its DOM, and where asked, what a script finds there."""
+    chromium = shutil.which("chromium")
+    if not chromium:
+        pytest.skip("there is no Chromium; make molecule installs it")
+
+    def open_(page: str, width: int = 1280) -> str:
+        probe = (
+            "<script>addEventListener('load', () => document.body.dataset.width = document.body.scrollWidth)</script>"
+        )
+        (tmp_path / "page.html").write_text(page.replace("</body>", f"{probe}</body>"))
+        argv = [
+            chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+            "--disable-component-update", "--disable-sync", "--no-first-run", f"--user-data-dir={tmp_path}/profile",
+            f"--window-size={width},900", "--dump-dom", f"file://{tmp_path}/page.html",
+        ]  # fmt: skip
+        return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=True).stdout
+
+    return open_
+
+
+def test_the_page_of_a_sound_fleet_says_so(browser) -> None:
+    dom = browser(page(fleet()))
+    assert "<title>All is well" in dom
+    assert re.search(r"<h1>\s*All is as it should be\s*</h1>", dom)
+    assert dom.count("<section") == 4
+    assert "has the shared address" in dom
+
+
+def test_the_page_tells_drift_first(browser) -> None:
+    hosts = fleet(app2=state(app(stuck=[17]), drift=["/etc/nginx/nginx.conf was edited"]), app3={"__status_state": {}})
+    dom = browser(page(hosts))
+    assert "2 things are not as they should be" in dom
+    assert dom.index("/etc/nginx/nginx.conf was edited") < dom.index("<section")
+    assert "a request for 17 s" in dom
+    assert dom.count('class="bad"') == 3
+
+
+def test_what_hosts_say_is_not_run(browser) -> None:
+    hostile = state(app(source={"path": HOSTILE}, by=HOSTILE), drift=[HOSTILE], platform=HOSTILE)
+    dom = browser(page(fleet(app1=hostile)))
+    assert "<title>1 to look at" in dom
+    assert dom.count("&lt;script&gt;") >= 4
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_page_is_not_wider_than_the_window(browser, width: int) -> None:
+    long = state(app(source={"path": "/" + "x" * 300}), drift=["/srv/" + "y" * 300 + " was edited"])
+    dom = browser(page(fleet(app1=long)), width)
+    # A window has a least width of its own; what counts is that nothing sticks out of it.
+    assert int(re.search(r'data-width="(\d+)"', dom)[1]) <= max(width, 500)
