@@ -180,10 +180,7 @@ def test_a_program_of_ours_that_is_stopped_or_gone_is_drift(live: App, state: Pa
     rpc = live.programs.rpc
     processes = rpc.getAllProcessInfo()
     stopped = [{**one, "statename": "STOPPED"} for one in processes]
-    for told, words in (
-        (stopped, f"program blog-{B} is STOPPED"),
-        ([], f"program blog-{B} is not known to Supervisor"),
-    ):
+    for told, what in ((stopped, "is STOPPED"), ([], "is not known to Supervisor")):
         found = fleet_state.look(state, SimpleNamespace(getAllProcessInfo=lambda told=told: told), host)
         assert f"program blog-{B} {what}" in found["drift"]
 
