@@ -89,6 +89,13 @@ bench-deploy: .venv engine ## what clients notice of a deploy and what it costs,
 	$(step) 'Measuring, about a quarter of an hour'
 	@bench/deploy.py $(BENCH)
 
+.PHONY: bench-fleet
+bench-fleet: .venv engine ## what clients notice of a fleet's deploys and rollbacks, through its shared address
+	@python -c 'import matplotlib' 2>/dev/null || \
+	    pip install --quiet --disable-pip-version-check --require-hashes -r bench/requirements.txt
+	$(step) 'Measuring, about a quarter of an hour'
+	@bench/fleet.py $(BENCH)
+
 .PHONY: bench-provision
 bench-provision: .venv engine ## how long a fresh server takes to its first answer, beside a shell script
 	$(step) 'Measuring, about ten minutes'

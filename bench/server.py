@@ -1,4 +1,4 @@
-"""The container that is measured, and the playbooks that make, change and remove it."""
+"""The containers that are measured, and the playbooks that make, change and remove them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ ADDRESS: str = yaml.safe_load((INVENTORY / "hosts.yml").read_text())["app_server
 NGINX, UWSGI = f"http://{ADDRESS}", f"http://{ADDRESS}:8080"
 
 
-def command(playbook: str, *extra: str) -> list[str]:
+def command(playbook: str, *extra: str, inventory: Path = INVENTORY) -> list[str]:
     """The command that runs a playbook; ``extra`` are variables, like ``build=1``."""
-    return ["ansible-playbook", f"{playbook}.yml", "-i", str(INVENTORY), *(f"-e{one}" for one in extra)]
+    return ["ansible-playbook", f"{playbook}.yml", "-i", str(inventory), *(f"-e{one}" for one in extra)]
 
 
 def run(argv: list[str], environment: Mapping[str, str] | None = None) -> tuple[float, float, str]:
@@ -41,17 +41,17 @@ def run(argv: list[str], environment: Mapping[str, str] | None = None) -> tuple[
     return started, time.monotonic(), done.stdout
 
 
-def inside(*argv: str) -> str:
-    """What a command says in the container."""
-    return run(["docker", "exec", f"flaskfleet-{HOST}", *argv])[2]
+def inside(*argv: str, container: str = f"flaskfleet-{HOST}") -> str:
+    """What a command says in a container."""
+    return run(["docker", "exec", container, *argv])[2]
 
 
 @contextmanager
-def provisioned() -> Iterator[None]:
-    """A container, with the app live on it, that is gone afterwards whatever happens."""
+def provisioned(inventory: Path = INVENTORY) -> Iterator[None]:
+    """The containers of an inventory, with the app live on them, that are gone afterwards whatever happens."""
     try:
-        run(command("lab/up"))
-        run(command("site"))
+        run(command("lab/up", inventory=inventory))
+        run(command("site", inventory=inventory))
         yield
     finally:
-        run(command("lab/remove"))
+        run(command("lab/remove", inventory=inventory))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import server
 import yaml
@@ -81,14 +82,14 @@ def see_calm(results: list[Result], plan: Plan) -> None:
         )
 
 
-def act(plan: Plan) -> list[Span]:
+def act(plan: Plan, inventory: Path = server.INVENTORY) -> list[Span]:
     """Do what changes nothing, then deploys and rollbacks; when, on the clock of ``time.monotonic()``."""
     spans = []
     steps = [("no change", "deploy", "build=0")] * plan.no_change_runs
     for number in range(1, plan.deploys + 1):
         steps += [("deploy", "deploy", f"build={number}"), ("rollback", "rollback", "build=0")]
     for number, (kind, playbook, variable) in enumerate(steps, 1):
-        begun, ended, _ = server.run(YIELDING + server.command(f"playbooks/{playbook}", variable))
+        begun, ended, _ = server.run(YIELDING + server.command(f"playbooks/{playbook}", variable, inventory=inventory))
         spans.append(Span(kind, begun, ended))
         print(f"    {number} of {len(steps)}: {kind}, {ended - begun:.1f} s", flush=True)
         time.sleep(PAUSE_SECONDS)
