@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 # Two balancers and three app servers, or with HOSTS=1 a single server.
 lab := -i $(if $(filter 1,$(HOSTS)),lab/single,inventories/lab)
-scenarios := $(filter-out contract gcc_pin,$(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
+scenarios := default fleet local
 step = @printf '\n==> %s\n'
 
 .PHONY: help
@@ -63,6 +63,7 @@ lint: .venv ## every linter
 .PHONY: unit
 unit: .venv ## the plugins' tests, without hosts
 	$(step) 'Testing the plugins'
+	@command -v chromium >/dev/null || lab/apt.sh chromium
 	@pytest -q tests
 
 .PHONY: contract
@@ -71,16 +72,17 @@ contract: .venv ## the playbooks' own tests, without hosts
 	@molecule test -s contract
 
 .PHONY: molecule
-molecule: .venv image-bookworm image-trixie ## every scenario on containers
+molecule: .venv image-bookworm image-trixie ## the scenarios on containers
 	@command -v chromium >/dev/null || lab/apt.sh chromium
-	@all='$(scenarios)'; ! lab/image.sh --is-built bookworm-lto || all+=' gcc_pin'; \
-	    for scenario in $$all; do printf '\n==> Scenario %s\n' $$scenario; molecule test -s $$scenario; done
+	@for scenario in $(scenarios); do printf '\n==> Scenario %s\n' $$scenario; molecule test -s $$scenario; done
 
 .PHONY: test
 test: lint unit contract molecule demo demo-down ## everything above, the demo last
 
 .PHONY: test-all
-test-all: image-bookworm-lto test ## and scenario gcc_pin, whose image takes six minutes once
+test-all: export FLASKFLEET_ALL := 1
+test-all: scenarios := $(filter-out contract,$(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
+test-all: image-bookworm-lto test ## and what takes longer: all scenarios, the slow tests, an image of six minutes
 
 .PHONY: bench-deploy
 bench-deploy: .venv engine ## what clients notice of a deploy and what it costs, on a container of its own

@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
 # Builds flaskfleet-host:RELEASE, a Debian with systemd and sshd: lab/image.sh bookworm|trixie|bookworm-lto
-# bookworm-lto has a second Python: see lto.Dockerfile. With --is-built it only tells whether it is there.
+# bookworm-lto has a second Python: see lto.Dockerfile.
 # It is built again when its recipe changes. LAB_IMAGE names a registry's repository to take
 # LAB_IMAGE:RELEASE from instead; it must have systemd, python3, sshd and a directory /root/.ssh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-is_built=; [ "${1:-}" != --is-built ] || { is_built=yes; shift; }
-release=${1:?usage: lab/image.sh [--is-built] bookworm|trixie|bookworm-lto}
+release=${1:?usage: lab/image.sh bookworm|trixie|bookworm-lto}
 image=flaskfleet-host:$release
 
 if [[ -n ${LAB_IMAGE:-} && $release != *-lto ]]; then
@@ -21,7 +20,6 @@ flock "$lock"
 recipe=$(cat lab/image.sh lab/*.Dockerfile | sha256sum | cut -c 1-12)
 built=$(docker image inspect -f '{{index .Config.Labels "flaskfleet.recipe"}}' "$image" 2>/dev/null || true)
 [ "$built" != "$recipe" ] || exit 0
-[ -z "$is_built" ] || exit 1
 
 if [[ $release == *-lto ]]; then
     lab/image.sh "${release%-lto}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -81,9 +82,12 @@ class Listener(NamedTuple):
     program: str
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Break things last: what the other tests look at is as the playbook has left it."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Break things last: what the other tests look at is as the playbook has left it. What is slow, on request."""
     items.sort(key=lambda item: item.path.name.startswith("test_faults"))
+    if not os.environ.get("FLASKFLEET_ALL"):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("slow")])
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
 
 
 @pytest.fixture(scope="module", params=APPS)

@@ -148,6 +148,7 @@ class Cut:
 POINTS = range(int(os.environ.get("FLASKFLEET_KILL_POINTS", "3")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", POINTS)
 def test_run_whose_controller_died_is_finished_by_the_next(host: Host, number: int) -> None:
     with under_load(host, rate=20) as load:
@@ -159,6 +160,7 @@ def test_run_whose_controller_died_is_finished_by_the_next(host: Host, number: i
     assert load.failed == NONE_FAILED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", POINTS)
 def test_host_that_died_serves_a_complete_release_by_itself(host: Host, number: int) -> None:
     cut = Cut(host, "host", number)
@@ -180,7 +182,7 @@ def test_host_that_died_serves_a_complete_release_by_itself(host: Host, number: 
 
 def test_hook_after_the_switch_that_was_cut_off_is_run_by_the_next(host: Host) -> None:
     options = {"env": unique(), "hooks": HOOKS}
-    begin(host, "deploy", options=options).kill_at("Switch | Run the hooks after it")
+    begin(host, "deploy", options=options).kill_at("Rollout | Run the hooks after the switch")
     run(host, "deploy", options=options)
     lines = host.check_output(f"grep -F {options['env']['BUILD']} {SHARED}/hooks.log").splitlines()
     when = [line.split()[0] for line in lines]
@@ -224,6 +226,7 @@ def hour_ago(host: Host) -> Iterator[dict[str, str]]:
     host.check_output("rm -r /tmp/ago")
 
 
+@pytest.mark.slow
 def test_clock_that_was_set_back_changes_no_order(host: Host, hour_ago: dict[str, str]) -> None:
     run(host, "deploy", options={"env": unique()})
     first = look(host)
@@ -261,6 +264,7 @@ def small(host: Host) -> Iterator[dict[str, Any]]:
     host.check_output("umount -l /srv/small && rmdir /srv/small")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("full", "words", "requirements"),
     [

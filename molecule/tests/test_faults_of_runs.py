@@ -151,7 +151,8 @@ def test_a_balancers_word_is_taken_where_it_is_trusted(host: Host, hello: App, g
 # Interrupted
 
 
-@pytest.mark.parametrize("task", ["nginx : Service", "RUNNING HANDLER [nginx : Reload nginx]", "nginx : Wait until"])
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["nginx : Service", "HANDLER [nginx : Reload nginx]", "nginx : Running | Wait until"])
 def test_a_run_that_was_killed_is_finished_by_the_next(host: Host, task: str) -> None:
     # The variable's value makes a tree that is new each time.
     changed = {"nginx_keepalive_seconds": 60 + len(task)}

@@ -510,9 +510,8 @@ def confirm(app: App, wanted: Wanted) -> Result:
 
 
 def undo(app: App, wanted: Wanted) -> Result:
-    """Take back what this rollout has done; nothing where it has done nothing, or ended."""
-    mine = app.rollout().get("process") == wanted["rollout"]["process"]
-    return {"changed": mine and app.undo(wanted["keep_warm"]), "release": app.live()}
+    """Take back what this rollout has done."""
+    return {"changed": app.undo(wanted["keep_warm"]), "release": app.live()}
 
 
 def after_switch(app: App, wanted: Wanted) -> Result:
@@ -573,8 +572,10 @@ STEPS = {
 
 def run(app: App, wanted: Wanted, check_mode: bool) -> Result:
     """Take a step; the module's result."""
+    # Not behind the lock, which a hook of somebody else's rollout may hold for long.
+    if wanted["step"] == "undo" and app.rollout().get("process") != wanted["rollout"]["process"]:
+        return {"changed": False, "release": app.live(), "live": app.live(), "said": []}
     if wanted["step"] == "warm" and not (check_mode or wanted["force"]):
-        # Not behind the lock: a hook of the other one may hold that for long.
         app.give_way(wanted["rollout"]["process"], wanted["take_over"])
     with nullcontext() if check_mode or wanted["step"] == "wheels" else app.lock():
         if wanted["step"] == "present":

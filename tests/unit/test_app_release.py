@@ -670,6 +670,13 @@ def test_a_step_of_a_rollout_that_was_taken_over_is_refused(in_use: Recorder, st
     assert (in_use.steps, in_use.live()) == ([], C)
 
 
+def test_what_somebody_else_does_is_not_undone(in_use: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor waited for: one of its hooks may hold the lock for long."""
+    monkeypatch.setattr(in_use, "lock", lambda: pytest.fail("it waits"))
+    result = run(in_use, "undo")
+    assert (result["changed"], result["live"], in_use.rollout()["process"]) == (False, C, DESKTOP)
+
+
 # the steps after it
 
 
@@ -726,6 +733,30 @@ def test_what_is_not_live_is_retired(warmed: Recorder) -> None:
     result = run(warmed, "retire", keep_releases=3, keep_warm=True)
     assert warmed.steps == ["retire to 3, the one before kept warm"]
     assert (result["changed"], warmed.rollout()) == (True, {})
+
+
+def test_what_became_live_is_seen_to_answer(warmed: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    problems = [None, "/healthz answered 500"]
+    monkeypatch.setattr(warmed, "probe", lambda release, timeout: problems.pop(0))
+    with pytest.raises(ReleaseFailed, match=f"^blog: {C} is live, and not {D}$"):
+        run(warmed, "confirm")
+    run(warmed, "live")
+    assert run(warmed, "confirm")["release"] == D
+    with pytest.raises(ReleaseFailed, match=f"^blog {D} is live, and /healthz answered 500$"):
+        run(warmed, "confirm")
+
+
+def test_the_log_of_its_clients_is_marked_at_the_switch(warmed: Recorder, tmp_path: Path) -> None:
+    (tmp_path / "access.log").write_text("before\n")
+    run(warmed, "live", access_log=str(tmp_path / "access.log"))
+    assert warmed.rollout()["log"]["size"] == len("before\n")
+
+
+def test_this_host_is_the_one_for_programs_that_run_on_one_as_far_as_that_is_said(warmed: Recorder) -> None:
+    for said, here in ((None, False), (True, True), (None, True), (False, False)):
+        run(warmed, "singletons", singletons=said)
+        assert warmed.singletons_file.exists() == here
+    assert warmed.steps == ["swap programs", "swap programs"]
 
 
 @pytest.mark.parametrize(("purge", "step"), [(False, "remove"), (True, "purge")])

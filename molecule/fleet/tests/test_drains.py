@@ -32,6 +32,7 @@ def asked(name: str) -> int:
     return int(host(name).check_output("grep -c work /var/log/nginx/counter.access.log"))
 
 
+@pytest.mark.slow
 def test_four_hard_stops_of_drained_hosts_lose_no_request() -> None:
     with clients() as load:
         for name in (*APP_SERVERS, "app1"):
@@ -109,6 +110,7 @@ def booted(name: str) -> str:
     return host(name).check_output("systemctl show --value --property=UserspaceTimestamp")
 
 
+@pytest.mark.slow
 def test_updates_and_a_start_of_one_host_after_another_lose_no_request(upgradable: None) -> None:
     before = {name: booted(name) for name in APP_SERVERS}
     with clients() as load:
@@ -120,6 +122,7 @@ def test_updates_and_a_start_of_one_host_after_another_lose_no_request(upgradabl
     assert kept_out() == {}
 
 
+@pytest.mark.slow
 def test_a_removed_host_joins_again_on_the_release_of_the_fleet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

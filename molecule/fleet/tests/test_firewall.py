@@ -58,10 +58,10 @@ def test_ssh_is_open_and_what_is_not_ours_is_left_alone() -> None:
 
 @pytest.mark.parametrize("target", BALANCERS)
 def test_a_forged_advertisement_is_dropped(target: str) -> None:
-    before, count = holders(), dropped(target, "l4proto (112|vrrp)")
+    before, count = holders(), dropped(target, "l4proto (?:112|vrrp)")
     address = host(target).check_output("hostname -I").split()[0]
     host("app1").check_output("python3 -c %s %s %s %s", FORGE, ADDRESSES["app1"], address, "172.30.77.110")
-    eventually(lambda: dropped(target, "l4proto (112|vrrp)") >= count + 50, "50 packets that were dropped")
+    eventually(lambda: dropped(target, "l4proto (?:112|vrrp)") >= count + 50, "50 packets that were dropped")
     assert holders() == before
 
 
@@ -74,8 +74,7 @@ def test_who_locks_themselves_out_is_let_in_again() -> None:
     )  # fmt: skip
     play.reach("Try | Keep it")
     assert play.wait() != 0
-    assert re.search(r"With its new packet filter app1 can't be\s+reached", play.output), play.output
-    assert "It goes back to the one before" in re.sub(r"\s+", " ", play.output)
+    assert "With its new packet filter app1 could not be reached in time" in re.sub(r"\s+", " ", play.output)
     eventually(lambda: connects("lb1", ADDRESSES["app1"], 22) == "open", "ssh")
     assert host("app1").file(KEPT).content == before[1], "it would be loaded at boot"
     assert done("../site", "--limit", "app1", "--tags", "firewall").changed > 0
@@ -106,6 +105,7 @@ def test_rules_are_there_after_a_start() -> None:
     assert host("app1").service("flaskfleet-firewall").is_enabled
 
 
+@pytest.mark.slow
 def test_switched_off_it_leaves_nothing() -> None:
     try:
         done("../site", "--limit", "app1", "--tags", "firewall", firewall_enabled=False)

@@ -37,7 +37,7 @@ from fleet import (
 )
 from rollouts import WHO, at_the_switch, code, fetch, source, unique
 
-KILLED = range(int(os.environ.get("FLASKFLEET_KILL_POINTS", "3")))
+KILLED = range(int(os.environ.get("FLASKFLEET_KILL_POINTS", "10")))
 WATCH = {"flask_app_canary_seconds": 2, "flask_app_canary_requests": 20}  # so that a test takes no longer than it must
 
 
@@ -174,6 +174,7 @@ def test_a_host_that_dies_takes_all_back_and_is_kept_out_until_it_agrees(task: s
     assert kept_out() == {}
 
 
+@pytest.mark.slow
 def test_a_host_that_dies_when_all_have_switched_is_left_for_the_next_run() -> None:
     options = {"env": unique()}
     play = begun("deploy", options=options, **WATCH)
@@ -200,6 +201,7 @@ def seconds() -> float:
     return time.monotonic() - since
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", KILLED)
 def test_a_run_that_was_killed_is_finished_by_the_next(number: int, seconds: float) -> None:
     before, options = live(), {"env": unique()}
