@@ -50,6 +50,10 @@ image-%: engine
 	$(step) 'Looking for the host image flaskfleet-host:$*'
 	@lab/image.sh $*
 
+.PHONY: chromium
+chromium:
+	@command -v chromium >/dev/null || lab/apt.sh chromium
+
 .PHONY: lint
 lint: .venv ## every linter
 	$(step) 'Linting'
@@ -61,9 +65,8 @@ lint: .venv ## every linter
 	@codespell
 
 .PHONY: unit
-unit: .venv ## the plugins' tests, without hosts
+unit: .venv chromium ## the plugins' tests, without hosts
 	$(step) 'Testing the plugins'
-	@command -v chromium >/dev/null || lab/apt.sh chromium
 	@pytest -q tests
 
 .PHONY: contract
@@ -72,8 +75,7 @@ contract: .venv ## the playbooks' own tests, without hosts
 	@molecule test -s contract
 
 .PHONY: molecule
-molecule: .venv image-bookworm image-trixie ## the scenarios on containers
-	@command -v chromium >/dev/null || lab/apt.sh chromium
+molecule: .venv chromium image-bookworm image-trixie ## the scenarios on containers
 	@for scenario in $(scenarios); do printf '\n==> Scenario %s\n' $$scenario; molecule test -s $$scenario; done
 
 .PHONY: test
