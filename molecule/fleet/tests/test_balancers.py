@@ -138,4 +138,7 @@ def test_an_app_server_that_is_killed_costs_no_more_than_what_it_had(without_app
     found = problems(load)
     print(f"{len(load.results)} requests, {had} connections when it was killed: {found}")
     assert len(found.pop("failed", [])) <= had
+    # A GET that it had is asked again of another one; a POST is not.
+    posts = {one.number for one in load.results if one.kind == "post"}
+    assert posts & found.pop("twice", {}).keys() == set()
     assert found == {}
