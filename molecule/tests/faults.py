@@ -110,9 +110,8 @@ class Play:
         pytest.fail(f"it never came to {task}:\n{self.output}")
 
     @contextmanager
-    def held_at(self, task: str) -> Iterator[None]:
-        """Stop it where it announces a task, while the block runs."""
-        self.reach(task)
+    def held(self) -> Iterator[None]:
+        """Stop it while the block runs."""
         self._signal(signal.SIGSTOP)
         try:
             yield

@@ -74,7 +74,7 @@ def test_a_number_that_ansible_has_tagged_with_its_origin_passes(inventory: dict
 
 
 def test_the_roles_are_those_of_the_playbook() -> None:
-    assert ROLES == ["base", "python", "uwsgi", "supervisor", "flask_app", "nginx"]
+    assert ROLES == ["base", "python", "uwsgi", "supervisor", "flask_app", "nginx", "firewall"]
 
 
 @pytest.mark.parametrize(
