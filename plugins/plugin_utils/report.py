@@ -6,7 +6,8 @@
     by        whom
     drift     how many things are not as they should be, hosts that do not answer among them
     hosts     a list of
-        name, address, role     app server or balancer
+        name, role              app server or balancer
+        address                 as the inventory has it
         problem                 why it could not be asked, in words; otherwise empty
         drift                   what is not as it should be, in words
         platform, disk          {mount point: {"free", "size"}} in bytes
@@ -23,7 +24,6 @@ from typing import Any
 import jinja2
 from module_utils.flaskfleet.journal import now, release_id
 
-from .fleet import address
 from .rendering import PROJECT
 from .rollouts import owner
 
@@ -67,7 +67,7 @@ def _host(name: str, role: str, variables: Any) -> Host:
     problem = "" if "apps" in state else state.get("msg") or "it does not answer"
     return {
         "name": name,
-        "address": address(variables, name),
+        "address": variables.get("base_address") or variables.get("ansible_host") or name,
         "role": role,
         "problem": problem,
         "drift": list(state.get("drift", [])),

@@ -46,6 +46,12 @@ def test_balancers_come_first_and_all_is_told() -> None:
     assert told["hosts"][1]["apps"][0]["live"] == A
 
 
+def test_an_address_is_told_as_it_is_written() -> None:
+    """A container is reached by a name that nobody can resolve."""
+    hosts = {**fleet(app1={"ansible_host": "no.such.name.invalid"}), "app2": state(app())}
+    assert [host["address"] for host in report.report(GROUPS, hosts)["hosts"]][1:3] == ["no.such.name.invalid", "app2"]
+
+
 def test_a_host_that_is_not_part_of_the_run_is_not_told() -> None:
     hosts = fleet()
     hosts["app2"] = {}
