@@ -86,19 +86,25 @@ test-all: export FLASKFLEET_ALL := 1
 test-all: scenarios := $(filter-out contract,$(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
 test-all: image-bookworm-lto test ## and what takes longer: all scenarios, the slow tests, an image of six minutes
 
-.PHONY: bench-deploy
-bench-deploy: .venv engine ## what clients notice of a deploy and what it costs, on a container of its own
-	@python -c 'import matplotlib' 2>/dev/null || \
+.PHONY: bench-tools
+bench-tools: .venv engine
+	@python -c 'import matplotlib, pyinfra' 2>/dev/null || \
 	    pip install --quiet --disable-pip-version-check --require-hashes -r bench/requirements.txt
+
+.PHONY: bench-deploy
+bench-deploy: bench-tools ## what clients notice of a deploy and what it costs, on a container of its own
 	$(step) 'Measuring, about a quarter of an hour'
 	@bench/deploy.py $(BENCH)
 
 .PHONY: bench-fleet
-bench-fleet: .venv engine ## what clients notice of a fleet's deploys and rollbacks, through its shared address
-	@python -c 'import matplotlib' 2>/dev/null || \
-	    pip install --quiet --disable-pip-version-check --require-hashes -r bench/requirements.txt
+bench-fleet: bench-tools ## what clients notice of a fleet's deploys and rollbacks, through its shared address
 	$(step) 'Measuring, about a quarter of an hour'
 	@bench/fleet.py $(BENCH)
+
+.PHONY: bench-scale
+bench-scale: bench-tools ## what runs cost on 1, 3 and 10 servers, beside pyinfra
+	$(step) 'Measuring, about twenty minutes'
+	@bench/scale.py $(BENCH)
 
 .PHONY: bench-provision
 bench-provision: .venv engine ## how long a fresh server takes to its first answer, beside a shell script

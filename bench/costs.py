@@ -94,12 +94,13 @@ def flaskfleet(number: int) -> Cost:
     return measured(command, server.CACHE / "flaskfleet.log", server.NGINX, text)
 
 
-def uwsgi(venv: str, home: str, port: int, *further: str) -> str:
+def uwsgi(venv: str, home: str, port: int, *further: str, processes: int = 8) -> str:
     """The command of a uWSGI like the app's, of the code below ``home``/current."""
     return shlex.join([
-        f"{venv}/bin/uwsgi", "--master", "--processes", "8", "--need-app", "--single-interpreter", "--enable-threads",
-        "--http-socket", f"0.0.0.0:{port}", "--chdir", f"{home}/current", "--module", "counter:create_app()",
-        "--virtualenv", venv, "--uid", server.APP, "--gid", server.APP, "--die-on-term", *further,
+        f"{venv}/bin/uwsgi", "--master", "--processes", str(processes), "--need-app", "--single-interpreter",
+        "--enable-threads", "--http-socket", f"0.0.0.0:{port}", "--chdir", f"{home}/current",
+        "--module", "counter:create_app()", "--virtualenv", venv, "--uid", server.APP, "--gid", server.APP,
+        "--die-on-term", *further,
     ])  # fmt: skip
 
 
