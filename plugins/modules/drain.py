@@ -17,7 +17,8 @@ options:
       - V(in) asks the host directly for its O(checks), puts it in, and asks the balancer itself for them; where an
         answer is not 200 the host is out still. Where it is out for another reason than O(kind), it stays so.
       - V(seen) tells who is out.
-      - V(known) forgets the flags of hosts that are not among O(hosts).
+      - V(known) forgets the flags of hosts that are not among O(hosts), and on a balancer that is new takes out whom
+        the others leave out.
     type: str
     choices: [out, idle, in, seen, known]
     required: true
@@ -28,6 +29,11 @@ options:
     description: All that the balancer sends to.
     type: list
     elements: str
+    default: []
+  elsewhere:
+    description: What this module told of other balancers, each with C(out). For V(known).
+    type: list
+    elements: dict
     default: []
   kind:
     description:
@@ -96,6 +102,11 @@ forgotten:
   type: list
   elements: str
   returned: state is V(known)
+learned:
+  description: The hosts that are out because others leave them out.
+  type: list
+  elements: str
+  returned: state is V(known)
 """
 
 from typing import Any
@@ -147,9 +158,10 @@ def seen(drains: Drains, wanted: Wanted, check_mode: bool) -> dict[str, Any]:
 
 
 def known(drains: Drains, wanted: Wanted, check_mode: bool) -> dict[str, Any]:
-    """Forget the flags of others."""
-    forgotten = drains.forget(check_mode)
-    return {"changed": bool(forgotten), "forgotten": forgotten}
+    """Forget the flags of others, and learn those of a balancer that joins."""
+    flags = [flag for balancer in wanted["elsewhere"] for flag in balancer.get("out", {}).values()]
+    forgotten, learned = drains.forget(check_mode), drains.learn(flags, check_mode)
+    return {"changed": bool(forgotten or learned), "forgotten": forgotten, "learned": learned}
 
 
 STATES = {"out": out, "idle": idle, "in": put_in, "seen": seen, "known": known}
@@ -162,6 +174,7 @@ def main() -> None:
             "state": {"type": "str", "choices": list(STATES), "required": True},
             "host": {"type": "str"},
             "hosts": {"type": "list", "elements": "str", "default": []},
+            "elsewhere": {"type": "list", "elements": "dict", "default": []},
             "kind": {"type": "str", "choices": ["work", "disagrees", "drain"]},
             "reason": {"type": "str"},
             "by": {"type": "str"},
@@ -181,7 +194,7 @@ def main() -> None:
     )
     drains = Drains(module.params["hosts"])
     if not drains.is_balancer():
-        module.exit_json(changed=False, out={}, words=[], forgotten=[])
+        module.exit_json(changed=False, out={}, words=[], forgotten=[], learned=[])
     try:
         result = STATES[module.params["state"]](drains, module.params, module.check_mode)
         flags = drains.flags()

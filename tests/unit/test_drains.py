@@ -131,6 +131,26 @@ def test_flags_of_those_that_are_gone_are_forgotten(balancer: Drains) -> None:
     assert [path.name for path in balancer.folder.iterdir()] == ["app2"]
 
 
+def test_a_balancer_that_joins_leaves_out_whom_the_others_do(balancer: Drains, tmp_path: Path) -> None:
+    out(balancer, "app2")
+    out(Drains(["app9", *HOSTS], tmp_path), "app9")  # whom the new one does not know
+    flags = [json.loads(path.read_text()) for path in balancer.folder.iterdir()]
+    new = Drains(HOSTS, tmp_path / "new")
+    assert new.learn(flags, check_mode=True) == ["app2"]
+    assert not new.folder.exists()
+    assert new.learn(flags) == ["app2"]
+    assert new.flags() == balancer.flags()
+
+
+def test_a_balancer_learns_once(balancer: Drains, tmp_path: Path) -> None:
+    out(balancer, "app2")
+    flags = list(balancer.flags().values())
+    new = Drains(HOSTS, tmp_path / "new")
+    assert new.learn([]) == []
+    assert new.learn(flags) == []  # what it was not told to leave out since then, it does not
+    assert new.flags() == {}
+
+
 def test_a_flag_in_words() -> None:
     flag = {"host": "app1", "kind": "drain", "reason": "a new disk", "by": "ann@box", "since": 0}
     assert described(flag) == "app1 is out since 1970-01-01T00:00:00Z, by ann@box: a new disk"

@@ -51,7 +51,7 @@ def test_four_hard_stops_of_drained_hosts_lose_no_request() -> None:
     assert problems(load) == {}
 
 
-def test_a_drained_host_is_named_with_its_reason_and_nobody_drains_the_last_one() -> None:
+def test_every_balancer_knows_who_is_drained_and_why_and_nobody_drains_the_last_one() -> None:
     for name in ("app1", "app2"):
         done("drain", "-e", f"host={name}", reason="a new disk")
     try:
@@ -61,6 +61,8 @@ def test_a_drained_host_is_named_with_its_reason_and_nobody_drains_the_last_one(
             "app2 is out",
             output,
         )
+        host("lb2").check_output("rm -r /var/lib/flaskfleet/drain")  # as on one that joins
+        done("../site", "--limit", "lb2", "--tags", "nginx")
         assert kept_out() == {balancer: ["app1", "app2"] for balancer in BALANCERS}
     finally:
         for name in ("app1", "app2"):

@@ -103,6 +103,16 @@ class Drains:
             self._remove(host)
         return gone
 
+    def learn(self, elsewhere: Iterable[Flag], check_mode: bool = False) -> list[str]:
+        """On a balancer that never took anybody out, take out whom others do; their names."""
+        if self.folder.exists():
+            return []
+        flags = {flag["host"]: flag for flag in elsewhere if flag["host"] in self.hosts}
+        with self._lock(check_mode):
+            for host, flag in {} if check_mode else flags.items():
+                write_json(self.folder / host, flag)
+        return sorted(flags)
+
     def _remove(self, host: str) -> None:
         (self.folder / host).unlink()
         fsync_path(self.folder)
