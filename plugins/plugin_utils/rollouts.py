@@ -210,11 +210,11 @@ def summary(hosts: Iterable[str], hostvars: Any) -> list[str]:
                 lines.append(f"{host}: {app} {warm['live']} was live already")
                 continue
             at = _of(results["first"], app).get("at") or _of(results["others"], app).get("at")
-            traffic = _of(results["retired"], app).get("traffic") or {}
+            traffic = _of(results["retired"], app).get("traffic")
             words = [
                 f"staged and warm in {warm['seconds']} s" if "seconds" in warm else "",
                 f"switched at {_clock(at)}" if at else "was switched before",
-                f"{traffic.get('requests', 0)} requests since, {traffic.get('failed', 0)} failed",
+                f"{traffic['requests']} requests since, {traffic['failed']} failed" if traffic else "",
             ]
             lines.append(f"{host}: {app} {warm['before']} → {warm['release']}: {', '.join(filter(None, words))}")
     return lines
@@ -222,12 +222,14 @@ def summary(hosts: Iterable[str], hostvars: Any) -> list[str]:
 
 def left(hosts: Iterable[str], hostvars: Any) -> list[str]:
     """What a rollout could not drain, stop and prune in the end, in words."""
-    return [
-        f"- {host}: {one['__flask_app']['app']}: {one['msg']}"
-        for host in hosts
-        for one in (hostvars[host].get("__flask_app_retired") or {}).get("results", [])
-        if one.get("failed") or one.get("unreachable")
-    ]
+    lines = []
+    for host in hosts:
+        if retired := hostvars[host].get("__flask_app_retired"):
+            ended_badly = [one for one in retired.get("results", []) if one.get("failed") or one.get("unreachable")]
+            lines += [f"- {host}: {one['__flask_app']['app']}: {one['msg']}" for one in ended_badly]
+        elif any(one.get("switching") for one in _results(hostvars[host], "warm")):
+            lines.append(f"- {host}: does not answer since its switch")
+    return lines
 
 
 def _attempted(registered: Result | None) -> bool:

@@ -224,11 +224,16 @@ def test_a_summary_has_a_line_for_each_host_and_app() -> None:
     }
     assert rollouts.summary(HOSTS, hostvars) == [
         f"app1: blog {B} → {C}: staged and warm in 1.2 s, switched at 00:00:01.500 UTC, 7 requests since, 1 failed",
-        f"app2: blog {B} → {C}: staged and warm in 1.2 s, switched at 00:00:02.000 UTC, 0 requests since, 0 failed",
+        f"app2: blog {B} → {C}: staged and warm in 1.2 s, switched at 00:00:02.000 UTC",
         f"app3: blog {C} was live already",
     ]
 
 
 def test_what_could_not_be_retired_is_told() -> None:
-    hostvars = {"app1": host(retired=items()), "app2": host(retired=DEAD), "app3": {}}
+    hostvars = {"app1": host(warm=WARM, retired=items()), "app2": host(warm=WARM, retired=DEAD), "app3": {}}
     assert rollouts.left(HOSTS, hostvars) == ["- app2: blog: no route"]
+
+
+def test_a_host_that_died_after_its_switch_is_told() -> None:
+    hostvars = {"app1": host(warm=items(live=C), retired={"results": []}), "app2": host(warm=WARM)}
+    assert rollouts.left(["app1", "app2"], hostvars) == ["- app2: does not answer since its switch"]
