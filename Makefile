@@ -67,7 +67,7 @@ lint: .venv ## every linter
 .PHONY: unit
 unit: .venv chromium ## the plugins' tests, without hosts
 	$(step) 'Testing the plugins'
-	@pytest -q tests
+	@pytest -q -n auto tests
 
 .PHONY: contract
 contract: .venv ## the playbooks' own tests, without hosts
