@@ -86,6 +86,7 @@ def test_running_requests_are_answered_before_a_stop(
     assert statuses == [200]
 
 
+@pytest.mark.slow
 def test_twenty_stops_under_load_leave_nothing_running(
     host: Host, hello: App, get: Callable[..., Answer], program: str
 ) -> None:
@@ -107,6 +108,7 @@ def test_hung_requests_end_at_their_deadline_and_others_are_served(host: Host, g
     assert time.monotonic() - asked < 30, "the deadline is 3 seconds"
 
 
+@pytest.mark.slow
 def test_a_stop_ends_also_what_hangs(host: Host, get: Callable[..., Answer]) -> None:
     release = host.check_output("readlink /srv/notes/current").rpartition("/")[2]
     with background(lambda: get("/sleep/60", "notes.example.lan").status) as statuses:

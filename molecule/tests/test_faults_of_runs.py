@@ -80,6 +80,7 @@ def test_a_port_that_is_taken_is_said_before_the_first_change(host: Host) -> Non
     assert play.changed == 0
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_too_late_stays_pending(host: Host, hello: App, get: Callable[..., Answer]) -> None:
     before = running_tree(host)
     with Load(get, hello.server_name) as load, listener(host, 8088):
@@ -136,6 +137,7 @@ def test_an_app_that_is_no_longer_asked_for_is_no_longer_served(
     assert get("/healthz", "notes.example.lan").status == 200
 
 
+@pytest.mark.slow
 def test_a_balancers_word_is_taken_where_it_is_trusted(host: Host, hello: App, get: Callable[..., Answer]) -> None:
     claim = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "https"}
     before = get("/echo", hello.server_name, headers=claim).json
@@ -166,6 +168,7 @@ def test_a_run_that_was_killed_is_finished_by_the_next(host: Host, task: str) ->
     assert site(host).process.returncode == 0
 
 
+@pytest.mark.slow
 def test_a_restart_of_supervisor_that_was_missed_is_made_up_for(host: Host) -> None:
     changed = {"supervisor_log_backups": 6}
     Play("site.yml", host, variables=changed).kill_at("supervisor : Service")

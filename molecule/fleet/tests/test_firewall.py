@@ -30,7 +30,7 @@ for _ in range(50):
 
 def connects(name: str, address: str, port: int = 80) -> str:
     """What becomes of a connection from a host: ``open``, ``refused``, or ``dropped`` where nothing comes back."""
-    script = f"timeout 3 bash -c 'exec 3<>/dev/tcp/{address}/{port}'"
+    script = f"timeout 1 bash -c 'exec 3<>/dev/tcp/{address}/{port}'"
     return {0: "open", 1: "refused", 124: "dropped"}[host(name).run(script).rc]
 
 
@@ -46,7 +46,7 @@ def test_an_app_server_is_asked_by_its_balancers_alone(address: str) -> None:
     others = [name for name, own in ADDRESSES.items() if own != address]
     assert {connects(name, address) for name in others} == {"dropped"}
     with pytest.raises(TimeoutError):
-        socket.create_connection((address, 80), timeout=3)
+        socket.create_connection((address, 80), timeout=1)
 
 
 def test_ssh_is_open_and_what_is_not_ours_is_left_alone() -> None:

@@ -153,7 +153,10 @@ def test_a_host_that_can_not_be_reached_stops_a_rollout_before_it_begins() -> No
 
 
 # Where the host that dies may have switched, nobody can know: it is kept out either way.
-@pytest.mark.parametrize("switched", [False, True], ids=["before its switch", "after it"])
+@pytest.mark.parametrize(
+    "switched",
+    [pytest.param(False, id="before its switch", marks=pytest.mark.slow), pytest.param(True, id="after it")],
+)
 def test_a_host_that_dies_takes_all_back_and_is_kept_out_until_it_agrees(switched: bool) -> None:
     (before,) = live()
     options = {"env": unique()}
