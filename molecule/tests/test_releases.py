@@ -463,6 +463,14 @@ def test_app_of_the_inventory_is_not_removed(host: Host) -> None:
     assert look(host).left == before.left
 
 
+@pytest.mark.parametrize("app", ["", ".", ".."])
+def test_what_is_no_name_is_not_removed(host: Host, app: str) -> None:
+    before = look(host)
+    assert "Which app?" in refused(host, "remove_app", app=app, purge=True)
+    assert look(host).left == before.left
+    assert host.file("/srv/counter").exists
+
+
 def test_removed_app_leaves_only_its_data(host: Host, without: list[str]) -> None:
     others = look(host).others
     host.check_output(f"runuser -u counter -- touch {SHARED}/kept")

@@ -489,7 +489,7 @@ def switch(app: App, wanted: Wanted) -> Result:
     if release == live:  # where an interrupted run goes on
         return {"changed": False, "release": release}
     log = asdict(Mark.end(wanted["access_log"])) if wanted["access_log"] else None
-    app.mine(rollout["process"], log=log)
+    app.mine(rollout["process"], log=log, said=app.log_size(release))
     return {"changed": True, "release": release, "at": app.go_live(release, rollout["by"], rollout["what"])}
 
 
@@ -620,27 +620,27 @@ def main() -> None:
             "wheels": {"type": "dict", "default": {}},
             "wheels_archive": {"type": "path"},
             "record": {"type": "dict", "default": {}},
-            "web_group": {"type": "str", "default": "www-data"},
         },
         supports_check_mode=True,
     )
     os.umask(0o022)  # a hardened root's would lock the app out of its own release
     if module.params["step"] in ("warm", "retire"):
         os.nice(10)  # what answers goes first
-    app = App(module.params["name"], module.params["web_group"], supervisor(SUPERVISOR_SOCKET))
+    name = module.params["name"]
     try:
+        app = App(name, supervisor(SUPERVISOR_SOCKET))
         result = run(app, module.params, module.check_mode)
     except InUse as other:
         module.fail_json(msg=str(other), holder=other.rollout)
     except (ReleaseFailed, EnvironmentFailed, WheelFailed) as error:
         module.fail_json(msg=str(error))
     except xmlrpc.client.Fault as fault:
-        module.fail_json(msg=f"{app.name}: Supervisor refused ({fault.faultString}); see supervisorctl reread")
+        module.fail_json(msg=f"{name}: Supervisor refused ({fault.faultString}); see supervisorctl reread")
     except OSError as error:
         hint = "; is Supervisor running?" if error.filename == SUPERVISOR_SOCKET else ""
-        module.fail_json(msg=f"{app.name}: {error}{hint}")
+        module.fail_json(msg=f"{name}: {error}{hint}")
     if result.get("undeployed"):
-        module.warn(f"{app.name}: undeployed changes: {', '.join(result['undeployed'])}")
+        module.warn(f"{name}: undeployed changes: {', '.join(result['undeployed'])}")
     module.exit_json(**result)
 
 

@@ -101,7 +101,7 @@ def look(state: Path, rpc: Any, root: Path = Path("/")) -> Report:
     except OSError:
         processes, rpc = [], SILENT
     names = sorted(path.stem for path in state.glob("apps/*.json"))
-    apps = [App(name, "", rpc, root) for name in names if (root / "srv" / name / "current").is_symlink()]
+    apps = [App(name, rpc, root) for name in names if (root / "srv" / name / "current").is_symlink()]
     reports = [{**app.report(), "stuck": stuck(app)} for app in apps]
     drift += [words for tree in trees for words in tree.edited()]
     drift += [f"{tree.state.name} runs another configuration than the one on disk" for tree in trees if tree.pending()]

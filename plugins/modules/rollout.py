@@ -155,7 +155,7 @@ def main() -> None:
     )
     rpc = supervisor("/run/supervisor.sock")
     try:
-        result = run(module, lambda name: App(name, "", rpc))
+        result = run(module, lambda name: App(name, rpc))
     except InUse as other:
         module.fail_json(msg=f"{other}. Nothing was changed.", holder=other.rollout)
     except (ReleaseFailed, OSError) as error:

@@ -135,7 +135,7 @@ def owners(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[int, int]]:
 def app(host: Path, owners: dict[str, tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> App:
     """The app ``blog`` on a host where it has never been. Its environments are empty folders."""
     monkeypatch.setattr(environments, "_build", lambda aside, *inputs: aside.mkdir(parents=True))
-    app = App("blog", "www-data", None, host)
+    app = App("blog", None, host)
     app.programs.rpc = Supervisor(app.trial, app.conf_d)
     app.conf_d.mkdir(parents=True)
     app.journal_file.parent.mkdir(parents=True)

@@ -36,7 +36,7 @@ class Recorder(App):
     """An app that writes down what it is asked to do, and changes no more on the disk than is needed to go on."""
 
     def __init__(self, host: Path) -> None:
-        super().__init__("blog", "www-data", Supervisor(), host)
+        super().__init__("blog", Supervisor(), host)
         self.steps: list[str] = []
         self.cleaned: list[str | None] = []  # up after a build that was killed, with what was live
         self.rollouts: list[str | None] = []  # what went on at each
@@ -716,6 +716,13 @@ def test_a_hook_that_fails_before_the_switch_is_the_end_of_the_release(warmed: R
     assert (warmed.steps[1:], warmed.rollout(), warmed.live()) == ([f"discard {D}"], {}, C)
 
 
+def test_what_is_logged_from_the_switch_on_is_told_apart(warmed: Recorder) -> None:
+    warmed.logs.mkdir(parents=True, exist_ok=True)
+    (warmed.logs / f"{D}.log").write_text("warm\n")
+    run(warmed, "live")
+    assert warmed.rollout()["said"] == 5
+
+
 def test_what_is_warm_becomes_live(warmed: Recorder) -> None:
     result = run(warmed, "live")
     assert warmed.steps == [f"live {D}, a deploy by {ME}"]
@@ -881,7 +888,7 @@ def module(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., dict[str, Any]]:
     """A function that runs the module and returns its result."""
-    monkeypatch.setattr(app_release, "App", lambda name, web_group, supervisor: recorder)
+    monkeypatch.setattr(app_release, "App", lambda name, supervisor: recorder)
     monkeypatch.setattr(os, "nice", lambda _: 0)
 
     def execute(step: str = "present", **changed: Any) -> dict[str, Any]:

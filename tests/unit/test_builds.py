@@ -375,7 +375,7 @@ def test_two_builds_on_a_host_wait_for_each_other(
 def test_upgrades_of_the_host_are_told(host: Host, python: Python, folder: Path) -> None:
     host.write(upgrades=["libc6"])
     built = build(AUTO, python.path, folder)
-    assert str(built.tried[0]) == "uwsgi==2.0.31 by gcc, 0 s, upgraded libc6"
+    assert re.fullmatch(r"uwsgi==2\.0\.31 by gcc, \d+ s, upgraded libc6", str(built.tried[0]))
 
 
 def test_variables_of_a_recipe_reach_pip(host: Host, python: Python, folder: Path) -> None:

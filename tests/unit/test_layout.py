@@ -37,6 +37,12 @@ def prepared(app: Layout) -> Layout:
     return app
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "Blog", "blog\n"])
+def test_a_name_that_would_lead_elsewhere_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ReleaseFailed, match="is no app's name"):
+        Layout(name, tmp_path)
+
+
 def mode(path: Path) -> str:
     return oct(path.stat().st_mode)[-4:]
 

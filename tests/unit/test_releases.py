@@ -1106,7 +1106,7 @@ def test_a_rollout_that_is_not_mine_any_more_goes_no_further(
 
 def test_two_apps_have_a_rollout_each(app: App, host: Path) -> None:
     app.begin(ROLLOUT)
-    App("shop", "www-data", None, host).begin({**ROLLOUT, "process": "desktop 1"})
+    App("shop", None, host).begin({**ROLLOUT, "process": "desktop 1"})
     assert app.mine("laptop 1")
 
 
@@ -1543,7 +1543,7 @@ def test_the_lock_is_free_after_a_step(app: App, clock: Clock) -> None:
 
 
 def test_two_apps_are_released_at_a_time(app: App, host: Path, clock: Clock) -> None:
-    with app.lock(), App("shop", "www-data", None, host).lock():
+    with app.lock(), App("shop", None, host).lock():
         assert clock.passed == 0
 
 

@@ -20,7 +20,7 @@ LAPTOP, DESKTOP = "laptop 1", "desktop 1"
 @pytest.fixture
 def apps(host: Path) -> dict[str, App]:
     """Two apps that nobody changes."""
-    return {name: App(name, "www-data", Supervisor(), host) for name in ("blog", "shop")}
+    return {name: App(name, Supervisor(), host) for name in ("blog", "shop")}
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def module(
     apps: dict[str, App], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., dict[str, Any]]:
     """A function that runs the module and returns its result."""
-    monkeypatch.setattr(rollout, "App", lambda name, web_group, rpc: apps[name])
+    monkeypatch.setattr(rollout, "App", lambda name, rpc: apps[name])
 
     def execute(**given: Any) -> dict[str, Any]:
         mine = {"process": LAPTOP, "by": ME}

@@ -33,6 +33,7 @@ from .files import fsync_tree, group_id, read_json, unpack, user_id, write_file,
 from .journal import Journal, release_id
 
 NAME = r"[0-9a-f]{12}(?:\.\d+)?"  # of a release: its id, with a number for each restart
+WEB_GROUP = "www-data"  # nginx's, which reaches sockets and reads static files
 OF_ITS_HOST = {"run", "venv", "next", "previous", "manifest.json"}  # in a release's directory
 ENVIRONMENT_BYTES, ENVIRONMENT_FILES = 150_000_000, 5_000  # what a new environment may take
 
@@ -53,11 +54,15 @@ class Release:
 
 
 class Layout:
-    """The directories of an app. ``root`` is / but in tests."""
+    """The directories of an app. ``root`` is / but in tests.
 
-    def __init__(self, name: str, web_group: str, root: Path = Path("/")) -> None:
+    :raises ReleaseFailed: a name that would lead out of them.
+    """
+
+    def __init__(self, name: str, root: Path = Path("/")) -> None:
+        if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
+            raise ReleaseFailed(f"app: {name!r} is no app's name")
         self.name = name
-        self.web_group = web_group
         self.home = root / "srv" / name
         self.venvs = self.home / "venvs"
         self.pool = root / "var/lib/flaskfleet/wheels"
@@ -247,7 +252,7 @@ class Layout:
                 ("next", 0o755, 0, 0),
                 ("previous", 0o755, 0, 0),
                 ("env", 0o750, 0, gid),
-                ("run", 0o2750, user_id(self.name), group_id(self.web_group)),
+                ("run", 0o2750, user_id(self.name), group_id(WEB_GROUP)),
             ):
                 (aside / name).mkdir(parents=True)
                 os.chown(aside / name, owner, group)

@@ -56,8 +56,8 @@ class InUse(ReleaseFailed):
 class App(Layout):
     """An app on this host. ``supervisor`` is Supervisor's XML-RPC interface, ``root`` is / but in tests."""
 
-    def __init__(self, name: str, web_group: str, supervisor: Any, root: Path = Path("/")) -> None:
-        super().__init__(name, web_group, root)
+    def __init__(self, name: str, supervisor: Any, root: Path = Path("/")) -> None:
+        super().__init__(name, root)
         self.programs = Programs(supervisor)
         self.conf_d = root / "etc/supervisor/conf.d"
         self.rollout_file = root / "run/flaskfleet" / f"{name}.rollout.json"
@@ -183,8 +183,7 @@ class App(Layout):
         try:
             if not (self.conf_d / f"{program}.conf").exists():
                 shutil.copy(self.path(release) / "supervisor.conf", self.trial / f"{program}.conf")
-            log = self.logs / f"{release}.log"
-            before = log.stat().st_size if log.exists() else 0
+            before = self.log_size(release)
             self.start(release)
             problem = self._await_workers(release)
         except xmlrpc.client.Fault as fault:
@@ -297,6 +296,11 @@ class App(Layout):
         for leftover in (self.home / "releases").glob(".*"):
             shutil.rmtree(leftover, ignore_errors=True)
         self._stop(self.registered() - {live, target, self.before() if keep_warm else None})
+
+    def log_size(self, release: str) -> int:
+        """The bytes that a release has logged."""
+        log = self.logs / f"{release}.log"
+        return log.stat().st_size if log.exists() else 0
 
     def _last_words(self, release: str, skip: int = 0, first: int = 20, last: int = 40) -> str:
         """The beginning and the end of a release's log, without what it had before and what uWSGI says of itself."""
