@@ -7,35 +7,49 @@ import os
 import socket
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from module_utils.flaskfleet.journal import release_id
 
 NOBODY = "nobody"
+PROC = Path("/proc")
 Result = dict[str, Any]
 
 
 def owner() -> dict[str, str]:
     """Whose rollout it is: the ``process`` of this run, which is the parent of its workers, and ``by`` whom."""
-    host = socket.gethostname()
-    return {
-        "process": f"{host} {os.getppid()}",
-        "by": f"{os.environ.get('SUDO_USER') or getpass.getuser()}@{host}",
-    }
+    user = os.environ.get("SUDO_USER") or getpass.getuser()
+    return {"process": _token(os.getppid()), "by": f"{user}@{socket.gethostname()}"}
 
 
 def has_ended(process: str) -> bool:
-    """Whether a controller's process, like ``name 4711``, was one of this machine and is gone."""
-    host, _, pid = process.rpartition(" ")
-    if host != socket.gethostname():
-        return False
+    """Whether a controller's process was one of this machine, and is gone. Of others nobody knows that."""
+    here, _, began = process.rpartition(" ")
+    where, _, pid = here.rpartition(" ")
+    return where == _here() and pid.isdecimal() and began != _began(int(pid))
+
+
+def _token(pid: int) -> str:
+    """What tells a process from any other one: ``<boot> <namespace> <pid> <when it began>``, see proc(5)."""
+    return f"{_here()} {pid} {_began(pid)}"
+
+
+def _here() -> str:
+    """This boot of this machine, and this container on it, if it is one; machines may share a name. Linux tells it."""
     try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass
-    return False
+        boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink(PROC / 'self/ns/pid')}"
+    except OSError:
+        return f"{socket.gethostname()} ?"
+
+
+def _began(pid: int) -> str:
+    """When a process began, in ticks of the clock: a number is given to another process later."""
+    try:
+        return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return "?"
 
 
 def taking_over(execute: Callable[..., Result]) -> Result:
@@ -88,17 +102,24 @@ def fleet_release(seen: list[Result], app: str) -> dict[str, Any]:
     """The release that hosts have live, for one that joins them.
 
     :param seen: what the module ``rollout`` told on each, by task; one that did not answer has no say.
-    :returns: its id as ``release``, one ``donor`` that has it as ``name``, which ones run as ``hosts``; None where no
-        host has one; where there is more than one, or a rollout goes on, why that is no answer, as ``problem``.
+    :returns: its id as ``release``, one ``donor`` that has it as ``name``; None where no host has one; where there is
+        more than one, a rollout goes on, or only a host that does not answer could tell, why that is no answer, as
+        ``problem``.
     """
     apps = {one["__flask_app_host"]: one["apps"][app] for one in seen if app in one.get("apps", {})}
     live = {host: one["live"] for host, one in apps.items() if one["live"]}
+    silent = [one["__flask_app_host"] for one in seen if "apps" not in one]
     problem = ""
     if going_on := [one["rollout"] for one in apps.values() if one["rollout"].get("target")]:
         problem = f"a {going_on[0]['what']} by {going_on[0]['by']} goes on; run this again when it has ended"
     elif len(set(map(release_id, live.values()))) > 1:
         runs = ", ".join(f"{host} {release}" for host, release in live.items())
         problem = f"{app}: the hosts run more than one release ({runs}); deploy or roll back on those first"
+    elif silent and not live:
+        problem = (
+            f"{app}: {', '.join(silent)} can't be asked which release the fleet runs, and nobody else has one; run "
+            "this again when all answer, or take who is gone out of the inventory"
+        )
     donor, name = next(iter(live.items()), (None, None))
     return {"release": release_id(name) if name else None, "donor": donor, "name": name, "problem": problem}
 
@@ -158,13 +179,8 @@ def joining(hosts: Iterable[str], hostvars: Any, app: str) -> list[str]:
 
 
 def strays(hosts: Iterable[str], hostvars: Any) -> list[str]:
-    """The hosts that may serve what the others went back from: told to make it live, silent when told to undo it."""
-    return [
-        host
-        for host in hosts
-        if not _results(hostvars[host], "undone")
-        and any(_attempted(hostvars[host].get(f"__flask_app_{step}")) for step in ("first", "others"))
-    ]
+    """The hosts that may serve what the others went back from: told to make an app live, and it is not undone."""
+    return [host for host in hosts if _attempted(hostvars[host]) - {one["app"] for one in _undone(hostvars[host])}]
 
 
 def failure(hosts: Iterable[str], hostvars: Any, kept_out: list[Result]) -> list[str]:
@@ -172,21 +188,29 @@ def failure(hosts: Iterable[str], hostvars: Any, kept_out: list[Result]) -> list
 
     :param kept_out: what the balancers told, each about a host, when strays were to be kept out.
     """
-    lines = ["The rollout was taken back: no host serves a release that the others do not."]
     hosts = list(hosts)
     astray = strays(hosts, hostvars)
+    lives: dict[str, set[str]] = {}
+    for one in (one for host in hosts for one in _undone(hostvars[host])):
+        lives.setdefault(one["app"], set()).add(release_id(one["live"] or ""))
+    split = [app for app, releases in lives.items() if len(releases) > 1]
     if astray:
         lines = [f"The rollout was taken back, except on {', '.join(astray)}."]
+    elif split:
+        lines = [f"The rollout was taken back. As before, hosts differ in {', '.join(split)}: deploy or roll back."]
+    else:
+        lines = ["The rollout was taken back: no host serves a release that the others do not."]
     for host in hosts:
-        undone = _results(hostvars[host], "undone")
-        lives = ", ".join(f"{one['app']} {one['live']} is live" for one in undone if "live" in one)
-        if lives or host not in astray:
-            lines.append(f"- {host}: {lives or 'does not answer, and was not told to switch'}")
+        is_live = ", ".join(f"{one['app']} {one['live']} is live" for one in _undone(hostvars[host]))
+        if host not in astray:
+            lines.append(f"- {host}: {is_live or 'does not answer, and was not told to switch'}")
             continue
+        failed = [one for one in _results(hostvars[host], "undone") if one.get("failed")]
+        problem = "; ".join(f"{one['app']} was not taken back: {one['msg']}" for one in failed)
         told = {one["__flask_app_pair"][1]: one for one in kept_out if one["__flask_app_pair"][0] == host}
         out = [balancer for balancer, one in told.items() if "out" in one]
         lines.append(
-            f"- {host}: does not answer, and may have switched. "
+            f"- {host}: {problem or 'does not answer, and may have switched'}. "
             + (f"{', '.join(out)} sends it nothing. " if len(out) == 1 else "")
             + (f"{', '.join(out)} send it nothing. " if len(out) > 1 else "")
             + "".join(
@@ -232,10 +256,17 @@ def left(hosts: Iterable[str], hostvars: Any) -> list[str]:
     return lines
 
 
-def _attempted(registered: Result | None) -> bool:
-    """Whether a task was begun on a host, however it ended."""
-    items = (registered or {}).get("results", [registered] if registered else [])
-    return any(not one.get("skipped") for one in items)
+def _attempted(variables: Any) -> set[str]:
+    """The apps that a host was told to make live, however that ended."""
+    items = [
+        one for step in ("first", "others") for one in (variables.get(f"__flask_app_{step}") or {}).get("results", [])
+    ]
+    return {one["__flask_app"]["app"] for one in items if not one.get("skipped")}
+
+
+def _undone(variables: Any) -> list[Result]:
+    """What a host told that took back what it had done, or had nothing to take back."""
+    return [one for one in _results(variables, "undone") if not one.get("failed")]
 
 
 def _results(variables: Any, step: str) -> list[Result]:

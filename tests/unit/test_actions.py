@@ -33,7 +33,7 @@ from examples import PLATFORM
 from plugin_utils import packing, rollouts, sources
 from plugin_utils.entries import complete
 
-HERE = socket.gethostname()
+HERE = rollouts._token(os.getpid())
 HOST = {"ansible_facts": {"processor_nproc": 2}, "inventory_hostname": "app1"}
 NOTHING = {"archive": False, "sets": [], "wheels": [], "platform": PLATFORM}
 
@@ -225,7 +225,10 @@ def test_a_rollout_is_the_controllers_whose_forks_run_the_tasks(
 ) -> None:
     monkeypatch.setattr(getpass, "getuser", lambda: "root")
     monkeypatch.setenv("SUDO_USER", sudo) if sudo else monkeypatch.delenv("SUDO_USER", raising=False)
-    assert sent(release())["rollout"] == {"process": f"{HERE} {os.getppid()}", "by": f"{user}@{HERE}"}
+    assert sent(release())["rollout"] == {
+        "process": rollouts._token(os.getppid()),
+        "by": f"{user}@{socket.gethostname()}",
+    }
 
 
 def test_a_releases_files_are_rendered_for_the_host(release: Callable[..., Any]) -> None:
@@ -670,9 +673,10 @@ def test_what_hooks_said_is_shown(release: Callable[..., Any], monkeypatch: pyte
 @pytest.fixture
 def gone() -> str:
     """A process of this machine that has ended."""
-    with subprocess.Popen(["true"]) as process:
-        process.wait()
-    return f"{HERE} {process.pid}"
+    with subprocess.Popen(["sleep", "600"]) as process:
+        token = rollouts._token(process.pid)
+        process.kill()
+    return token
 
 
 def held_by(process: str) -> dict[str, Any]:
@@ -694,7 +698,7 @@ def test_a_rollout_is_taken_over_with_the_source_that_was_asked_for(release: Cal
     assert action._execute_module.call_args.args[1]["archive"]
 
 
-@pytest.mark.parametrize("process", [f"{HERE} {os.getpid()}", "another-machine 1"], ids=["this one", "elsewhere"])
+@pytest.mark.parametrize("process", [HERE, "another-boot pid:[1] 1 1"], ids=["this one", "elsewhere"])
 def test_a_rollout_of_who_may_be_there_is_left_alone(release: Callable[..., Any], process: str) -> None:
     action = release({"step": "warm"})
     action._execute_module.return_value = held_by(process)
@@ -713,18 +717,23 @@ def test_a_process_of_this_machine_that_is_gone_has_ended(gone: str) -> None:
     assert rollouts.has_ended(gone)
 
 
+def test_a_number_that_another_process_has_now_is_no_proof_of_life() -> None:
+    here, _, began = HERE.rpartition(" ")
+    assert rollouts.has_ended(f"{here} {int(began) - 1}")
+
+
 @pytest.mark.parametrize(
     "process",
-    [f"{HERE} {os.getpid()}", f"{HERE} 1", "another-machine 1", "nobody"],
-    ids=["this one", "init", "elsewhere", "nobody"],
+    [HERE, rollouts._token(1), "nobody", "me 4711", HERE.replace("pid:[", "pid:[9"), f"another-{HERE}"],
+    ids=["this one", "another user's", "nobody", "an older token", "another container", "another machine or boot"],
 )
 def test_a_process_that_may_be_there_has_not_ended(process: str) -> None:
     assert not rollouts.has_ended(process)
 
 
-def test_a_process_of_another_user_has_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: int) -> None:
-        raise PermissionError
-
-    monkeypatch.setattr(os, "kill", refuse)
-    assert not rollouts.has_ended(f"{HERE} 1")
+def test_where_processes_can_not_be_told_apart_none_has_ended(
+    gone: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(rollouts, "PROC", tmp_path)
+    assert not rollouts.has_ended(gone)
+    assert not rollouts.has_ended(rollouts._token(os.getpid()))

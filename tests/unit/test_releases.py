@@ -1071,6 +1071,26 @@ def test_what_an_interrupted_rollout_has_made_live_is_remembered_by_the_next(app
         assert app.rollout()["interrupted"] == left
 
 
+@pytest.mark.parametrize("target", [B, C], ids=["after its switch", "before it"])
+def test_an_undone_rollout_leaves_what_was_live(switch: Switch, target: str) -> None:
+    app = switch(A, B)
+    app.begin({**ROLLOUT, "target": target, "before": A if target == B else B})
+    assert app.undo(keep_warm=False)
+    live = A if target == B else B
+    assert (app.live(), app.registered(), app.rollout()) == (live, {live}, {})
+
+
+def test_what_an_interrupted_rollout_has_made_live_is_not_undone_by_one_that_did_not_begin(switch: Switch) -> None:
+    app = switch(A, B)
+    app.begin({**ROLLOUT, "before": A})
+    app.begin({**ROLLOUT, "process": "desktop 1", "target": None}, over=True)
+    before = app.registered()
+    assert not app.undo(keep_warm=False)
+    assert (app.live(), app.registered()) == (B, before)
+    app.begin({**ROLLOUT, "process": "desktop 2", "target": None}, over=True)
+    assert app.rollout()["interrupted"] == {"what": "deploy", "target": B, "before": A}
+
+
 def test_a_rollout_may_begin_twice(app: App) -> None:
     app.begin(ROLLOUT)
     app.begin({**ROLLOUT, "target": f"{A}.1"})

@@ -93,7 +93,7 @@ def test_a_host_joins_on_the_release_of_the_others() -> None:
 
 
 def test_where_nobody_has_one_there_is_nothing_to_join() -> None:
-    told = rollouts.fleet_release(seen(has(None, None), None), "blog")
+    told = rollouts.fleet_release(seen(has(None, None), has(None, None)), "blog")
     assert (told["release"], told["donor"], told["problem"]) == (None, None, "")
 
 
@@ -105,10 +105,11 @@ def test_where_nobody_has_one_there_is_nothing_to_join() -> None:
             [has(C, rollout={"what": "deploy", "by": "me@laptop", "target": D}), has(C)],
             "a deploy by me@laptop goes on; run this again when it has ended",
         ),
+        ([has(None, None), None, None], "blog: app2, app3 can't be asked which release the fleet runs, and nobody"),
     ],
-    ids=["more than one", "a rollout goes on"],
+    ids=["more than one", "a rollout goes on", "who may have one is silent"],
 )
-def test_a_host_does_not_join_hosts_that_change(hosts: list[dict[str, Any]], words: str) -> None:
+def test_a_host_does_not_join_hosts_that_change_or_may_have_one(hosts: list[dict[str, Any] | None], words: str) -> None:
     assert words in rollouts.fleet_release(seen(*hosts), "blog")["problem"]
 
 
@@ -158,12 +159,15 @@ def host(**steps: Any) -> dict[str, Any]:
 
 def items(**result: Any) -> dict[str, Any]:
     """The result of a loop over one app."""
-    return {"results": [{"app": "blog", **result}]}
+    return {"results": [{"app": "blog", "__flask_app": {"app": "blog"}, **result}]}
 
 
 WARM = items(live=B, before=B, release=C, switching="deploy", seconds=1.2)
 SKIPPED = {"results": [{"skipped": True}]}
 DEAD = {"results": [{"unreachable": True, "msg": "no route", "__flask_app": {"app": "blog"}}]}
+
+
+TWO = {"results": [{"app": name, "__flask_app": {"app": name}} for name in ("blog", "shop")]}
 
 
 def test_movers_are_the_hosts_with_something_to_switch_to() -> None:
@@ -179,10 +183,15 @@ def test_movers_are_the_hosts_with_something_to_switch_to() -> None:
         ({"others": DEAD}, True),
         ({"others": SKIPPED, "undone": DEAD}, False),
         ({"warm": DEAD}, False),
+        ({"first": items(), "undone": items(failed=True, msg="no")}, True),
+        ({"first": TWO, "undone": {"results": [{"app": "blog", "live": B}, {"unreachable": True}]}}, True),
     ],
-    ids=["went back", "silent when told to undo", "silent when told to switch", "was not told", "died before"],
-)
-def test_a_stray_was_told_to_switch_and_not_heard_of_again(steps: dict[str, Any], strays: bool) -> None:
+    ids=[
+        "went back", "silent when told to undo", "silent when told to switch", "was not told", "died before",
+        "could not go back", "died between two apps",
+    ],
+)  # fmt: skip
+def test_a_stray_was_told_to_switch_and_has_not_gone_back(steps: dict[str, Any], strays: bool) -> None:
     assert rollouts.strays(["app1"], {"app1": host(**steps)}) == (["app1"] if strays else [])
 
 
@@ -193,6 +202,24 @@ def test_a_rollout_that_was_taken_back_tells_where_each_host_is() -> None:
         f"- app1: blog {B} is live",
         f"- app2: blog {B} is live",
         "- app3: does not answer, and was not told to switch",
+    ]
+
+
+def test_what_hosts_differed_in_before_is_told() -> None:
+    hostvars = {"app1": host(undone=items(live=C)), "app2": host(undone=items(live=B))}
+    assert rollouts.failure(["app1", "app2"], hostvars, []) == [
+        "The rollout was taken back. As before, hosts differ in blog: deploy or roll back.",
+        f"- app1: blog {C} is live",
+        f"- app2: blog {B} is live",
+    ]
+
+
+def test_a_host_that_could_not_go_back_says_why() -> None:
+    hostvars = {"app1": host(first=items(), undone=items(live=C, failed=True, msg="no room"))}
+    assert rollouts.failure(["app1"], hostvars, []) == [
+        "The rollout was taken back, except on app1.",
+        "- app1: blog was not taken back: no room. When it is back, deploy or roll back again: it is let in when it "
+        "runs what the others run",
     ]
 
 

@@ -403,6 +403,10 @@ class App(Layout):
         The release that comes back still runs: it is stopped by :meth:`retire` only.
         """
         rollout, live = self.rollout(), self.live()
+        if rollout.get("interrupted") and not rollout.get("target"):
+            # It did not begin. What an interrupted one has left stays as it was, for one that does.
+            write_json(self.rollout_file, {**rollout, **rollout["interrupted"], "interrupted": None})
+            return False
         before = rollout.get("before")
         switched = bool(before) and live == rollout.get("target") and before != live
         if switched:
