@@ -137,6 +137,7 @@ class Tree:
             write_file(target, content, int(record["mode"], 8), user_id(record["owner"]), group_id(record["group"]))
         for path in journal["remove"]:
             self.target(path).unlink(missing_ok=True)
+        self.applied.unlink(missing_ok=True)
         write_json(self.manifest, journal["manifest"])
         self.journal.unlink()
         fsync_path(self.state)
