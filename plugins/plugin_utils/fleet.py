@@ -45,7 +45,7 @@ def balanced(hosts: list[str], hostvars: Any) -> list[dict[str, Any]]:
     """
     apps: dict[str, list[tuple[str, Entry]]] = {}
     for host in hosts:
-        if _nginx(hostvars[host], "enabled"):
+        if nginx(hostvars[host], "enabled"):
             for name, entry in complete(hostvars[host].get("flask_apps") or {}).items():
                 if entry["server_names"]:
                     apps.setdefault(name, []).append((host, entry))
@@ -60,16 +60,16 @@ def balanced(hosts: list[str], hostvars: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _nginx(variables: Any, name: str) -> Any:
-    """A variable of the role nginx on another host, whose defaults nobody else sees."""
+def nginx(variables: Any, name: str) -> Any:
+    """A variable of the role nginx on any host: its defaults are seen by nobody else."""
     return variables.get(f"nginx_{name}", role_specs("nginx")["main"][f"nginx_{name}"]["default"])
 
 
 def _server(host: str, variables: Any) -> Server:
     return {
         "name": host,
-        "address": f"{address(variables, host)}:{_nginx(variables, 'http_port')}",
-        "weight": int(_nginx(variables, "weight")),
+        "address": f"{address(variables, host)}:{nginx(variables, 'http_port')}",
+        "weight": int(nginx(variables, "weight")),
     }
 
 

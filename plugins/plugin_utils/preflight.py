@@ -7,6 +7,7 @@ is said here. A problem names the variable and its value, what is wrong, and wha
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import json
 import re
 import shlex
@@ -169,9 +170,16 @@ def check_fleet(groups: dict[str, list[str]], hostvars: Any) -> list[Problem]:
     balancers, servers = groups.get("load_balancers", []), groups.get("app_servers", [])
     if not balancers:
         return []
+    if both := sorted({*balancers} & {*servers}):
+        words = "can't be an app server, too: its nginx is the one or the other; leave it in one of the groups"
+        return [Problem("load_balancers", name, words) for name in both]
     problems = []
+    taken: dict[str, str] = {}
     try:
-        taken = dict(zip(fleet.addresses([*balancers, *servers], hostvars), [*balancers, *servers], strict=True))
+        for name in [*balancers, *servers]:
+            address = fleet.address(hostvars[name], name)
+            problems += _address_problems(address, name, taken)
+            taken[address] = name
         for app in fleet.balanced(servers, hostvars):
             if not app["server_names"]:
                 words = "have no name in common on all app servers, under which clients could ask a balancer; add one"
@@ -186,6 +194,10 @@ def check_fleet(groups: dict[str, list[str]], hostvars: Any) -> list[Problem]:
         for name in servers
         if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII)
     ]
+    takes = {name: int(fleet.nginx(hostvars[name], "client_max_body_mb")) for name in [*balancers, *servers]}
+    if min(takes[name] for name in balancers) < max((takes[name] for name in servers), default=0):
+        words = "is less on a balancer than on an app server, whose clients it would refuse; say it for group_vars/all"
+        problems.append(Problem("nginx_client_max_body_mb", takes, words))
     virtual = {name: str(hostvars[name].get("keepalived_virtual_ip") or "") for name in balancers}
     for ip in sorted(set(virtual.values())):
         if ip.partition("/")[0] in taken:
@@ -195,6 +207,19 @@ def check_fleet(groups: dict[str, list[str]], hostvars: Any) -> list[Problem]:
         words = "differs between balancers; say it for the group load_balancers"
         problems.append(Problem("keepalived_virtual_ip", virtual, words))
     return problems
+
+
+def _address_problems(address: str, name: str, taken: dict[str, str]) -> Iterator[Problem]:
+    ip = ipaddress.ip_address(address)
+    if ip.is_loopback:
+        words = f"is no address under which others reach {name}; give base_address in its variables"
+    elif ip.version != 4:
+        words = f"of {name} is no IPv4 address, and there is nothing else between hosts; give one as base_address"
+    elif address in taken:
+        words = f"is the address of {taken[address]}, too; give {name} its own"
+    else:
+        return
+    yield Problem("base_address", address, words)
 
 
 def _unknown_names(imports: list[Import], names: set[str]) -> Iterator[Problem]:

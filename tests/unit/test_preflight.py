@@ -440,12 +440,30 @@ OTHER = {"blog": {"source": {"path": "/x"}, "wsgi": "blog:app", "server_names": 
             "keepalived_virtual_ip: '10.0.0.9' is lb1's own address; choose",
         ),
         ({"app1": {"ansible_host": "no.such.name.invalid"}}, "base_address: .* of app1 can't be resolved"),
+        ({"app2": {"ansible_host": "10.0.0.1"}}, "base_address: '10.0.0.1' is the address of app1, too; give app2 its"),
+        ({"lb1": {"ansible_host": "127.0.1.1"}}, "base_address: '127.0.1.1' is no address .* others reach lb1; give"),
+        ({"app1": {"base_address": "fd00::1"}}, "base_address: 'fd00::1' of app1 is no IPv4 address"),
+        ({"app1": {"nginx_client_max_body_mb": 200}}, "nginx_client_max_body_mb: .*'lb1': 100.* is less on a balancer"),
     ],
-    ids=["no name in common", "two virtual addresses", "a virtual address that is taken", "no address"],
+    ids=[
+        "no name in common",
+        "two virtual addresses",
+        "a virtual address that is taken",
+        "no address",
+        "the same address",
+        "an address of its own",
+        "IPv6",
+        "a limit of the balancer's",
+    ],
 )
 def test_what_is_wrong_between_hosts_is_said(changed: dict[str, dict[str, Any]], words: str) -> None:
     (problem,) = preflight.check_fleet(FLEET, fleet(**changed))
     assert re.search(words, str(problem)), problem
+
+
+def test_a_host_is_of_one_kind() -> None:
+    (problem,) = preflight.check_fleet({**FLEET, "load_balancers": ["lb1", "app1"]}, fleet())
+    assert str(problem).startswith("load_balancers: 'app1' can't be an app server, too")
 
 
 def test_balancers_without_app_servers_are_refused() -> None:
