@@ -139,6 +139,11 @@ def test_environment_arrives_verbatim(get, name: str, value: str) -> None:
     assert get(f"/env/{name}", "notes.example.lan").json == {"value": value}
 
 
+def test_command_of_flask_finds_the_app(host: Host, app) -> None:
+    routes = host.check_output(f"runuser -u {app.name} -- /srv/{app.name}/current/exec flask routes")
+    assert "/healthz" in routes
+
+
 def test_each_worker_loads_the_app_without_preload(get) -> None:
     process = get("/process", "notes.example.lan").json
     assert process["pid"] == process["imported_by"]
