@@ -116,7 +116,6 @@ def test_a_socket_that_somebody_listens_on_is_left_to_him(
         assert owners, refused.output
         assert host.file(socket).is_socket
     finally:
-        host.run("pkill -f %s", "60 is how long")
         host.run("kill %s", pid)
     eventually(lambda: not host.run("ss -Hlx src %s", socket).stdout, "the end of the listener")
     assert site(host, "--tags", "flask_app").process.returncode == 0

@@ -12,7 +12,7 @@ from conftest import PROJECT
 
 ROLES = sorted(path.parent.parent for path in PROJECT.glob("roles/*/tasks/main.yml"))
 TEMPLATES = sorted(PROJECT.glob("roles/**/*.j2"))
-TASKS = sorted([*PROJECT.glob("roles/*/*/*.yml"), *PROJECT.glob("playbooks/*.yml"), PROJECT / "site.yml"])
+TASKS = sorted([*PROJECT.glob("roles/*/*/*.yml"), *PROJECT.glob("playbooks/**/*.yml"), PROJECT / "site.yml"])
 
 every_role = pytest.mark.parametrize("role", ROLES, ids=lambda path: path.name)
 

@@ -45,5 +45,7 @@ def test_tests_are_collected(run, scenario: Path) -> None:
 
 @every_scenario
 def test_playbooks_exist(scenario: Path) -> None:
-    names = set(setting(scenario, "scenario", "test_sequence")) & BASE["ansible"]["playbooks"].keys()
-    assert [name for name in names if not (scenario / BASE["ansible"]["playbooks"][name]).exists()] == []
+    own = yaml.safe_load((scenario / "molecule.yml").read_text()).get("ansible", {}).get("playbooks", {})
+    playbooks = {**BASE["ansible"]["playbooks"], **own}
+    names = {*setting(scenario, "scenario", "test_sequence"), *own} & playbooks.keys()
+    assert [name for name in names if not (scenario / playbooks[name]).exists()] == []

@@ -18,50 +18,8 @@ from testinfra import get_host
 from testinfra.host import Host
 
 PROJECT = Path(__file__).resolve().parents[3]
-INVENTORY = yaml.safe_load((PROJECT / "molecule/overrides/inventory/hosts.yml").read_text())["app_servers"]
-OFFLINE = yaml.safe_load((PROJECT / "molecule/offline/inventory/hosts.yml").read_text())["app_servers"]["hosts"]
-ALL, SMALL = INVENTORY["hosts"]["molecule-all"], INVENTORY["hosts"]["molecule-small"]
-NOTES, PROGRAM = ALL["flask_apps"]["notes"], ALL["flask_apps"]["notes"]["programs"]["mailer"]
-# The playbook sets these from others.
-WIRED = {
-    "base_role_packages",
-    "flask_app_router_template",
-    "flask_app_settings",
-    "flask_app_templates",
-    "nginx_sites",
-    "python_interpreters",
-    "flask_app_wheels",
-}
-
-
-def specs(role: str) -> dict[str, Any]:
-    """The options of a role's entry points."""
-    points = yaml.safe_load((PROJECT / "roles" / role / "meta/argument_specs.yml").read_text())["argument_specs"]
-    return {name: point["options"] for name, point in points.items()}
-
-
-@pytest.mark.parametrize("role", sorted(path.name for path in (PROJECT / "roles").iterdir()))
-def test_every_variable_is_off_its_default(role: str) -> None:
-    given = {
-        **OFFLINE["molecule-mirror"],
-        **OFFLINE["molecule-proxy"],
-        **INVENTORY["vars"],
-        **SMALL,
-        **ALL,
-        "nginx_enabled": SMALL["nginx_enabled"],
-    }
-    options = {name: spec for name, spec in specs(role)["main"].items() if name not in WIRED}
-    assert [name for name, spec in options.items() if given.get(name, spec["default"]) == spec["default"]] == []
-
-
-@pytest.mark.parametrize(("point", "given"), [("app", NOTES), ("program", PROGRAM)])
-def test_every_option_of_an_app_is_off_its_default(point: str, given: dict[str, Any]) -> None:
-    options = specs("flask_app")[point]
-    same = {name for name, spec in options.items() if given.get(name, spec.get("default")) == spec.get("default")}
-    assert same == set()
-    for name, spec in options.items():
-        inner = {key for key, one in spec.get("options", {}).items() if name != "source" and key not in given[name]}
-        assert inner == set(), name
+INVENTORY = yaml.safe_load((PROJECT / "molecule/overrides/inventory/hosts.yml").read_text())
+ALL = INVENTORY["app_servers"]["hosts"]["molecule-all"]
 
 
 def connect(name: str) -> Host:
@@ -73,6 +31,12 @@ def connect(name: str) -> Host:
 def full() -> Host:
     """The host with every setting turned."""
     return connect("molecule-all")
+
+
+@pytest.fixture(scope="module")
+def balancer() -> Host:
+    """The balancer of the first."""
+    return connect("molecule-balancer")
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +90,9 @@ def play(playbook: str, *arguments: str, **variables: Any) -> str:
         ("/etc/nginx/servers/notes.conf", "listen 8000;"),
         ("/etc/nginx/servers/notes.conf", "server_name notes.example.lan *.notes.example.lan;"),
         ("/etc/nginx/servers/notes.conf", "uwsgi_read_timeout 13s;"),
+        ("/etc/flaskfleet/firewall.nft", "tcp dport { 22, 2222 } accept"),
+        ("/etc/flaskfleet/firewall.nft", "tcp dport 8000 accept"),
+        ("/etc/flaskfleet/firewall.nft", "tcp dport { 8000 } ip saddr { 192.0.2.21 } accept"),
         ("/srv/notes/current/uwsgi.ini", "listen = 2000"),
         ("/srv/notes/current/uwsgi.ini", "buffer-size = 40000"),
         ("/srv/notes/current/uwsgi.ini", "processes = 2"),
@@ -143,6 +110,31 @@ def play(playbook: str, *arguments: str, **variables: Any) -> str:
 )
 def test_setting_is_rendered(full: Host, path: str, line: str) -> None:
     assert line in [text.strip() for text in full.file(path).content_string.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("/etc/nginx/servers/notes.conf", "server 192.0.2.11:8000 weight=3 max_fails=4 fail_timeout=6s;"),
+        ("/etc/nginx/servers/notes.conf", "ip_hash;"),
+        ("/etc/nginx/servers/notes.conf", "keepalive 32;"),
+        ("/etc/nginx/servers/notes.conf", "keepalive_timeout 4s;"),
+        ("/etc/keepalived/keepalived.conf", "virtual_router_id 77"),
+        ("/etc/keepalived/keepalived.conf", "advert_int 2"),
+        ("/etc/keepalived/keepalived.conf", "unicast_src_ip 192.0.2.21"),
+    ],
+)
+def test_setting_of_a_balancer_is_rendered(balancer: Host, path: str, line: str) -> None:
+    assert line in [text.strip() for text in balancer.file(path).content_string.splitlines()]
+
+
+def test_a_balancer_that_comes_back_takes_the_address_back(balancer: Host) -> None:
+    assert "nopreempt" not in balancer.file("/etc/keepalived/keepalived.conf").content_string
+
+
+def test_a_packet_filter_that_is_switched_off_is_not_there(full: Host, small: Host) -> None:
+    assert full.file("/etc/flaskfleet/firewall.nft").exists
+    assert not small.file("/etc/flaskfleet/firewall.nft").exists
 
 
 def test_units_and_packages(full: Host) -> None:
