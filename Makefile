@@ -39,7 +39,7 @@ demo: .venv engine ## a fleet in containers, from nothing to a page that answers
 
 .PHONY: demo-down
 demo-down: .venv ## remove the demo's containers, network and keys
-	@ansible-playbook lab/down.yml $(lab)
+	@ansible-playbook lab/remove.yml -i inventories/lab -i lab/single
 
 .PHONY: engine
 engine:
@@ -84,7 +84,7 @@ test: lint unit contract molecule demo demo-down ## everything above, the demo l
 .PHONY: test-all
 test-all: export FLASKFLEET_ALL := 1
 test-all: scenarios := $(filter-out contract,$(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
-test-all: image-bookworm-lto test ## and what takes longer: all scenarios, the slow tests, an image of six minutes
+test-all: image-bookworm-lto test ## and what takes longer: all scenarios, the slow tests, an image of ten minutes
 
 .PHONY: bench-tools
 bench-tools: .venv engine

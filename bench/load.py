@@ -33,7 +33,6 @@ from urllib.parse import urlsplit
 SWEEP_SECONDS = 0.1  # between two looks for requests whose time is over; results are flushed then, too
 PAUSE_SECONDS = 0.1  # after a failure in closed loop, or a server that refuses connections would be asked in a frenzy
 MAX_CONNECTIONS = 1000  # select(2) has 1024 descriptors
-SOME_FAILED = 3  # exit code
 
 
 def option(default: float | int | str, text: str) -> Any:
