@@ -13,9 +13,9 @@ from plugin_utils.rollouts import owner
 
 
 class ActionModule(ActionBase):
-    """Hand the module the name of whoever runs this."""
+    """Hand the module the name of whoever runs this, and the token of this run."""
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the action; the result is the module's."""
         super().run(tmp, task_vars)
-        return self._execute_module("drain", {**self._task.args, "by": owner()["by"]}, task_vars=task_vars)
+        return self._execute_module("drain", {**self._task.args, **owner()}, task_vars=task_vars)

@@ -21,6 +21,8 @@ class FilterModule:
             "longest_request": drains.longest_request,
             "singleton_apps": drains.singleton_apps,
             "singletons_heir": drains.singletons_heir,
+            "singletons_here": drains.singletons_here,
             "drained": drains.drained,
+            "left_out": drains.left_out,
             "disagreements": drains.disagreements,
         }

@@ -582,6 +582,8 @@ def run(app: App, wanted: Wanted, check_mode: bool) -> Result:
             result = present(app, wanted, check_mode)
         elif check_mode and wanted["step"] == "absent":
             result = {"changed": app.is_there(wanted["purge"]), "release": None}
+        elif check_mode and wanted["step"] == "singletons":
+            result = {"changed": wanted["singletons"] != app.singletons_file.exists(), "release": app.live()}
         elif check_mode and wanted["step"] != "wheels":
             result = {"changed": not app.live() or target(app, wanted, {}) is not None, "release": None}
         else:

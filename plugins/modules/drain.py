@@ -12,7 +12,8 @@ description:
 options:
   state:
     description:
-      - V(out) takes O(host) out. Refused where nobody would be left, or more than two were out.
+      - V(out) takes O(host) out. Refused where nobody would be left, more than two were out, or O(host) alone answers
+        one of O(checks) with 200.
       - V(idle) waits until the balancer has no connection to the host any more, for O(timeout) seconds at most.
       - V(in) asks the host directly for its O(checks), puts it in, and asks the balancer itself for them; where an
         answer is not 200 the host is out still. Where it is out for another reason than O(kind), it stays so.
@@ -58,7 +59,9 @@ options:
     type: int
     default: 80
   checks:
-    description: What has to be answered with 200, each a C(server_name) and a C(path). For V(in).
+    description:
+      - What has to be answered with 200, each a C(server_name) and a C(path). For V(out) and V(in).
+      - For V(out) with the C(servers) that have it, address and port by name.
     type: list
     elements: dict
     default: []
@@ -89,13 +92,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 out:
-  description: By host, C(kind), C(reason), C(by) whom and C(since) when (epoch seconds) it is out, in the end.
+  description: >-
+    By host, C(kind), C(reason), C(by) whom, of which C(process) and C(since) when (epoch seconds) it is out.
   type: dict
-  returned: success
-words:
-  description: The same in words.
-  type: list
-  elements: str
   returned: success
 forgotten:
   description: The hosts whose flags were removed.
@@ -112,7 +111,7 @@ learned:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.flaskfleet.drains import Drains, Refused, await_idle, described, let_in
+from ansible.module_utils.flaskfleet.drains import Drains, Refused, await_idle, let_in
 from ansible.module_utils.flaskfleet.files import Busy
 
 Wanted = dict[str, Any]
@@ -121,7 +120,12 @@ Wanted = dict[str, Any]
 def out(drains: Drains, wanted: Wanted, check_mode: bool) -> dict[str, Any]:
     """Take the host out."""
     return {
-        "changed": drains.take_out(wanted["host"], wanted["kind"], wanted["reason"], wanted["by"], check_mode),
+        "changed": drains.take_out(
+            wanted["host"],
+            wanted["checks"],
+            check_mode,
+            **{name: wanted[name] for name in ("kind", "reason", "by", "process")},
+        ),
     }
 
 
@@ -178,6 +182,7 @@ def main() -> None:
             "kind": {"type": "str", "choices": ["work", "disagrees", "drain"]},
             "reason": {"type": "str"},
             "by": {"type": "str"},
+            "process": {"type": "str"},
             "address": {"type": "str"},
             "ports": {"type": "list", "elements": "int", "default": [80]},
             "own_port": {"type": "int", "default": 80},
@@ -194,7 +199,7 @@ def main() -> None:
     )
     drains = Drains(module.params["hosts"])
     if not drains.is_balancer():
-        module.exit_json(changed=False, out={}, words=[], forgotten=[], learned=[])
+        module.exit_json(changed=False, out={}, forgotten=[], learned=[])
     try:
         result = STATES[module.params["state"]](drains, module.params, module.check_mode)
         flags = drains.flags()
@@ -204,7 +209,7 @@ def main() -> None:
         )
     except (Refused, OSError) as error:
         module.fail_json(msg=str(error))
-    module.exit_json(**result, out=flags, words=list(map(described, flags.values())))
+    module.exit_json(**result, out=flags)
 
 
 if __name__ == "__main__":

@@ -52,10 +52,6 @@ apps:
     whether the host has its C(singletons), the C(rollout) that goes on, and what an C(interrupted) one has made live.
   type: dict
   returned: success
-now:
-  description: The host's clock, in epoch seconds.
-  type: float
-  returned: success
 released:
   description: The claims that were ended, in words.
   type: list
@@ -67,7 +63,6 @@ holder:
   returned: on failure
 """
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -135,7 +130,7 @@ def run(module: AnsibleModule, app: Callable[[str], App]) -> Result:
     elif wanted["state"] == "released":
         result["released"] = release(apps, wanted["rollout"]["by"], wanted["reason"], module.check_mode)
         result["changed"] = bool(result["released"])
-    return {**result, "apps": {one.name: has(one) for one in apps}, "now": time.time()}
+    return {**result, "apps": {one.name: has(one) for one in apps}}
 
 
 def main() -> None:

@@ -7,20 +7,26 @@ from typing import Any
 from module_utils.flaskfleet.journal import release_id
 
 from .entries import Entry, complete
+from .rollouts import has_ended
 
 Result = dict[str, Any]
 
 
-def health_checks(apps: dict[str, Entry], balanced: list[dict[str, Any]]) -> list[dict[str, str]]:
+def health_checks(apps: dict[str, Entry], balanced: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What nginx must answer with 200 before clients meet the host: a ``server_name`` and a ``path`` of each app.
 
     :param balanced: the apps as balancers have them, whose names are those that all hosts answer to.
+    :returns: with them the ``servers`` of the app, as address and port by name.
     """
-    names = {site["name"]: site["server_names"][0].replace("*", "www") for site in balanced}
+    sites = {site["name"]: site for site in balanced}
     return [
-        {"server_name": names[name], "path": app["health"]["path"]}
+        {
+            "server_name": sites[name]["server_names"][0].replace("*", "www"),
+            "path": app["health"]["path"],
+            "servers": {server["name"]: server["address"] for server in sites[name]["servers"]},
+        }
         for name, app in complete(apps).items()
-        if name in names
+        if name in sites
     ]
 
 
@@ -66,11 +72,25 @@ def drained(seen: list[Result], kind: str | None = None) -> list[str]:
     return sorted({flag["host"] for flag in flags if kind in (None, flag["kind"])})
 
 
+def left_out(seen: list[Result]) -> list[str]:
+    """The hosts that a run has taken out for its work, and could not put back because it was killed."""
+    flags = (flag for one in seen for flag in one.get("out", {}).values())
+    return sorted({flag["host"] for flag in flags if flag["kind"] == "work" and has_ended(flag.get("process", ""))})
+
+
 def singletons_heir(seen: list[Result], app: str, host: str, out: list[str]) -> str | None:
     """The host that runs an app's singletons when ``host`` does not: where they are, or the first that clients meet."""
     others = {name: apps[app] for name, apps in _apps(seen).items() if name != host and apps.get(app, {}).get("live")}
     there = [name for name, one in others.items() if one["singletons"]]
     return next(iter([*there, *(name for name in others if name not in out)]), None)
+
+
+def singletons_here(seen: list[Result], app: str, host: str) -> bool | None:
+    """Whether a host is to run an app's singletons: where no other one does. None where one that is silent may."""
+    others = [one for one in seen if one["item"] != host]
+    if any(one["apps"][app]["singletons"] for one in others if app in one.get("apps", {})):
+        return False
+    return None if any("apps" not in one for one in others) else True
 
 
 def _apps(seen: list[Result]) -> dict[str, Any]:

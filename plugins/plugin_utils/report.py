@@ -29,6 +29,7 @@ from .rollouts import owner
 
 PAGE = PROJECT / "playbooks/templates/fleet.html.j2"
 
+ROLES = {"load_balancers": "balancer", "app_servers": "app server"}  # by group
 Host = dict[str, Any]
 
 
@@ -39,11 +40,12 @@ def report(groups: dict[str, list[str]], hostvars: Any) -> dict[str, Any]:
     """
     hosts = [
         _host(name, role, hostvars[name])
-        for group, role in (("load_balancers", "balancer"), ("app_servers", "app server"))
+        for group, role in ROLES.items()
         for name in groups.get(group, [])
         if "__status_state" in hostvars[name]
     ]
     _disagreements(hosts)
+    _singletons(hosts, all_told=len(hosts) == sum(map(len, (groups.get(group, []) for group in ROLES))))
     drift = sum(len(host["drift"]) + bool(host["problem"]) for host in hosts)
     return {"made": now(), "by": owner()["by"], "drift": drift, "hosts": hosts}
 
@@ -88,3 +90,17 @@ def _disagreements(hosts: list[Host]) -> None:
         for host, app, release in lives:
             if app == name and release != usual:
                 host["drift"].append(f"{name} is at {release}, and at {usual} on most hosts")
+
+
+def _singletons(hosts: list[Host], all_told: bool) -> None:
+    """Tell of programs that run on one host only, where that is not so; a host that did not tell may run them."""
+    told = [(host, app["app"], app["singletons"]) for host in hosts for app in host["apps"]]
+    for name in sorted({app for _, app, here in told if here is not None}):
+        having = [host for host, app, here in told if app == name and here]
+        where = ", ".join(host["name"] for host in having)
+        if len(having) > 1:
+            for host in having:
+                host["drift"].append(f"{name}: what runs on one host only runs on {where}")
+        elif not having and all_told and not any(host["problem"] for host in hosts):
+            first = next(host for host, app, here in told if app == name and here is not None)
+            first["drift"].append(f"{name}: what runs on one host only runs on none")

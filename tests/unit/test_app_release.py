@@ -766,6 +766,12 @@ def test_this_host_is_the_one_for_programs_that_run_on_one_as_far_as_that_is_sai
     assert warmed.steps == ["swap programs", "swap programs"]
 
 
+def test_check_mode_tells_whether_singletons_would_move(lived: Recorder) -> None:
+    for said in (True, False):
+        assert run(lived, "singletons", check_mode=True, singletons=said)["changed"] == said
+    assert not lived.singletons_file.exists()
+
+
 @pytest.mark.parametrize(("purge", "step"), [(False, "remove"), (True, "purge")])
 def test_an_app_is_removed(lived: Recorder, purge: bool, step: str) -> None:
     assert run(lived, "absent", purge=purge)["changed"]

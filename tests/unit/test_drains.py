@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible.module_utils.flaskfleet import drains
 from ansible.module_utils.flaskfleet.drains import Drains, Refused, await_idle, described, let_in
 from ansible.module_utils.flaskfleet.sockets import tcp_connections
+from examples import A, B
+from plugin_utils import drains as controller
 
 HOSTS = ["app1", "app2", "app3", "app4"]
+WHY = {"reason": "a new disk", "by": "ann@box", "process": "box 1"}
+OTHER = {"reason": "it", "by": "bob@box", "process": "box 2"}
 
 
 @pytest.fixture
@@ -25,7 +30,7 @@ def balancer(tmp_path: Path) -> Drains:
 
 def out(balancer: Drains, *hosts: str, kind: str = "drain") -> None:
     for host in hosts:
-        assert balancer.take_out(host, kind, "a new disk", "ann@box")
+        assert balancer.take_out(host, kind=kind, **WHY)
 
 
 def test_a_host_that_is_out_has_a_flag_that_everybody_may_see(balancer: Drains) -> None:
@@ -35,7 +40,7 @@ def test_a_host_that_is_out_has_a_flag_that_everybody_may_see(balancer: Drains) 
     assert balancer.folder.stat().st_mode & 0o777 == 0o755
     told = json.loads(flag.read_text())
     assert told.pop("since") > 0
-    assert told == {"host": "app2", "kind": "drain", "reason": "a new disk", "by": "ann@box"}
+    assert told == {"host": "app2", "kind": "drain", **WHY}
 
 
 def test_nothing_else_is_where_the_flags_are(balancer: Drains) -> None:
@@ -46,7 +51,7 @@ def test_nothing_else_is_where_the_flags_are(balancer: Drains) -> None:
 def test_who_is_out_stays_out_as_it_was(balancer: Drains) -> None:
     out(balancer, "app2")
     before = balancer.flags()
-    assert not balancer.take_out("app2", "drain", "another reason", "bob@box")
+    assert not balancer.take_out("app2", kind="drain", **OTHER)
     assert balancer.flags() == before
 
 
@@ -62,7 +67,7 @@ def test_who_is_out_stays_out_as_it_was(balancer: Drains) -> None:
 )
 def test_a_weightier_reason_outlasts_a_lesser_one(balancer: Drains, first: str, second: str, is_kept: str) -> None:
     out(balancer, "app2", kind=first)
-    assert balancer.take_out("app2", second, "it", "bob@box") == (is_kept == second)
+    assert balancer.take_out("app2", kind=second, **OTHER) == (is_kept == second)
     assert balancer.flags()["app2"]["kind"] == is_kept
 
 
@@ -101,11 +106,11 @@ def test_who_is_gone_from_the_inventory_does_not_count(balancer: Drains) -> None
 
 
 def test_check_mode_tells_and_writes_nothing(balancer: Drains, tmp_path: Path) -> None:
-    assert balancer.take_out("app2", "drain", "it", "ann@box", check_mode=True)
+    assert balancer.take_out("app2", kind="drain", check_mode=True, **WHY)
     assert list(tmp_path.iterdir()) == []
     out(balancer, "app2", "app4")
     with pytest.raises(Refused):
-        balancer.take_out("app3", "drain", "it", "ann@box", check_mode=True)
+        balancer.take_out("app3", kind="drain", check_mode=True, **WHY)
     assert balancer.put_in("app2", None, check_mode=True)
     assert set(balancer.flags()) == {"app2", "app4"}
 
@@ -154,6 +159,32 @@ def test_a_balancer_learns_once(balancer: Drains, tmp_path: Path) -> None:
 def test_a_flag_in_words() -> None:
     flag = {"host": "app1", "kind": "drain", "reason": "a new disk", "by": "ann@box", "since": 0}
     assert described(flag) == "app1 is out since 1970-01-01T00:00:00Z, by ann@box: a new disk"
+
+
+# the others
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"app1": 200, "app2": 200}, ""),
+        ({"app1": 200, "app2": 500, "app3": 200}, ""),
+        ({"app1": 500, "app2": 500}, ""),  # nothing is lost
+        ({"app2": 500}, ""),  # it is about an app of others
+        ({"app1": 200, "app2": 503}, r"it alone answers blog.*/healthz with 200: app2 with 503. Nothing"),
+        ({"app1": 200, "app4": 200}, r"it alone answers .* with 200: it is on no other host"),  # who is out itself
+        ({"app1": 200}, r"it is on no other host"),
+    ],
+    ids=["one answers", "one of two answers", "nobody answers", "another app", "none answers", "one is out", "alone"],
+)
+def test_who_alone_answers_is_not_taken_out(balancer: Drains, told: dict[str, int], words: str) -> None:
+    out(balancer, "app4")
+    with ExitStack() as running:
+        servers = {name: f"127.0.0.1:{running.enter_context(server(status))}" for name, status in told.items()}
+        checks = [{**CHECKS[0], "servers": servers}]
+        with pytest.raises(Refused, match=words) if words else nullcontext():
+            assert balancer.take_out("app1", checks, kind="work", **WHY)
+    assert ("app1" in balancer.flags()) == (not words)
 
 
 # the last request
@@ -306,3 +337,95 @@ def test_check_mode_asks_nobody(balancer: Drains) -> None:
     out(balancer, "app2")
     assert enter(balancer, 1, 1, check_mode=True)
     assert set(balancer.flags()) == {"app2"}
+
+
+# as the controller sees it
+
+
+def runs(live: str | None = A, **changed: Any) -> dict[str, Any]:
+    """What the module rollout told of the app on a host."""
+    return {"live": live, "rollout": {}, "singletons": False, **changed}
+
+
+def seen(**hosts: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """What it told on each, by task; None did not answer."""
+    return [
+        {"item": host, **({"apps": {"blog": told}} if told else {"unreachable": True})} for host, told in hosts.items()
+    ]
+
+
+def test_checks_name_each_app_that_is_balanced_and_who_has_it() -> None:
+    servers = [{"name": "app1", "address": "10.0.0.1:80", "weight": 1}]
+    balanced = [{"name": "blog", "server_names": ["*.lan"], "read_timeout_seconds": 40, "servers": servers}]
+    entry = {"source": {"path": "/x"}, "wsgi": "blog:app", "health": {"path": "/healthz"}}
+    assert controller.health_checks({"blog": entry, "shop": entry}, balanced) == [
+        {"server_name": "www.lan", "path": "/healthz", "servers": {"app1": "10.0.0.1:80"}}
+    ]
+
+
+def test_drained_is_whom_a_balancer_leaves_out() -> None:
+    told = [{"out": {"app2": {"host": "app2", "kind": "work"}}}, {"unreachable": True}, {"out": {}}]
+    assert controller.drained(told) == controller.drained(told, "work") == ["app2"]
+    assert controller.drained(told, "drain") == []
+
+
+def test_left_out_is_whom_a_run_that_has_ended_took_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(controller, "has_ended", lambda process: process == "box 1")
+    told = [
+        {"unreachable": True},
+        {
+            "out": {
+                host: {"host": host, "kind": kind, "process": process}
+                for host, kind, process in (
+                    ("app1", "work", "box 2"),
+                    ("app2", "work", "box 1"),
+                    ("app3", "drain", "box 1"),
+                )
+            }
+        },
+    ]
+    assert controller.left_out(told) == ["app2"]
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (seen(app1=runs(A), app2=runs(f"{A}.1"), app3=None), []),
+        (seen(app1=runs(A), app2=runs(B)), [f"blog: {A} is live on app1 and {B} on app2; deploy or roll back"]),
+        (seen(app1=runs(A), app4=runs(B)), []),  # whom clients do not meet
+        (seen(app1=None, app2=runs(A)), ["app1 does not answer"]),
+        (seen(app1=runs(None)), ["blog: no release is live on app1; site.yml gives it the one of the others"]),
+        (seen(app1=runs(rollout={"what": "deploy", "by": "ann@box"})), ["blog: a deploy by ann@box goes on"]),
+    ],
+    ids=["the same", "another", "one that is out", "silent", "none", "a rollout"],
+)
+def test_a_host_has_to_run_what_those_run_whom_clients_meet(told: list[dict[str, Any]], words: list[str]) -> None:
+    assert controller.disagreements(told, "app1", ["app4"]) == words
+
+
+@pytest.mark.parametrize(
+    ("told", "heir"),
+    [
+        (seen(app1=runs(singletons=True), app2=runs(), app3=runs()), "app2"),
+        (seen(app1=runs(), app2=runs(), app3=runs(singletons=True)), "app3"),
+        (seen(app1=runs(), app4=runs(), app3=runs()), "app3"),
+        (seen(app1=runs(), app2=None, app3=runs(None)), None),
+    ],
+    ids=["the first", "who has them", "not one that is out", "nobody"],
+)
+def test_singletons_go_to_one_that_answers_and_clients_meet(told: list[dict[str, Any]], heir: str | None) -> None:
+    assert controller.singletons_heir(told, "blog", "app1", ["app4"]) == heir
+
+
+@pytest.mark.parametrize(
+    ("told", "here"),
+    [
+        (seen(app1=runs(singletons=True), app2=runs(singletons=True)), False),
+        (seen(app1=runs(), app2=runs()), True),
+        (seen(app1=runs(), app2=None), None),
+        (seen(app1=runs(), app2=None, app3=runs(singletons=True)), False),
+    ],
+    ids=["another has them", "nobody has", "one is silent", "one is silent and another has them"],
+)
+def test_a_host_runs_singletons_where_no_other_one_does(told: list[dict[str, Any]], here: bool | None) -> None:
+    assert controller.singletons_here(told, "blog", "app1") is here

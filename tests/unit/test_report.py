@@ -22,7 +22,7 @@ def app(live: str = A, **changed: Any) -> dict[str, Any]:
     return {
         "app": "blog", "live": live, "since": "2026-11-22T17:30:00Z", "by": ME, "what": "deploy",
         "source": {"path": "/home/me/blog"}, "programs": [program], "on_disk": [], "rollout": {}, "edited": [],
-        "stuck": [], **changed,
+        "stuck": [], "singletons": None, **changed,
     }  # fmt: skip
 
 
@@ -144,3 +144,28 @@ def test_the_page_is_not_wider_than_the_window(browser, width: int) -> None:
     dom = browser(page(fleet(app1=long)), width)
     # A window has a least width of its own; what counts is that nothing sticks out of it.
     assert int(re.search(r'data-width="(\d+)"', dom)[1]) <= max(width, 500)
+
+
+@pytest.mark.parametrize(
+    ("having", "words"),
+    [
+        ([False, True, False], []),
+        (
+            [True, True, False],
+            [f"{name}: blog: what runs on one host only runs on app1, app2" for name in ("app1", "app2")],
+        ),
+        ([False, False, False], ["app1: blog: what runs on one host only runs on none"]),
+    ],
+    ids=["on one", "on two", "on none"],
+)
+def test_what_runs_on_one_host_only_does(having: list[bool], words: list[str]) -> None:
+    hosts = fleet(
+        **{name: state(app(singletons=here)) for name, here in zip(GROUPS["app_servers"], having, strict=True)}
+    )
+    assert report.summary(report.report(GROUPS, hosts)) == words
+
+
+@pytest.mark.parametrize("absent", [{}, {"__status_state": {"msg": "no route"}}], ids=["not asked", "silent"])
+def test_a_host_that_did_not_tell_may_run_it(absent: dict[str, Any]) -> None:
+    hosts = {**fleet(app1=state(app(singletons=False)), app2=state(app(singletons=False))), "app3": absent}
+    assert not [words for words in report.summary(report.report(GROUPS, hosts)) if "one host only" in words]

@@ -12,6 +12,7 @@ from fleet import (
     APP_SERVERS,
     BALANCERS,
     await_answers,
+    begun,
     changed_inventory,
     clients,
     done,
@@ -69,10 +70,33 @@ def test_every_balancer_knows_who_is_drained_and_why_and_nobody_drains_the_last_
             done("undrain", "-e", f"host={name}")
 
 
-def test_a_reload_of_an_app_servers_nginx_loses_no_request() -> None:
+def test_who_alone_answers_is_not_drained() -> None:
+    programs = {
+        name: host(name).check_output("readlink /srv/hello/current").replace("releases/", "hello-")
+        for name in ("app2", "app3")
+    }
+    for name, program in programs.items():
+        host(name).check_output(f"supervisorctl stop {program}")
+    try:
+        output = fails("drain", "-e", "host=app1", reason="a new disk")
+        assert re.search(r"app1 can't be taken out, it alone answers \S+ with 200: app2 with 502, app3 with", output)
+        assert kept_out() == {}
+    finally:
+        for name, program in programs.items():
+            host(name).check_output(f"supervisorctl start {program}")
+
+
+def test_a_reload_of_an_app_servers_nginx_loses_no_request_and_is_finished_when_it_was_killed() -> None:
+    changed = {"nginx_static_max_age_seconds": 17}
     with clients() as load:
-        for changed in ({"nginx_client_max_body_mb": 17}, {}):
-            done("../site", "--limit", "app_servers", "--tags", "nginx", **changed)
+        play = begun("../site", "--tags", "nginx", **changed)
+        play.reach("Reload | Running")
+        play.kill()
+        (name,) = kept_out()["lb1"]  # whichever was the first
+        assert kept_out() == {balancer: [name] for balancer in BALANCERS}
+        done("../site", "--tags", "nginx", **changed)
+        assert kept_out() == {}
+        done("../site", "--tags", "nginx")
     assert problems(load) == {}
 
 

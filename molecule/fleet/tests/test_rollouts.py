@@ -177,12 +177,35 @@ def test_a_host_that_dies_takes_all_back_and_is_kept_out_until_it_agrees(switche
     eventually(lambda: host("app3").run("python3 -c %s", ASK).stdout == "ok\n", "its answer")
     assert live(["app1", "app2"]) == {before}
     assert live(["app3"]) == {new if switched else before}
+    if switched:
+        output = done("restart", **WATCH).output
+        assert re.search(rf"app3 stays out. counter: {new}[.\d]* is live on app3 and {before}[.\d]* on app1", output)
+        assert kept_out() == {"lb1": ["app3"], "lb2": ["app3"]}
     with clients() as load:
         await_answers(load)
         done("deploy", options=options, **WATCH)
     assert problems(load) == {}
     assert live() == {new}
     assert {one.release.partition(".")[0] for one in load.results} == {before, new}
+    assert kept_out() == {}
+
+
+@pytest.mark.slow
+def test_a_host_that_can_not_go_back_is_kept_out_until_it_agrees() -> None:
+    (before,) = live()
+    options = {"env": unique()}
+    play = begun("deploy", options=options, **WATCH)
+    play.reach("Watch what its clients get")
+    with play.held():
+        host("app1").check_output("systemctl stop supervisor")
+    assert play.wait() != 0
+    assert "The rollout was taken back, except on app1." in play.output
+    assert re.search(r"- app1: counter was not taken back: .*Supervisor.* lb1, lb2 send it nothing", play.output)
+    assert re.search(rf"- app2: counter {before}[.\d]* is live", play.output)
+    assert kept_out() == {"lb1": ["app1"], "lb2": ["app1"]}
+    host("app1").check_output("systemctl start supervisor")
+    done("deploy", options=options, **WATCH)
+    assert len(live()) == 1
     assert kept_out() == {}
 
 

@@ -2,7 +2,7 @@
 
 ``/var/lib/flaskfleet/drain/<host>``::
 
-    {"host", "kind", "reason", "by", "since"}    since in epoch seconds; kind is one of KINDS
+    {"host", "kind", "reason", "by", "process", "since"}    since in epoch seconds; kind is one of KINDS
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ MOST_OUT = 2  # nginx has upstreams without one and without two hosts, see roles
 PATIENCE = 30  # seconds, with another one who takes hosts out
 QUIET_LOOKS = 3  # at the connections, before nobody can be in the middle of opening one
 LOOK_SECONDS = 0.2
+ANSWER_SECONDS = 5  # who takes longer does not answer
 Flag = dict[str, Any]
+Check = dict[str, Any]  # server_name, path; servers, whose nginx has it, as address:port by name
 
 
 class Refused(Exception):
@@ -49,9 +51,11 @@ class Drains:
         found = {host: read_json(self.folder / host) for host in self.hosts}
         return {host: flag for host, flag in found.items() if flag}
 
-    def take_out(self, host: str, kind: str, reason: str, by: str, check_mode: bool = False) -> bool:
+    def take_out(self, host: str, checks: Iterable[Check] = (), check_mode: bool = False, **why: str) -> bool:
         """Take a host out; whether that is new. Where it is out for a lesser reason, it is out for this one now.
 
+        :param checks: what another host has to answer with 200, unless this one does not either. ``why``: ``kind``,
+            ``reason``, ``by`` and ``process`` of its flag.
         :raises Refused: nobody would be left, or more were out than nginx has upstreams for.
         """
         if host not in self.hosts:
@@ -59,13 +63,13 @@ class Drains:
         with self._lock(check_mode):
             flags = self.flags()
             mine = flags.pop(host, None)
-            if mine and KINDS.index(mine["kind"]) >= KINDS.index(kind):
+            if mine and KINDS.index(mine["kind"]) >= KINDS.index(why["kind"]):
                 return False
             if not mine:
                 self._allow(host, flags)
+                self._ask_others(host, flags, checks)
             if not check_mode:
-                flag = {"host": host, "kind": kind, "reason": reason, "by": by, "since": int(time.time())}
-                write_json(self.folder / host, flag)
+                write_json(self.folder / host, {"host": host, **why, "since": int(time.time())})
             return True
 
     def _allow(self, host: str, flags: dict[str, Flag]) -> None:
@@ -78,6 +82,24 @@ class Drains:
             return
         words = "; ".join(map(described, flags.values())) or f"{host} is the only app server"
         raise Refused(f"{host} can't be taken out, {problem}: {words}. Put one back first: playbooks/undrain.yml")
+
+    def _ask_others(self, host: str, flags: dict[str, Flag], checks: Iterable[Check]) -> None:
+        for check in (check for check in checks if host in check["servers"]):
+            left = {name: where for name, where in check["servers"].items() if name != host and name not in flags}
+            told = {}
+            for name, where in left.items():
+                told[name] = _status_at(where, check)
+                if told[name] == "200":
+                    break
+            else:
+                if _status_at(check["servers"][host], check) == "200":
+                    others = (
+                        ", ".join(f"{name} with {words}" for name, words in told.items()) or "it is on no other host"
+                    )
+                    raise Refused(
+                        f"{host} can't be taken out, it alone answers {check['server_name']}{check['path']} with 200: "
+                        f"{others}. Nothing was changed"
+                    )
 
     def put_in(self, host: str, kind: str | None, check_mode: bool = False) -> Flag | None:
         """Let a host in that is out for a reason of this kind, or for whatever reason; its flag, None if there is none.
@@ -163,14 +185,20 @@ def status(address: str, port: int, path: str, server_name: str, timeout: float 
         connection.close()
 
 
-def await_answer(address: str, port: int, checks: Iterable[dict[str, str]], timeout: float) -> str:
-    """Wait until each of ``checks`` (server_name, path) is answered with 200; what one answered in the end, or nothing.
+def _status_at(where: str, check: Check) -> str:
+    """What a server of an app answers; ``where`` is its address and port."""
+    address, _, port = where.rpartition(":")
+    return status(address, int(port), check["path"], check["server_name"], ANSWER_SECONDS)
+
+
+def await_answer(address: str, port: int, checks: Iterable[Check], timeout: float) -> str:
+    """Wait until each check is answered with 200; what one answered in the end, or nothing.
 
     :param timeout: seconds for all of them.
     """
     end = time.monotonic() + timeout
     for check in checks:
-        while (told := status(address, port, **check)) != "200":
+        while (told := status(address, port, check["path"], check["server_name"])) != "200":
             if time.monotonic() > end:
                 return f"{check['server_name']}{check['path']} is answered with {told}"
             time.sleep(LOOK_SECONDS)
@@ -178,7 +206,7 @@ def await_answer(address: str, port: int, checks: Iterable[dict[str, str]], time
 
 
 def let_in(
-    drains: Drains, host: str, kind: str | None, there: tuple[str, int], here: int, checks: list[dict[str, str]],
+    drains: Drains, host: str, kind: str | None, there: tuple[str, int], here: int, checks: list[Check],
     timeout: float, check_mode: bool = False,
 ) -> bool:  # fmt: skip
     """Put a host in once it answers this balancer, and see that all is well with it; whether it was out.
@@ -192,9 +220,9 @@ def let_in(
     if problem := await_answer(*there, checks, timeout):
         raise Refused(f"{host} stays out: asked directly, {problem}, after {timeout:g} s")
 
-    def through(check: dict[str, str]) -> str:
+    def through(check: Check) -> str:
         """What clients of the balancer get that is not 200; the hosts answer by turns."""
-        told = [status("127.0.0.1", here, **check) for _ in drains.hosts]
+        told = [status("127.0.0.1", here, check["path"], check["server_name"]) for _ in drains.hosts]
         return next((one for one in told if one != "200"), "")
 
     sound = [check for check in checks if not through(check)]  # what others answer badly is not its fault

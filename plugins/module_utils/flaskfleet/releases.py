@@ -79,12 +79,13 @@ class App(Layout):
 
     def further_programs(self, release: str) -> list[str]:
         """The names of a release's workers and schedulers, as far as they run on this host."""
-        here = self.singletons_file.exists()
-        return [
-            f"{self.program(release)}-{name}"
-            for name, options in self.entry(release)["programs"].items()
-            if here or options.get("run_on") != "one"
-        ]
+        programs = self.entry(release)["programs"]
+        elsewhere = [] if self.singletons_file.exists() else self._run_on_one(release)
+        return [f"{self.program(release)}-{name}" for name in programs if name not in elsewhere]
+
+    def _run_on_one(self, release: str) -> list[str]:
+        programs = self.entry(release)["programs"]
+        return [name for name, options in programs.items() if options.get("run_on") == "one"]
 
     def _programs_conf(self, release: str) -> bytes:
         """Those of the sections of programs.conf that are of this host."""
@@ -649,6 +650,7 @@ class App(Layout):
                 for name in sorted(self.on_disk(), key=_place(journal.newest_first()))
             ],
             "rollout": self.rollout(),
+            "singletons": self.singletons_file.exists() if live and self._run_on_one(live) else None,
             "edited": self.edited(live) + self._edited_programs(live) if live else [],
         }  # fmt: skip
 
