@@ -76,11 +76,14 @@ def test_a_bad_one_is_not_watched_any_longer(clock: Clock) -> None:
 
 
 def test_where_clients_send_too_few_its_health_path_is_asked(clock: Clock) -> None:
-    judged, words = watched(clock, Traffic(), "/healthz answered 500", seconds=0)
-    assert judged == Traffic(20, 20)
-    assert (
-        words == "20 of 20 requests failed, more than 5 %; the last problem of its health path: /healthz answered 500"
-    )
+    assert watched(clock, Traffic(), seconds=0) == (Traffic(20, 0), None)
+
+
+def test_it_is_asked_no_more_often_than_it_takes_to_know(clock: Clock) -> None:
+    """Each answer may take as long as the longest request."""
+    judged, words = watched(clock, Traffic(5, 0), "/healthz answered 500", seconds=0)
+    assert judged == Traffic(7, 2)
+    assert words == "2 of 7 requests failed, more than 5 %; the last problem of its health path: /healthz answered 500"
 
 
 @pytest.mark.parametrize(("failed", "refused"), [(5, False), (6, True)])

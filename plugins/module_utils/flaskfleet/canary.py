@@ -83,7 +83,7 @@ def watch(
 
     :param seen: the clients' requests so far. ``probe``: asks the health path; what is wrong, in words.
     :param seconds: how long. ``requests``: so many at least are judged; where clients send fewer, it is probed.
-    :param failed_percent: the share of failed requests that is not too much.
+    :param failed_percent: the share of failed requests that is not too much. What is too much by any count ends it.
     :returns: what was judged, and why the release is not good enough, in words.
     """
     end = time.monotonic() + seconds
@@ -96,14 +96,14 @@ def watch(
         probed += Traffic(1, int(problem is not None))
 
     def is_too_much(all_: Traffic) -> bool:
-        return all_.requests >= requests and all_.failed * 100 > failed_percent * all_.requests
+        return all_.failed * 100 > failed_percent * max(all_.requests, requests)
 
     while time.monotonic() < end:
         ask()
         if is_too_much(seen() + probed):
             break
         time.sleep(min(POLL_SECONDS, max(0.0, end - time.monotonic())))
-    while (seen() + probed).requests < requests:
+    while (all_ := seen() + probed).requests < requests and not is_too_much(all_):  # it may hang at each
         ask()
     judged = seen() + probed
     if not is_too_much(judged):
