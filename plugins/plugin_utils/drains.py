@@ -56,10 +56,14 @@ def disagreements(seen: list[Result], host: str, out: list[str]) -> list[str]:
             problems.append(f"{app}: a {mine['rollout']['what']} by {mine['rollout']['by']} goes on")
         elif not mine["live"]:
             problems.append(f"{app}: no release is live on {host}; site.yml gives it the one of the others")
+        others: dict[str, list[str]] = {}
         for other, apps in told.items():
             live = apps.get(app, {}).get("live")
             if mine["live"] and live and other not in (host, *out) and release_id(live) != release_id(mine["live"]):
-                problems.append(f"{app}: {mine['live']} is live on {host} and {live} on {other}; deploy or roll back")
+                others.setdefault(live, []).append(other)
+        if others:
+            words = ", ".join(f"{live} on {', '.join(hosts)}" for live, hosts in others.items())
+            problems.append(f"{app}: {mine['live']} is live on {host} and {words}; deploy or roll back")
     return problems
 
 

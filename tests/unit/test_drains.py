@@ -391,7 +391,10 @@ def test_left_out_is_whom_a_run_that_has_ended_took_out(monkeypatch: pytest.Monk
     ("told", "words"),
     [
         (seen(app1=runs(A), app2=runs(f"{A}.1"), app3=None), []),
-        (seen(app1=runs(A), app2=runs(B)), [f"blog: {A} is live on app1 and {B} on app2; deploy or roll back"]),
+        (
+            seen(app1=runs(A), app2=runs(B), app3=runs(B)),
+            [f"blog: {A} is live on app1 and {B} on app2, app3; deploy or roll back"],
+        ),
         (seen(app1=runs(A), app4=runs(B)), []),  # whom clients do not meet
         (seen(app1=None, app2=runs(A)), ["app1 does not answer"]),
         (seen(app1=runs(None)), ["blog: no release is live on app1; site.yml gives it the one of the others"]),

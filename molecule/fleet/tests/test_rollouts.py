@@ -178,8 +178,7 @@ def test_a_host_that_dies_takes_all_back_and_is_kept_out_until_it_agrees(switche
     assert live(["app1", "app2"]) == {before}
     assert live(["app3"]) == {new if switched else before}
     if switched:
-        output = done("restart", **WATCH).output
-        assert re.search(rf"app3 stays out. counter: {new}[.\d]* is live on app3 and {before}[.\d]* on app1", output)
+        assert re.search(rf"app3 stays out. counter: {new}[.\d]* is live", done("restart", **WATCH).output)
         assert kept_out() == {"lb1": ["app3"], "lb2": ["app3"]}
     with clients() as load:
         await_answers(load)
