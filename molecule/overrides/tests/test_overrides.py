@@ -121,11 +121,15 @@ def test_setting_is_rendered(full: Host, path: str, line: str) -> None:
         ("/etc/nginx/servers/notes.conf", "keepalive_timeout 4s;"),
         ("/etc/keepalived/keepalived.conf", "virtual_router_id 77"),
         ("/etc/keepalived/keepalived.conf", "advert_int 2"),
-        ("/etc/keepalived/keepalived.conf", "unicast_src_ip 192.0.2.21"),
+        ("/etc/keepalived/keepalived.conf", "192.0.2.20 dev eth0"),
     ],
 )
 def test_setting_of_a_balancer_is_rendered(balancer: Host, path: str, line: str) -> None:
     assert line in [text.strip() for text in balancer.file(path).content_string.splitlines()]
+
+
+def test_a_balancer_that_is_alone_has_the_address(balancer: Host) -> None:
+    assert "192.0.2.20/32" in balancer.check_output("ip -4 -oneline address")
 
 
 def test_a_balancer_that_comes_back_takes_the_address_back(balancer: Host) -> None:
