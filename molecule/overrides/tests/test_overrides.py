@@ -85,7 +85,7 @@ def play(playbook: str, *arguments: str, **variables: Any) -> str:
         ("/etc/nginx/nginx.conf", "worker_connections 1024;"),
         ("/etc/nginx/nginx.conf", "client_max_body_size 1M;"),
         ("/etc/nginx/nginx.conf", "client_header_timeout 7;"),
-        ("/etc/nginx/nginx.conf", "keepalive_timeout 11;"),
+        ("/etc/nginx/nginx.conf", "keepalive_timeout 71;"),
         ("/etc/nginx/nginx.conf", "set_real_ip_from 192.0.2.0/24;"),
         ("/etc/nginx/servers/notes.conf", "listen 8000;"),
         ("/etc/nginx/servers/notes.conf", "server_name notes.example.lan *.notes.example.lan;"),
