@@ -1500,11 +1500,23 @@ def test_a_report_tells_all_of_an_app(whole: App, switch: Switch, monkeypatch: p
             {"release": B, "is": "kept", "since": since[B], "voided": {"since": since[A], "by": ME}},
         ],
         "rollout": whole.rollout(),
+        "singletons": None,
         "edited": [
             f"{whole.path(A)}/uwsgi.ini was edited",
             f"{whole.conf_d}/blog-{A}.programs.conf was edited or removed",
         ],
     }
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_a_report_tells_whether_what_runs_on_one_host_only_runs_here(
+    app: App, switch: Switch, monkeypatch: pytest.MonkeyPatch, here: bool
+) -> None:
+    switch(A)
+    entry = {**app.entry(A), "programs": {"mailer": {"run_on": "one"}}}
+    monkeypatch.setattr(app, "entry", lambda release: entry)
+    app.have_singletons(here)
+    assert app.report()["singletons"] == here
 
 
 @pytest.mark.parametrize("file", ["supervisor.conf", "programs.conf"])
