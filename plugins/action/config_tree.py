@@ -12,23 +12,23 @@ from ansible.plugins.action import ActionBase
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from plugin_utils.rendering import render_tree
 
-RENDERED_HERE = ("src", "each", "exclude", "modes")
+RENDERED_HERE = ("each", "exclude", "modes")
 
 
 class ActionModule(ActionBase):
-    """Render below ``src`` and hand the files to the module."""
+    """Render the role's templates and hand the files to the module."""
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the action; the result is the module's."""
         super().run(tmp, task_vars)
         task_vars = task_vars or {}
         arguments = dict(self._task.args)
-        src, each, exclude, modes = (arguments.pop(name, None) for name in RENDERED_HERE)
+        each, exclude, modes = (arguments.pop(name, None) for name in RENDERED_HERE)
         if arguments.get("state", "present") == "present":
             role = Path(self._task._role._role_path) if self._task._role else Path(self._loader.get_basedir())
-            folder = role / (src or "templates")
+            folder = role / "templates"
             if not folder.is_dir():
-                raise AnsibleActionFail(f"config_tree: src: there is no folder {folder}")
+                raise AnsibleActionFail(f"config_tree: there is no folder {folder}")
             arguments["files"], arguments["tree"] = render_tree(
                 self._templar, folder, task_vars, each or {}, exclude or [], modes or {}
             )

@@ -7,7 +7,7 @@ DOCUMENTATION = r"""
 module: config_tree
 short_description: Write a tree of templates onto a host, checked as a whole before it takes effect
 description:
-  - Renders every C(*.j2) below a folder on the controller; the path below the folder is the path on the host.
+  - Renders every C(*.j2) below the role's C(templates); the path below this folder is the path on the host.
   - Sends the tree in one round trip and compares it with the host. If anything differs, builds the complete new tree
     aside, runs the service's checker on it, and only then moves the files into place, one rename each.
   - An apply that was interrupted is finished by the next run. Files that it wrote earlier and that are no longer
@@ -26,10 +26,6 @@ options:
     type: str
     choices: [present, running]
     default: present
-  src:
-    description: The folder of templates on the controller, relative to the role.
-    type: str
-    default: templates
   each:
     description:
       - Templates that are rendered once per item. Where a path holds C({site}), the list V(site) is walked; the item's

@@ -80,9 +80,9 @@ def test_config_tree_renders_nothing_to_wait(role: Path) -> None:
     assert action._execute_module.call_args.args[1] == {"name": "nginx", "state": "running"}
 
 
-def test_config_tree_names_a_folder_that_is_not_there(role: Path) -> None:
-    with pytest.raises(AnsibleActionFail, match=f"there is no folder {role}/tmeplates"):
-        make_action(config_tree_action, {"name": "nginx", "src": "tmeplates"}, role).run(task_vars=HOST)
+def test_config_tree_names_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(AnsibleActionFail, match=f"there is no folder {tmp_path}/bare/templates"):
+        make_action(config_tree_action, {"name": "nginx"}, tmp_path / "bare").run(task_vars=HOST)
 
 
 # app_release
