@@ -83,6 +83,7 @@ def xmlrpc_server(path: Path, methods: dict[str, Callable[..., Any]]) -> Any:
     """Make an XML-RPC server on a unix socket, as Supervisor is."""
 
     class Handler(SimpleXMLRPCRequestHandler):
+        protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = False
         rpc_paths = ()
 

@@ -9,8 +9,10 @@ import xmlrpc.client
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
+from ansible.module_utils.flaskfleet import services
 from ansible.module_utils.flaskfleet.services import running_tree, supervisor, uwsgi_request, uwsgi_stats
 from servers import OK, UnixServer, serving, stats_server, uwsgi_server, xmlrpc_server
 
@@ -149,6 +151,15 @@ def test_somebody_elses_server_runs_no_tree(sock: Path) -> None:
 def test_supervisor_calls_a_method_with_its_arguments(sock: Path) -> None:
     with xmlrpc_server(sock, {"supervisor.startProcess": lambda name, wait: [name, wait]}):
         assert supervisor(str(sock)).startProcess("blog", False) == ["blog", False]
+
+
+def test_supervisor_is_asked_over_one_connection(sock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = Mock(wraps=services._connect)
+    monkeypatch.setattr(services, "_connect", connect)
+    with xmlrpc_server(sock, {"supervisor.getState": lambda: "RUNNING"}):
+        rpc = supervisor(str(sock))
+        assert [rpc.getState() for _ in range(3)] == ["RUNNING"] * 3
+    assert connect.call_count == 1
 
 
 def test_supervisor_raises_a_fault(sock: Path) -> None:

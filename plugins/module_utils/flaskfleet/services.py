@@ -24,12 +24,16 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class _UnixTransport(xmlrpc.client.Transport):
+    # One connection for all calls: supervisord may watch the descriptor of a closed one for ever, with a whole CPU,
+    # where a program that it starts at that moment gets the same (Supervisor 807).
     def __init__(self, path: str, timeout: float) -> None:
         super().__init__()
         self.path, self.timeout = path, timeout
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        return _UnixConnection(self.path, self.timeout)
+        if not self._connection[1]:
+            self._connection = host, _UnixConnection(self.path, self.timeout)
+        return self._connection[1]
 
 
 def _connect(path: str, timeout: float) -> socket.socket:
