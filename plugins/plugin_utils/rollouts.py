@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -168,9 +168,13 @@ def hooks_done(told: Iterable[Result], app: str) -> dict[str, dict[str, str]]:
     return done
 
 
-def movers(hosts: Iterable[str], hostvars: Any, app: str) -> list[str]:
-    """The hosts on which another release of an app is warm and to be made live, in their order."""
-    return [host for host in hosts if _of(_results(hostvars[host], "warm"), app).get("switching")]
+def movers(hosts: Iterable[str], hostvars: Any, app: str, out: Container[str] = ()) -> list[str]:
+    """The hosts on which another release of an app is warm and to be made live, in their order.
+
+    :param out: hosts that balancers leave out. They come last: no client tells how the first one does there.
+    """
+    found = (host for host in hosts if _of(_results(hostvars[host], "warm"), app).get("switching"))
+    return sorted(found, key=lambda host: host in out)
 
 
 def joining(hosts: Iterable[str], hostvars: Any, app: str) -> list[str]:

@@ -175,6 +175,11 @@ def test_movers_are_the_hosts_with_something_to_switch_to() -> None:
     assert rollouts.movers(HOSTS, hostvars, "blog") == ["app2"]
 
 
+def test_movers_that_no_client_meets_come_last() -> None:
+    hostvars = dict.fromkeys(HOSTS, host(warm=WARM))
+    assert rollouts.movers(HOSTS, hostvars, "blog", out=["app1"]) == ["app2", "app3", "app1"]
+
+
 @pytest.mark.parametrize(
     ("steps", "strays"),
     [

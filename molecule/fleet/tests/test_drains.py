@@ -70,6 +70,17 @@ def test_every_balancer_knows_who_is_drained_and_why_and_nobody_drains_the_last_
             done("undrain", "-e", f"host={name}")
 
 
+def test_a_drained_host_is_not_the_first_to_get_a_release() -> None:
+    done("drain", "-e", "host=app1", reason="a new disk")
+    try:
+        output = done("deploy", options={"env": unique()}).output
+    finally:
+        done("undrain", "-e", "host=app1")
+    switched = dict(re.findall(r"(app\d): counter .*, switched at (\S+) UTC", output))
+    assert sorted(switched) == [*APP_SERVERS]
+    assert min(switched, key=switched.get) == "app2"
+
+
 def test_who_alone_answers_is_not_drained() -> None:
     programs = {
         name: host(name).check_output("readlink /srv/hello/current").replace("releases/", "hello-")
