@@ -74,7 +74,7 @@ class ActionModule(ActionBase):
     def _pack(self, entry: Entry) -> Path:
         """Pack the source, unless it was already."""
         fetched = sources.fetched(entry["source"])
-        files = packing.source_files(fetched.folder)
+        files = packing.contents(fetched.folder, entry["source"], entry["static"].values()).files
         key = packing.digest([packing.source_hash(fetched.folder, files), entry["static"]])
         return packing.packed(fetched.folder, files, entry["static"], key)
 
@@ -223,7 +223,7 @@ class ActionModule(ActionBase):
     def _release(self, entry: Entry, args: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """What the inventory asks for: the release and the router before it."""
         fetched = sources.fetched(entry["source"])
-        files = packing.source_files(fetched.folder)
+        files = packing.contents(fetched.folder, entry["source"], entry["static"].values()).files
         required = packing.required(fetched, entry)
         templates = [path for folder in args["templates"] for path in sorted((PROJECT / folder).glob("*.j2"))]
         source = packing.source_hash(fetched.folder, files)

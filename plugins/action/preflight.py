@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from plugin_utils import preflight, sources
@@ -29,6 +30,7 @@ class ActionModule(ActionBase):
         fetch = preflight.once(sources.fetch)
         problems: defaultdict[str, list[str]] = defaultdict(list)
         claims = {}
+        remarks: dict[str, None] = {}
         for host in variables["ansible_play_hosts_all"]:
             get = self._evaluator(host, variables["hostvars"])
             groups = {"all", *get("group_names")}
@@ -39,12 +41,15 @@ class ActionModule(ActionBase):
                 problems[str(problem)].append(host)
             if not found:
                 claims[host] = preflight.claims(mine, names, get)
+                remarks |= dict.fromkeys(preflight.remarks(mine, names, get))
         if not problems:
             for problem in preflight.check_fleet(variables["groups"], variables["hostvars"]):
                 problems[str(problem)].append("the fleet")
         if problems:
             lines = [f"- {problem}  [{', '.join(hosts)}]" for problem, hosts in problems.items()]
             result.update(failed=True, msg="\n".join(["Nothing was changed. Please mend the inventory:", *lines]))
+        for remark in remarks:
+            Display().display(remark)
         return {**result, "changed": False, "claims": claims}
 
     def _evaluator(self, host: str, hostvars: Any) -> Callable[[str], Any]:

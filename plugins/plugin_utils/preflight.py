@@ -28,6 +28,7 @@ from .sources import Fetched, SourceError, redact
 VERBATIM = ("env", "secret_env")  # options of an app whose values may have line breaks
 WHEN = ("before_switch", "after_switch")
 RESERVED_PREFIX = "FLASKFLEET_"
+SHOWN = 10  # of the paths that are left out
 Fetch = Callable[[dict[str, Any]], Fetched]
 
 
@@ -163,6 +164,20 @@ def claims(imports: list[Import], names: set[str], get: Callable[[str], Any]) ->
             ports.append({"variable": f"flask_apps.{name}.http", "port": port, "program": "uwsgi", "ours": ours})
     users = [{"variable": f"flask_apps.{name}", "name": name, "home": f"/srv/{name}"} for name in apps]
     return {"ports": ports, "users": users}
+
+
+def remarks(imports: list[Import], names: set[str], get: Callable[[str], Any]) -> list[str]:
+    """What people should know of a host's apps although nothing is wrong. The sources were fetched."""
+    has_apps = any(item.role == "flask_app" for item in imports) and "flask_apps" in names
+    said = []
+    for name, app in complete(get("flask_apps") if has_apps else {}).items():
+        left_out = packing.contents(
+            sources.fetched(app["source"]).folder, app["source"], app["static"].values()
+        ).left_out
+        if left_out:
+            more = f" and {len(left_out) - SHOWN} more" if len(left_out) > SHOWN else ""
+            said.append(f"{name}: not part of the release are {', '.join(left_out[:SHOWN])}{more}")
+    return said
 
 
 def check_fleet(groups: dict[str, list[str]], hostvars: Any) -> list[Problem]:
@@ -373,10 +388,10 @@ def _across_roles(values: dict[str, Any], fetch: Fetch) -> Iterator[Problem]:
 
 
 def _check_source(where: str, app: dict[str, Any], fetch: Fetch) -> Iterator[Problem]:
-    (kind,) = (kind for kind, value in app["source"].items() if value is not None)
+    (kind,) = (kind for kind in sources.KINDS if app["source"][kind] is not None)
     try:
         found = fetch(app["source"])
-        files = packing.source_files(found.folder)
+        files = packing.contents(found.folder, app["source"], app["static"].values()).files
         packing.required(found, app)
         served = packing.static_files(found.folder, files, app["static"])
     except (SourceError, OSError, UnicodeDecodeError) as error:

@@ -11,7 +11,7 @@ from ansible.module_utils.flaskfleet.environments import Environment
 from ansible.module_utils.flaskfleet.layout import Release
 from ansible.module_utils.flaskfleet.wheels import Wheel
 from plugin_utils.entries import complete
-from plugin_utils.packing import NOT_OF_A_RELEASE, pack, source_files
+from plugin_utils.packing import NOT_OF_A_RELEASE, contents, pack
 
 A, B, C, D = (letter * 12 for letter in "abcd")
 APP_ID, WEB_ID = 1001, 33  # of the user and group blog, and of the group www-data
@@ -99,5 +99,5 @@ def pack_source(folder: Path) -> Path:
         (source / name).write_text(content)
     (source / "manage").chmod(0o755)
     (source / "link").symlink_to("blog/static/style.css")
-    pack(source, source_files(source), STATIC, folder / "blog.tar.gz")
+    pack(source, contents(source).files, STATIC, folder / "blog.tar.gz")
     return folder / "blog.tar.gz"

@@ -18,6 +18,7 @@ import pytest
 from interruption import interruptions
 from plugin_utils import packing
 from plugin_utils.packing import (
+    contents,
     digest,
     further_wheels,
     pack,
@@ -26,7 +27,6 @@ from plugin_utils.packing import (
     release_key,
     required,
     requirements,
-    source_files,
     static_files,
 )
 from plugin_utils.sources import Fetched, SourceError
@@ -57,7 +57,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def source_hash(source: Path) -> str:
-    return packing.source_hash(source, source_files(source))
+    return packing.source_hash(source, contents(source).files)
 
 
 def write(source: Path, name: str, content: str | bytes) -> str:
@@ -70,7 +70,7 @@ def write(source: Path, name: str, content: str | bytes) -> str:
 def archive_of(source: Path, static: dict[str, str] | None = None, name: str = "a.tar.gz") -> Path:
     """The source's archive, beside it."""
     archive = source.parent / name
-    pack(source, source_files(source), static or {}, archive)
+    pack(source, contents(source).files, static or {}, archive)
     return archive
 
 
@@ -84,25 +84,30 @@ def members(archive: Path) -> dict[str, str]:
 
 
 def test_the_files_and_links_of_a_source(source: Path) -> None:
-    assert [str(path.relative_to(source)) for path in source_files(source)] == [
+    assert [str(path.relative_to(source)) for path in contents(source).files] == [
         "app.py", "link", "manage", "pkg/__init__.py", "pkg/data.txt",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "name", [*(f"{folder}/x" for folder in sorted(packing.LEFT_OUT)), "pkg/__pycache__/x", "pkg/app.pyc"]
+    "name",
+    [
+        *(f"{folder}/x" for folder in sorted(packing.VERSION_CONTROL_AND_CACHES | packing.ENVIRONMENTS)),
+        "pkg/__pycache__/x",
+        "pkg/app.pyc",
+    ],
 )
 def test_caches_environments_and_version_control_are_left_out(source: Path, name: str) -> None:
-    before = source_files(source)
+    before = contents(source).files
     (source / name).parent.mkdir(parents=True, exist_ok=True)
     (source / name).touch()
-    assert source_files(source) == before
+    assert contents(source).files == before
 
 
 def test_an_absolute_link_is_refused_by_name(source: Path) -> None:
     (source / "escape").symlink_to(source / "app.py")
     with pytest.raises(SourceError, match=f"^{source}/escape: the link is absolute"):
-        source_files(source)
+        contents(source)
 
 
 @pytest.mark.parametrize("line", ["uwsgi", "uWSGI==2.0.21", " uwsgi>=2 ; python_version > '3'"])
@@ -114,20 +119,20 @@ def test_uwsgi_itself_is_no_requirement(source: Path, line: str) -> None:
 
 def test_a_hidden_file_is_part_of_it(source: Path) -> None:
     (source / ".flaskenv").touch()
-    assert source / ".flaskenv" in source_files(source)
+    assert source / ".flaskenv" in contents(source).files
 
 
 @pytest.mark.parametrize("target", ["../outside", "pkg/../../outside", "../source-2/app.py"])
 def test_a_link_that_leads_out_is_refused_by_name(source: Path, target: str) -> None:
     (source / "escape").symlink_to(target)
     with pytest.raises(SourceError, match=f"^{source}/escape: the link leads out of the source; copy what"):
-        source_files(source)
+        contents(source)
 
 
 @pytest.mark.parametrize("target", ["pkg", "missing", "pkg/../app.py"])
 def test_a_link_that_stays_within_is_part_of_it(source: Path, target: str) -> None:
     (source / "inside").symlink_to(target)
-    assert source / "inside" in source_files(source)
+    assert source / "inside" in contents(source).files
 
 
 def test_a_source_may_itself_be_behind_a_link(source: Path, tmp_path: Path) -> None:
@@ -138,19 +143,100 @@ def test_a_source_may_itself_be_behind_a_link(source: Path, tmp_path: Path) -> N
 def test_a_fifo_is_refused_by_name(source: Path) -> None:
     os.mkfifo(source / "pipe")
     with pytest.raises(SourceError, match=f"^{source}/pipe: neither a file nor a link; remove it"):
-        source_files(source)
+        contents(source)
 
 
 def test_a_link_to_itself_is_part_of_it(source: Path) -> None:
     (source / "circle").symlink_to("circle")
-    assert source / "circle" in source_files(source)
+    assert source / "circle" in contents(source).files
 
 
 def test_a_package_has_an_empty_source(tmp_path: Path) -> None:
-    assert source_files(None) == []
+    assert contents(None).files == []
     assert packing.source_hash(None, []) == packing.source_hash(tmp_path, [])
     pack(None, [], {"/static": "blog/static"}, tmp_path / "a.tar.gz")
     assert members(tmp_path / "a.tar.gz") == {}
+
+
+@pytest.fixture
+def pages(source: Path) -> Path:
+    """A source whose pages load what npm has brought into the folder that nginx serves."""
+    for name in ("static/app.js", "static/node_modules/bootstrap/b.js", "node_modules/vite/v.js", "docs/a.md", "a.log"):
+        write(source, name, name)
+    return source
+
+
+def names(source: Path, *arguments: Any) -> list[str]:
+    """The paths of a release's files, but for those of every source here."""
+    found = (str(path.relative_to(source)) for path in contents(source, *arguments).files)
+    return [name for name in found if name not in {*FILES, "link"}]
+
+
+def test_what_pages_load_is_part_of_it(pages: Path) -> None:
+    assert names(pages, {}, ["static"]) == [
+        "a.log", "docs/a.md", "static/app.js", "static/node_modules/bootstrap/b.js",
+    ]  # fmt: skip
+    assert contents(pages, {}, ["static"]).left_out == ["node_modules/"]
+
+
+def test_a_folder_of_static_in_what_is_left_out_is_part_of_it(pages: Path) -> None:
+    write(pages, "node_modules/.bin/vite", "")
+    assert names(pages, {}, ["node_modules/vite"])[-2:] == ["node_modules/vite/v.js", "static/app.js"]
+    assert contents(pages, {}, ["node_modules/vite"]).left_out == ["node_modules/", "static/node_modules/"]
+
+
+def test_of_a_folder_of_static_behind_a_link_nothing_is_left_out(pages: Path, tmp_path: Path) -> None:
+    (pages / "assets").symlink_to("static")
+    (tmp_path / "alias").symlink_to("source")
+    assert "static/node_modules/bootstrap/b.js" in names(tmp_path / "alias", {}, ["assets"])
+
+
+def test_what_is_left_out_is_told_except_what_nobody_misses(pages: Path) -> None:
+    for name in (".git/config", "pkg/__pycache__/a.pyc", "venv/pyvenv.cfg", "static/.git/config"):
+        write(pages, name, "")
+    assert contents(pages, {"exclude": ["*.log"]}, ["static"]).left_out == [
+        "a.log", "node_modules/", "static/.git/", "venv/",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("exclude", "expected"),
+    [
+        ([], ["a.log", "docs/a.md", "static/app.js"]),
+        (["*.log", "/docs/"], ["static/app.js"]),
+        (["*.js", "!static/app.js"], ["a.log", "docs/a.md", "static/app.js"]),
+        (["a.md"], ["a.log", "static/app.js"]),
+        (["docs/b"], ["a.log", "docs/a.md", "static/app.js"]),
+        (["!/node_modules/"], ["a.log", "docs/a.md", "node_modules/vite/v.js", "static/app.js"]),
+    ],
+)
+def test_what_is_excluded_in_the_words_of_gitignore(pages: Path, exclude: list[str], expected: list[str]) -> None:
+    assert names(pages, {"exclude": exclude}) == expected
+
+
+def test_a_gitignore_counts_where_that_is_asked_for(pages: Path) -> None:
+    write(pages, ".gitignore", "*.log\n*.js\n")
+    write(pages, "static/.gitignore", "!app.js\n")
+    assert names(pages) == [".gitignore", "a.log", "docs/a.md", "static/.gitignore", "static/app.js"]
+    assert names(pages, {"gitignore": True}) == [".gitignore", "docs/a.md", "static/.gitignore", "static/app.js"]
+    assert names(pages, {"gitignore": True, "exclude": ["!*.log", "docs"]}) == [
+        ".gitignore", "a.log", "static/.gitignore", "static/app.js",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.txt", b"caf\xe9/x", b"link"])
+def test_a_name_that_is_not_text_is_refused_by_name(tmp_path: Path, name: bytes) -> None:
+    path = tmp_path / os.fsdecode(name)
+    if name == b"link":
+        path.symlink_to(os.fsdecode(b"caf\xe9"))
+    else:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    with pytest.raises(SourceError, match=r"/(caf\\xe9|link).*: the name is not UTF-8; rename it") as raised:
+        contents(tmp_path)
+    str(raised.value).encode()
+    assert contents(tmp_path, {"exclude": ["caf*", "link"]}).files == []
+    contents(tmp_path, {"exclude": ["*"]}).left_out[0].encode()
 
 
 # its hash
@@ -274,8 +360,23 @@ def test_times_in_an_archive_are_made_of_the_content(source: Path) -> None:
     (source / "3").write_text("Same")
     with tarfile.open(archive_of(source)) as tar:
         times = [tar.getmember(f"src/{name}").mtime for name in "123"]
-    assert times[0] == times[1] == int(hashlib.sha256(b"same").hexdigest()[:7], 16)
-    assert times[2] != times[0]
+    assert times[0] == times[1] != times[2]
+
+
+def test_times_in_an_archive_are_those_a_zip_can_hold_and_passed(source: Path) -> None:
+    for number in range(500):
+        write(source, f"many/{number}", str(number))
+    with tarfile.open(archive_of(source)) as tar:
+        times = [entry.mtime for entry in tar]
+    assert 1980 <= time.localtime(min(times)).tm_year < 1985
+    assert 2015 < time.localtime(max(times)).tm_year <= 2020
+
+
+def test_times_of_another_kind_make_another_hash(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A release that has the old ones would stay as it is."""
+    before = source_hash(source)
+    monkeypatch.setattr(packing, "LATEST", packing.LATEST + 1)
+    assert source_hash(source) != before
 
 
 # what nginx serves
@@ -372,7 +473,7 @@ def test_links_below_a_static_folder_are_what_they_lead_to(source: Path) -> None
 
 
 def served(source: Path, static: dict[str, str] | None = None) -> dict[str, Path]:
-    return static_files(source, source_files(source), static or {"/s": "assets"})
+    return static_files(source, contents(source).files, static or {"/s": "assets"})
 
 
 @pytest.mark.parametrize("target", [".", "..", "../assets", "loop"])
@@ -426,11 +527,11 @@ def test_a_file_and_a_folder_of_one_name_are_refused(source: Path) -> None:
 
 
 def test_an_archive_is_packed_once(site: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    archive = packed(site, source_files(site), STATIC, "1a2b")
+    archive = packed(site, contents(site).files, STATIC, "1a2b")
     assert archive == cache / "packed/1a2b.tar.gz"
     assert archive.read_bytes() == archive_of(site, STATIC).read_bytes()
     monkeypatch.setattr(packing, "pack", None)
-    assert packed(site, source_files(site), STATIC, "1a2b") == archive
+    assert packed(site, contents(site).files, STATIC, "1a2b") == archive
 
 
 def test_of_many_that_want_an_archive_at_once_one_packs(
@@ -445,7 +546,7 @@ def test_of_many_that_want_an_archive_at_once_one_packs(
         pack(*arguments)
 
     monkeypatch.setattr(packing, "pack", slowly)
-    processes = [fork.Process(target=packed, args=(site, source_files(site), STATIC, "1a2b")) for _ in range(8)]
+    processes = [fork.Process(target=packed, args=(site, contents(site).files, STATIC, "1a2b")) for _ in range(8)]
     for process in processes:
         process.start()
     for process in processes:
@@ -456,7 +557,7 @@ def test_of_many_that_want_an_archive_at_once_one_packs(
 
 def test_nobody_ever_sees_half_an_archive(site: Path, cache: Path) -> None:
     expected = archive_of(site, STATIC).read_bytes()
-    files = source_files(site)
+    files = contents(site).files
     for number in interruptions(lambda _: packed(site, files, STATIC, "1a2b")):
         kept = cache / "packed/1a2b.tar.gz"
         assert not kept.exists() or kept.read_bytes() == expected, f"interrupted before step {number}"

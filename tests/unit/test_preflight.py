@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
 from functools import partial
 from pathlib import Path
@@ -290,6 +291,35 @@ def test_what_is_fetched_is_looked_into(inventory: dict[str, Any], tmp_path: Pat
     (found.folder / "requirements.txt").touch()
     (found.folder / "static" / "blog.css").unlink()
     assert "'static' there is no file in such a folder below the origin" in str(check(remote.__getitem__)[0])
+
+
+def remarks(inventory: dict[str, Any]) -> list[str]:
+    return preflight.remarks(IMPORTS, set(inventory), inventory.__getitem__)
+
+
+def test_what_packing_leaves_out_is_told(inventory: dict[str, Any], tmp_path: Path) -> None:
+    assert remarks(inventory) == []
+    for name in (".git", "venv", "static/node_modules", "node_modules"):
+        (tmp_path / "blog" / name).mkdir()
+    assert remarks(inventory) == ["blog: not part of the release are node_modules/, venv/"]
+    without = changed(inventory, "flask_apps blog source exclude", [f"/{number:02}" for number in range(12)])
+    for number in range(12):
+        (tmp_path / "blog" / f"{number:02}").touch()
+    assert problems(without) == []
+    (told,) = remarks(without)
+    assert told == f"blog: not part of the release are {', '.join(f'{number:02}' for number in range(10))} and 4 more"
+
+
+def test_hosts_without_apps_are_told_nothing() -> None:
+    assert remarks({}) == []
+    assert preflight.remarks(IMPORTS[:1], {"flask_apps"}, {}.__getitem__) == []
+
+
+def test_a_name_that_is_not_text_is_refused_before_the_first_change(inventory: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "blog" / os.fsdecode(b"caf\xe9")).touch()
+    (found,) = problems(inventory)
+    assert found.startswith("flask_apps.blog.source.path: ")
+    assert "blog/caf\\xe9: the name is not UTF-8; rename it" in found
 
 
 def test_what_cannot_be_served_is_said_before_the_first_change(inventory: dict[str, Any], tmp_path: Path) -> None:
