@@ -248,7 +248,6 @@ def test_clock_that_was_set_back_changes_no_order(host: Host, hour_ago: dict[str
 @pytest.fixture(scope="module")
 def small(host: Host) -> Iterator[dict[str, Any]]:
     """The entry of an app that lives on a small file system of its own."""
-    host.check_output("useradd --system --home-dir /srv/small --shell /usr/sbin/nologin small")
     host.check_output("mkdir /srv/small && mount -t tmpfs -o size=250m,nr_inodes=100k,mode=755 tmpfs /srv/small")
     entry = {
         "source": {"path": str(COUNTER)},

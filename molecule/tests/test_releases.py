@@ -471,6 +471,18 @@ def test_what_is_no_name_is_not_removed(host: Host, app: str) -> None:
     assert host.file("/srv/counter").exists
 
 
+@pytest.mark.parametrize("purge", [False, True])
+def test_what_is_not_an_app_is_not_removed(host: Host, purge: bool) -> None:
+    host.check_output("mkdir /srv/games && touch /srv/games/file")
+    try:
+        output = refused(host, "remove_app", app="games", purge=purge)
+        assert "games: this host has no record of such an app" in output
+        assert host.user("games").exists
+        assert host.file("/srv/games").listdir() == ["file"]
+    finally:
+        host.check_output("rm -r /srv/games")
+
+
 def test_removed_app_leaves_only_its_data(host: Host, without: list[str]) -> None:
     others = look(host).others
     host.check_output(f"runuser -u counter -- touch {SHARED}/kept")

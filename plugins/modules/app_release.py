@@ -17,9 +17,10 @@ options:
     required: true
   step:
     description:
-      - C(present) keeps what is live running, starts the first release where none is live, and reports what the
-        inventory asks for beyond that. It never moves C(current) from one release to another. Where other hosts may
-        have a release (O(alone=false)) it starts none, and says that the host is C(joining).
+      - C(present) records the app and creates its user, keeps what is live running, starts the first release where
+        none is live, and reports what the inventory asks for beyond that. It never moves C(current) from one release
+        to another. Where other hosts may have a release (O(alone=false)) it starts none, and says that the host is
+        C(joining).
       - C(export) packs O(target) on a host that has it, C(import) stages it on one that lacks it.
       - C(warm) stages the target, runs it beside the live release, and waits until every worker has answered its
         health path. A release that can't is removed, and the app's own error is the message. Where the target is live
@@ -32,7 +33,8 @@ options:
       - C(retire) lets the app's further programs be those of the live release, stops the old ones once their last
         request is done, and removes what is older than C(keep_releases).
       - C(singletons) lets the programs that run on one host run here, or not, see O(singletons).
-      - C(absent) removes the app's programs and releases; its C(shared) folder and logs stay unless C(purge).
+      - C(absent) removes the app's programs, releases and user; its C(shared) folder and logs stay unless C(purge). It
+        fails where the host has something of that name and no record of such an app.
       - C(wheels) has the wheels built that the controller lacks for the host's platform, sees that those it has are
         what was built, and names what a controller without access needs.
     choices:
@@ -213,6 +215,7 @@ from ansible.module_utils.flaskfleet.journal import release_id
 from ansible.module_utils.flaskfleet.layout import Release, ReleaseFailed
 from ansible.module_utils.flaskfleet.releases import App, InUse, differences
 from ansible.module_utils.flaskfleet.services import supervisor
+from ansible.module_utils.flaskfleet.users import UserFailed
 from ansible.module_utils.flaskfleet.wheels import Wheel, WheelFailed, lacking, platform_of, receive
 
 SUPERVISOR_SOCKET = "/run/supervisor.sock"
@@ -290,6 +293,7 @@ def present(app: App, wanted: Wanted, check_mode: bool) -> Result:
     """Start the first release, or keep the live one running and say what is not deployed."""
     if not check_mode:
         clean_up()
+    created = not check_mode and app.create()
     live = app.live()
     router = environment(wanted, "uwsgi") if wanted["router"] and not check_mode else None
     if live:
@@ -301,13 +305,13 @@ def present(app: App, wanted: Wanted, check_mode: bool) -> Result:
             return {**result, **lack}
         if result["changed"]:
             app.run_again(live)
-        return {**result, "changed": app.route(wanted["router"], router) or result["changed"]}
+        return {**result, "changed": app.route(wanted["router"], router) or result["changed"] or created}
     release = wanted["release"] if wanted["target"] == "inventory" else wanted["target"]
     result = {"changed": True, "release": release, "undeployed": []}
     if check_mode:
         return result
     if not wanted["alone"]:
-        return {**result, "changed": False, "joining": True}
+        return {**result, "changed": created, "joining": True}
     environments = [environment(wanted, *wanted["wheels"]), *([router] if router else [])]
     if not app.path(release).exists() and (lack := needs(app, wanted, release, *environments)):
         return {**result, "changed": False, **lack}
@@ -577,11 +581,11 @@ def run(app: App, wanted: Wanted, check_mode: bool) -> Result:
         return {"changed": False, "release": app.live(), "live": app.live(), "said": []}
     if wanted["step"] == "warm" and not (check_mode or wanted["force"]):
         app.give_way(wanted["rollout"]["process"], wanted["take_over"])
+    if wanted["step"] == "absent" and (check_mode or not app.is_there(wanted["purge"])):
+        return {"changed": app.is_there(wanted["purge"]), "release": None, "live": app.live(), "said": []}
     with nullcontext() if check_mode or wanted["step"] == "wheels" else app.lock():
         if wanted["step"] == "present":
             result = present(app, wanted, check_mode)
-        elif check_mode and wanted["step"] == "absent":
-            result = {"changed": app.is_there(wanted["purge"]), "release": None}
         elif check_mode and wanted["step"] == "singletons":
             result = {"changed": wanted["singletons"] != app.singletons_file.exists(), "release": app.live()}
         elif check_mode and wanted["step"] != "wheels":
@@ -634,7 +638,7 @@ def main() -> None:
         result = run(app, module.params, module.check_mode)
     except InUse as other:
         module.fail_json(msg=str(other), holder=other.rollout)
-    except (ReleaseFailed, EnvironmentFailed, WheelFailed) as error:
+    except (ReleaseFailed, EnvironmentFailed, WheelFailed, UserFailed) as error:
         module.fail_json(msg=str(error))
     except xmlrpc.client.Fault as fault:
         module.fail_json(msg=f"{name}: Supervisor refused ({fault.faultString}); see supervisorctl reread")

@@ -37,11 +37,13 @@ msg:
 """
 
 import grp
+import os
 import pwd
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.flaskfleet.journal import Journal
 from ansible.module_utils.flaskfleet.sockets import tcp_owners
 
 JOURNALS = Path("/var/lib/flaskfleet/apps")
@@ -60,7 +62,9 @@ def taken_ports(ports: list[dict[str, Any]]) -> list[str]:
 
 def _is_ours(claim: dict[str, Any]) -> bool:
     """Whether a file that we wrote says so: in a container root can't see which socket is another user's."""
-    path, line = claim.get("ours") or ("/nonexistent", "")
+    if not claim.get("ours"):
+        return False
+    path, line = claim["ours"]
     return Path(path).exists() and line in Path(path).read_text()
 
 
@@ -71,15 +75,21 @@ def foreign_names(users: list[dict[str, Any]]) -> list[str]:
     problems = []
     for claim in users:
         name, home = claim["name"], claim["home"]
-        if homes.get(name) == home:
+        record = JOURNALS / f"{name}.json"
+        if homes.get(name) == home and Journal(record, None).user:
             continue  # ours
         taken = [f"a user {name} with the home {homes[name]}"] if name in homes else []
         taken += [f"a group {name}"] if name in groups else []
-        if not (JOURNALS / f"{name}.json").exists():  # which remove_app.yml leaves, with the folders
-            taken += [folder for folder in (home, f"/var/log/{name}") if Path(folder).exists()]
+        if not record.exists():  # remove_app.yml leaves it, with the folders
+            taken += [folder for folder in (home, f"/var/log/{name}") if _is_used(Path(folder))]
         if taken:
             problems.append(f"{claim['variable']}: there is {taken[0]} already; give the app another name")
     return problems
+
+
+def _is_used(folder: Path) -> bool:
+    """Whether there is something in a folder: a file system of its own may be mounted for an app."""
+    return folder.exists() and not (folder.is_dir() and set(os.listdir(folder)) <= {"lost+found"})
 
 
 def main() -> None:

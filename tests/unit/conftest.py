@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ansible.module_utils.flaskfleet import environments, releases
+from ansible.module_utils.flaskfleet import environments, releases, users
 from ansible.module_utils.flaskfleet.environments import Environment
 from ansible.module_utils.flaskfleet.releases import App
 from examples import APP_ID, ME, WEB_ID, make_environment, make_release, pack_source
@@ -103,7 +103,30 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def owners(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[int, int]]:
+def host_users(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The host's further users with their homes; useradd(8) and userdel(8) change these alone."""
+    there: dict[str, str] = {}
+
+    def change(*argv: str) -> None:
+        if argv[0] == "useradd":
+            there[argv[-1]] = argv[argv.index("--home-dir") + 1]
+        else:
+            del there[argv[-1]]
+
+    monkeypatch.setattr(users, "_run", change)
+    real = pwd.getpwnam
+
+    def find(name: str) -> object:
+        if name == OWNER:
+            return real(name)
+        return SimpleNamespace(pw_uid=APP_ID, pw_dir=there[name])
+
+    monkeypatch.setattr(pwd, "getpwnam", find)
+    return there
+
+
+@pytest.fixture
+def owners(host_users: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[int, int]]:
     """Who was to own what, by path. Only root may give files away, so nobody does, and a path says that it was done."""
     asked: dict[str, tuple[int, int]] = {}
     real = Path.stat
@@ -123,8 +146,7 @@ def owners(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[int, int]]:
     monkeypatch.setattr(os, "chown", chown)
     monkeypatch.setattr(os, "lchown", chown)
     monkeypatch.setattr(os, "fchown", fchown)
-    user, group, groups = pwd.getpwnam, grp.getgrnam, {"blog": APP_ID, "www-data": WEB_ID}
-    monkeypatch.setattr(pwd, "getpwnam", lambda name: SimpleNamespace(pw_uid=APP_ID) if name == "blog" else user(name))
+    group, groups = grp.getgrnam, {"blog": APP_ID, "www-data": WEB_ID}
     monkeypatch.setattr(
         grp, "getgrnam", lambda name: SimpleNamespace(gr_gid=groups[name]) if name in groups else group(name)
     )
@@ -133,12 +155,12 @@ def owners(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[int, int]]:
 
 @pytest.fixture
 def app(host: Path, owners: dict[str, tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> App:
-    """The app ``blog`` on a host where it has never been. Its environments are empty folders."""
+    """The app ``blog`` on a host that has its record and its user alone. Its environments are empty folders."""
     monkeypatch.setattr(environments, "_build", lambda aside, *inputs: aside.mkdir(parents=True))
     app = App("blog", None, host)
     app.programs.rpc = Supervisor(app.trial, app.conf_d)
     app.conf_d.mkdir(parents=True)
-    app.journal_file.parent.mkdir(parents=True)
+    app.create()
     return app
 
 
@@ -158,6 +180,7 @@ def stage(app: App, archive: Path, environment: Environment) -> Callable[..., Pa
     """A function that stages a release of the app with some options changed, and returns where it lies."""
 
     def stage(id: str, **changed: object) -> Path:
+        app.create()
         app.prepare({})
         app.stage(make_release(id, **changed), archive, environment)
         return app.path(id)

@@ -40,7 +40,7 @@ class Recorder(App):
         self.steps: list[str] = []
         self.cleaned: list[str | None] = []  # up after a build that was killed, with what was live
         self.rollouts: list[str | None] = []  # what went on at each
-        self.locked = False
+        self.locked = self.created = False
         self.settled = self.runs = True
         self.routes = False
         self.fails = ""  # the step that does
@@ -61,6 +61,10 @@ class Recorder(App):
 
     def clear(self, target: str | None, keep_warm: bool) -> None:
         self._step(f"clear all but {target}, {'the one before' if keep_warm else 'none'} kept warm")
+
+    def create(self) -> bool:
+        created, self.created = not self.created, True
+        return created
 
     def prepare(self, secrets: dict[str, str]) -> bool:
         self._step(f"prepare {' '.join(secrets)}")
@@ -117,6 +121,7 @@ class Recorder(App):
             (self.path(release) / "release.json").write_text(json.dumps(make_release(release).record))
             journal.history.append({"release": release, "since": "2026-11-22"})
         journal.voided = {release: {"since": "2026-11-22", "by": ME} for release in voided}
+        journal.user = self.created = True
         journal.save()
         (self.home / "current").unlink(missing_ok=True)
         (self.home / "current").symlink_to(f"releases/{releases[-1]}")
@@ -130,7 +135,7 @@ class Recorder(App):
 
 
 @pytest.fixture
-def recorder(host: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
+def recorder(host: Path, host_users: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Recorder:
     """An app of which the host has no release, but the wheels."""
     monkeypatch.setattr(app_release, "platform_of", lambda python: PLATFORM)
     recorder = Recorder(host)
@@ -282,6 +287,24 @@ def test_a_first_release_takes_over_from_a_controller_that_is_gone(recorder: Rec
     recorder.begin({"process": DESKTOP, "by": ME, "what": "first release", "target": D})
     run(recorder, "present", take_over=DESKTOP)
     assert recorder.live() == D
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_an_app_is_recorded_before_anything_else(recorder: Recorder, alone: bool) -> None:
+    """Its wheels may not build: what is left can be removed."""
+    result = run(recorder, "present", alone=alone, archive=None)
+    assert (recorder.created, recorder.steps, result["changed"]) == (True, [], not alone)
+
+
+def test_check_mode_records_nothing(recorder: Recorder) -> None:
+    run(recorder, "present", check_mode=True)
+    assert not recorder.created
+
+
+def test_a_user_that_was_gone_is_a_change(recorder: Recorder) -> None:
+    recorder.live_is(A)
+    recorder.created = False
+    assert run(recorder, "present")["changed"]
 
 
 # present, on a host with a release
@@ -776,6 +799,20 @@ def test_check_mode_tells_whether_singletons_would_move(lived: Recorder) -> None
 def test_an_app_is_removed(lived: Recorder, purge: bool, step: str) -> None:
     assert run(lived, "absent", purge=purge)["changed"]
     assert lived.steps == [f"{step}, asked for by {ME}"]
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+@pytest.mark.parametrize("purge", [True, False])
+def test_what_has_no_record_is_not_removed(
+    recorder: Recorder, host_users: dict[str, str], host: Path, snapshot, purge: bool, check_mode: bool
+) -> None:
+    """A name was mistyped: nothing is changed, not even a lock taken."""
+    host_users["blog"] = "/srv/blog"
+    (recorder.home / "files").mkdir(parents=True)
+    before = snapshot(host)
+    with pytest.raises(ReleaseFailed, match="this host has no record of such an app"):
+        run(recorder, "absent", check_mode, purge=purge)
+    assert (recorder.steps, snapshot(host), recorder.locked) == ([], before, False)
 
 
 # check mode

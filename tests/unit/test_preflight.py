@@ -187,8 +187,8 @@ def test_the_roles_are_those_of_the_playbook() -> None:
         ("flask_apps blog source", {"git": {"url": "/x\ny", "version": "main"}}, "'/x\\ny' has a line break"),
         (
             "flask_apps blog source",
-            {"git": {"url": "/nonexistent", "version": "main"}},
-            "'/nonexistent' can't be fetched",
+            {"git": {"url": "/no-such-folder", "version": "main"}},
+            "'/no-such-folder' can't be fetched",
         ),
         ("flask_apps blog source", {"archive": {}}, "source.archive: {} give either a path, or a url with its sha256"),
         (
@@ -207,7 +207,11 @@ def test_the_roles_are_those_of_the_playbook() -> None:
             "source.archive.url: 'http://h/x' use an address that begins with https://",
         ),
         ("flask_apps blog source", {"archive": {"path": "/x", "sha256": "0f"}}, "archive.sha256: '0f' give the 64 hex"),
-        ("flask_apps blog source", {"archive": {"path": "/nonexistent"}}, "source.archive: '/nonexistent' there is no"),
+        (
+            "flask_apps blog source",
+            {"archive": {"path": "/no-such-folder"}},
+            "source.archive: '/no-such-folder' there is no",
+        ),
         ("flask_apps blog source", {"archive": {"path": "a.tgz"}}, "'a.tgz' there is no such file on the controller"),
         ("flask_apps blog source", {"package": "blog"}, "flask_apps.blog.source.package: 'blog' pin one version"),
         *(
@@ -229,7 +233,7 @@ def test_the_roles_are_those_of_the_playbook() -> None:
             )
         ),
         ("flask_apps blog source", {"package": "uwsgi==2"}, "'uwsgi==2' would replace the uWSGI"),
-        ("flask_apps blog source", {"path": "/nonexistent"}, "'/nonexistent' there is no such folder"),
+        ("flask_apps blog source", {"path": "/no-such-folder"}, "'/no-such-folder' there is no such folder"),
         ("flask_apps blog source", {"path": "files/app"}, "'files/app' must be absolute"),
         ("flask_apps blog requirements", "lock.txt", "requirements: there is no file"),
         ("flask_apps blog wheels", ["/no/such.whl"], "wheels: /no/such.whl is neither a wheel nor a folder of wheels"),

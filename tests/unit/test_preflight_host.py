@@ -8,9 +8,12 @@ import pwd
 import socket
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from ansible.module_utils.flaskfleet.files import write_json
 from ansible.modules import preflight_host
+from examples import A
 
 
 @pytest.fixture
@@ -38,22 +41,53 @@ def test_a_name_that_somebody_has_is_refused(host: Path, name: str, words: str) 
     assert problem == f"flask_apps.{name}: there is {words} already; give the app another name"
 
 
-def test_a_folder_that_somebody_has_is_refused(host: Path) -> None:
-    (host / "nfs").mkdir()
+@pytest.mark.parametrize("is_file", [True, False])
+def test_a_folder_that_somebody_has_is_refused(host: Path, is_file: bool) -> None:
+    path = host / "nfs" if is_file else host / "nfs/file"
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
     (problem,) = preflight_host.foreign_names(claim(host, "nfs"))
     assert f"there is {host}/nfs already" in problem
 
 
-def test_our_own_app_is_ours(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (host / "blog").mkdir()
-    monkeypatch.setattr(pwd, "getpwall", lambda: [SimpleNamespace(pw_name="blog", pw_dir=str(host / "blog"))])
-    assert preflight_host.foreign_names(claim(host, "blog")) == []
+@pytest.mark.parametrize("names", [(), ("lost+found",)], ids=["empty", "a file system"])
+def test_a_folder_with_nothing_in_it_is_free(host: Path, names: tuple[str, ...]) -> None:
+    (host / "nfs").mkdir()
+    for name in names:
+        (host / "nfs" / name).mkdir()
+    assert preflight_host.foreign_names(claim(host, "nfs")) == []
+
+
+@pytest.mark.parametrize(
+    ("record", "ours"),
+    [
+        (None, False),
+        ({"user": True}, True),
+        ({"user": False}, False),
+        ({"history": [{"release": A}]}, True),
+        ({"history": [{"release": A}, {"release": None}]}, False),
+    ],
+    ids=["none", "ours", "not ours", "an earlier version's", "an earlier version's, of a removed app"],
+)
+def test_a_user_is_ours_where_the_record_says_so(
+    host: Path, monkeypatch: pytest.MonkeyPatch, record: dict[str, Any] | None, ours: bool
+) -> None:
+    """Debian's package vsftpd makes a user ``ftp`` with the home /srv/ftp."""
+    (host / "ftp").mkdir()
+    (host / "ftp/file").touch()
+    monkeypatch.setattr(pwd, "getpwall", lambda: [SimpleNamespace(pw_name="ftp", pw_dir=str(host / "ftp"))])
+    monkeypatch.setattr(preflight_host, "JOURNALS", host / "apps")
+    if record is not None:
+        (host / "apps").mkdir()
+        write_json(host / "apps/ftp.json", record)
+    assert (preflight_host.foreign_names(claim(host, "ftp")) == []) == ours
 
 
 @pytest.mark.parametrize(("name", "ours"), [("nfs", True), ("backup", False), ("video", False)])
 def test_a_folder_that_we_remember_is_ours(host: Path, monkeypatch: pytest.MonkeyPatch, name: str, ours: bool) -> None:
     """The app was removed, and its user with it; a user or a group of that name is somebody else's by now."""
     (host / "nfs").mkdir()
+    (host / "nfs/file").touch()
     monkeypatch.setattr(preflight_host, "JOURNALS", host)
     assert len(preflight_host.foreign_names(claim(host, name))) == 1
     (host / f"{name}.json").touch()

@@ -17,7 +17,7 @@ from typing import Any
 from xmlrpc.client import Fault
 
 import pytest
-from ansible.module_utils.flaskfleet import releases
+from ansible.module_utils.flaskfleet import releases, users
 from ansible.module_utils.flaskfleet.environments import Environment
 from ansible.module_utils.flaskfleet.files import read_json, write_json
 from ansible.module_utils.flaskfleet.releases import (
@@ -530,7 +530,7 @@ def test_a_first_release_that_was_interrupted_is_a_leftover_for_another(warm: Ap
         if not warm.live():
             warm.clear(B, keep_warm=False)
             assert (warm.registered(), warm.on_disk()) == (set(), []), f"interrupted before step {number}"
-            warm.journal_file.unlink(missing_ok=True)
+            write_json(warm.journal_file, {"user": True})
             stage(A)
             try_out(warm, A)
         (warm.home / "current").unlink(missing_ok=True)
@@ -1408,8 +1408,90 @@ def test_an_app_that_was_removed_can_be_purged(whole: App) -> None:
 
 
 @pytest.mark.parametrize("purge", [False, True])
-def test_a_host_without_the_app_has_nothing_to_remove(app: App, purge: bool) -> None:
-    assert not app.remove(purge, ME)
+def test_a_host_without_the_app_has_nothing_to_remove(host: Path, purge: bool) -> None:
+    assert not App("blgo", None, host).remove(purge, ME)
+
+
+@pytest.fixture
+def foreign(host: Path, host_users: dict[str, str]) -> App:
+    """Not an app of ours: an FTP server's user, folders and programs."""
+    app = App("ftp", Supervisor(), host)
+    host_users["ftp"] = "/srv/ftp"
+    for path in (app.home / "releases", app.home / "shared", app.logs, app.conf_d):
+        path.mkdir(parents=True)
+    (app.conf_d / f"ftp-{A}.conf").write_text(f"[program:ftp-{A}]\n")
+    app.programs.rpc.run(f"ftp-{A}")
+    return app
+
+
+@pytest.mark.parametrize("purge", [False, True])
+def test_what_has_no_record_is_not_removed(
+    foreign: App, host: Path, host_users: dict[str, str], snapshot, purge: bool
+) -> None:
+    before = snapshot(host)
+    with pytest.raises(ReleaseFailed) as refused:
+        foreign.remove(purge, ME)
+    assert str(refused.value) == (
+        f"ftp: this host has no record of such an app ({foreign.journal_file}), so {foreign.home}, {foreign.logs}, "
+        "the user ftp may be somebody else's. Nothing was changed"
+    )
+    assert (snapshot(host), host_users, foreign.programs.known()) == (before, {"ftp": "/srv/ftp"}, {f"ftp-{A}"})
+
+
+@pytest.mark.parametrize(
+    ("home", "recorded", "left"),
+    [("/srv/blog", True, []), ("/srv/blog", False, ["blog"]), ("/var/lib/blog", True, ["blog"])],
+    ids=["the app's", "there before the app", "with another home"],
+)
+def test_a_user_is_removed_where_it_was_created_for_the_app(
+    whole: App, host_users: dict[str, str], home: str, recorded: bool, left: list[str]
+) -> None:
+    host_users["blog"] = home
+    journal = whole.journal()
+    journal.user = recorded
+    journal.save()
+    whole.remove(True, ME)
+    assert [*host_users] == left
+
+
+@pytest.mark.parametrize("purge", [False, True])
+def test_a_first_release_that_failed_can_be_removed(app: App, host_users: dict[str, str], purge: bool) -> None:
+    app.prepare({"KEY": "s3cret"})
+    assert app.remove(purge, ME)
+    assert (names(app.home), host_users, app.is_there(purge)) == ([] if purge else ["shared"], {}, False)
+
+
+def test_a_user_that_was_created_is_the_apps(app: App, host_users: dict[str, str]) -> None:
+    assert host_users == {"blog": "/srv/blog"}
+    assert not app.create()
+
+
+def test_an_app_is_recorded_before_its_user(host: Path, host_users: dict[str, str], monkeypatch) -> None:
+    """What ends between the two leaves no user that nobody removes."""
+
+    def end(*_: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(users, "_run", end)
+        App("blog", None, host).create()
+    app = App("blog", Supervisor(), host)
+    assert (app.is_there(False), app.create(), app.create()) == (True, True, False)
+
+
+@pytest.mark.parametrize(("home", "removed"), [("/srv/blog", True), ("/home/blog", False)])
+def test_another_ones_user_is_not_the_apps(app: App, host_users: dict[str, str], home: str, removed: bool) -> None:
+    if removed:
+        app.remove(False, ME)
+    host_users["blog"] = home
+    with pytest.raises(ReleaseFailed, match="there is a user blog already"):
+        app.create()
+
+
+def test_an_app_whose_user_is_gone_can_be_removed(whole: App, host_users: dict[str, str]) -> None:
+    host_users.clear()
+    assert whole.remove(False, ME)
+    assert (whole.programs.known(), names(whole.home)) == (set(), ["shared"])
 
 
 def test_removing_drains_what_is_live(whole: App, connected: list[int], clock: Clock) -> None:

@@ -161,7 +161,7 @@ def test_a_folder_is_itself(tmp_path: Path, look: Callable[..., object]) -> None
 
 @pytest.mark.parametrize(
     ("path", "words"),
-    [("files/app", "'files/app' must be absolute"), ("/nonexistent", "'/nonexistent' there is no such folder")],
+    [("files/app", "'files/app' must be absolute"), ("/no-such-folder", "'/no-such-folder' there is no such folder")],
 )
 def test_a_folder_that_is_not_there_is_refused(path: str, words: str) -> None:
     with pytest.raises(SourceError, match=words):

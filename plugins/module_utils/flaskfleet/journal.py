@@ -5,7 +5,9 @@
     history   what became live, the newest last: {"release", "since", "by", "what", "source"}; a removal has no release
     voided    releases that were rolled back from, by id: {"since", "by"}
     hooks     before_switch commands that are done, by release's id: {command: since}
+    user      whether the host's user of the app's name was created for it, and is removed with it
 
+The record comes before anything else of an app, and goes after it: what has none is not flaskfleet's.
 ``/var/log/flaskfleet.log`` is for people: a line of JSON for each change of what is live, only ever appended to.
 
 The order of the history counts, never its times: a clock may be set back. What *is* live, ``current``
@@ -59,6 +61,8 @@ class Journal:
         self.history: list[dict[str, Any]] = record.get("history", [])
         self.voided: dict[str, dict[str, str]] = record.get("voided", {})
         self.hooks: dict[str, dict[str, str]] = record.get("hooks", {})
+        # Earlier records do not say it.
+        self.user: bool = record.get("user", bool(self.history and self.history[-1]["release"]))
         if self.history and self.history[-1]["release"] != live:
             self.history.pop()  # an interrupted run has announced it, and never renamed the link
         if live:
@@ -66,9 +70,14 @@ class Journal:
 
     def save(self) -> None:
         """Write it, durably."""
-        write_json(
-            self.path, {"history": self.history[-REMEMBERED:], "voided": self.voided, "hooks": self.hooks}, 0o600
-        )
+        record = {
+            "history": self.history[-REMEMBERED:],
+            "voided": self.voided,
+            "hooks": self.hooks,
+            "user": self.user,
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self.path, record, 0o600)
 
     def last(self, release: str) -> dict[str, Any]:
         """When and how a release was made live last; empty where it never was."""

@@ -63,6 +63,7 @@ class Layout:
         if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
             raise ReleaseFailed(f"app: {name!r} is no app's name")
         self.name = name
+        self.user_home = f"/srv/{name}"  # in /etc/passwd
         self.home = root / "srv" / name
         self.venvs = self.home / "venvs"
         self.pool = root / "var/lib/flaskfleet/wheels"

@@ -29,6 +29,7 @@ from .layout import NAME, Layout, ReleaseFailed, give
 from .programs import RUNNING, Programs, lower
 from .services import uwsgi_request, uwsgi_stats
 from .sockets import unix_connections, unix_owners
+from .users import create_user, find_user, remove_user
 
 # What uWSGI says of itself, at each start, before it loads the app.
 FIRST = r"\[uWSGI\] getting INI configuration"
@@ -172,6 +173,26 @@ class App(Layout):
         """Replace the app's secrets; what is kept warm has yesterday's, and ends."""
         self._stop(self.registered() - {self.live()})
         super().write_secrets(secrets)
+
+    # The user
+
+    def create(self) -> bool:
+        """Record the app, then create its user; whether either is new. What has no record is never removed.
+
+        :raises ReleaseFailed: there is such a user, and it is not the app's.
+        """
+        journal, user = self.journal(), find_user(self.name)
+        if user and not (journal.user and user.pw_dir == self.user_home):
+            raise ReleaseFailed(
+                f"{self.name}: there is a user {self.name} already, and {self.journal_file} does not say that it is "
+                "the app's; give the app another name"
+            )
+        if not journal.user:
+            journal.user = True
+            journal.save()
+        if not user:
+            create_user(self.name, self.user_home)
+        return not user
 
     # Warm
 
@@ -540,8 +561,9 @@ class App(Layout):
             quiet = 0 if any(map(unix_connections, sockets)) else quiet + 1
             time.sleep(0.02)
         programs = [self.program(release) for release in releases]
-        if pids := [one["pid"] for program in programs for one in self.programs.processes(program) if one["pid"]]:
-            lower(pids, user_id(self.name))
+        pids = [one["pid"] for program in programs for one in self.programs.processes(program) if one["pid"]]
+        if pids and (user := find_user(self.name)):
+            lower(pids, user.pw_uid)
         self.programs.stop(programs, patience + STOPPED_WITHIN)
         for release in releases:
             for folder in (self.trial, self.conf_d):
@@ -579,17 +601,27 @@ class App(Layout):
     # Gone
 
     def is_there(self, purge: bool) -> bool:
-        """Whether there is something to remove."""
-        return bool(
-            self.registered()
-            or (self.home.exists() and set(os.listdir(self.home)) - {"shared"})
-            or (purge and any(path.exists() for path in (self.home, self.logs, self.journal_file)))
-        )
+        """Whether there is something to remove, by the record of the app.
+
+        :raises ReleaseFailed: there is no record, and something of that name, which is somebody else's.
+        """
+        if self.journal_file.exists():
+            return purge or self.journal().user
+        foreign = [str(path) for path in (self.home, self.logs) if os.path.lexists(path)]
+        foreign += [f"the user {self.name}"] if find_user(self.name) else []
+        if foreign:
+            raise ReleaseFailed(
+                f"{self.name}: this host has no record of such an app ({self.journal_file}), so "
+                f"{', '.join(foreign)} may be somebody else's. Nothing was changed"
+            )
+        return False
 
     def remove(self, purge: bool, by: str = "") -> bool:
-        """Take an app off the host, but for its user; whether there was something to remove.
+        """Take an app off the host, its user too if it was created for the app; whether there was something to remove.
 
         ``shared``, logs and the journal stay unless ``purge``.
+
+        :raises ReleaseFailed: see :meth:`is_there`.
         """
         if not self.is_there(purge):
             return False
@@ -617,9 +649,14 @@ class App(Layout):
         if purge:
             for path in (self.home, self.logs):
                 shutil.rmtree(path, ignore_errors=True)
+        user = find_user(self.name)
+        if journal.user and user and user.pw_dir == self.user_home:
+            remove_user(self.name)
+        if purge:
             for path in (self.journal_file, self.journal_file.with_suffix(".lock")):
                 path.unlink(missing_ok=True)
             return True
+        journal.user = False
         journal.history.append({"release": None, "since": now(), "by": by, "what": "removed", "source": None})
         journal.save()
         return True
