@@ -81,9 +81,8 @@ tried:
 
 def packed(recipe: Recipe, python: str, further: str | None, archive: Path) -> Built:
     """Build, and pack what came out."""
-    with tempfile.TemporaryDirectory() as work:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as work:  # /tmp may be memory
         folder, given = Path(work, "wheels"), Path(work, "further")
-        folder.mkdir()
         if further:
             unpack(Path(further), given)
         built = build(recipe, python, folder, given if further else None)

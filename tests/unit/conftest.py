@@ -17,9 +17,9 @@ from ansible.module_utils.flaskfleet import environments, releases, users
 from ansible.module_utils.flaskfleet.environments import Environment
 from ansible.module_utils.flaskfleet.releases import App
 from examples import APP_ID, ME, WEB_ID, make_environment, make_release, pack_source
+from sandboxes import OWNER, stay_who_we_are
 from supervisor import Supervisor
 
-OWNER = pwd.getpwuid(os.getuid()).pw_name
 GROUP = grp.getgrgid(os.getgid()).gr_name
 
 
@@ -36,6 +36,12 @@ def lowered(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     groups: list[tuple[int, int]] = []
     monkeypatch.setattr(releases, "lower", lambda pids, uid: groups.extend((pid, uid) for pid in pids))
     return groups
+
+
+@pytest.fixture(autouse=True)
+def ended(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Whose processes were to be killed: sandboxes are the current user's."""
+    return stay_who_we_are(monkeypatch, tmp_path_factory.mktemp("sandboxes"))
 
 
 @pytest.fixture(autouse=True)

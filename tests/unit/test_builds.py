@@ -6,13 +6,13 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.flaskfleet import builds
+from ansible.module_utils.flaskfleet import builds, sandbox
 from ansible.module_utils.flaskfleet.builds import (
     Attempt,
     BuildFailed,
@@ -24,6 +24,7 @@ from ansible.module_utils.flaskfleet.builds import (
     gcc_of,
 )
 from ansible.module_utils.flaskfleet.files import lock
+from ansible.module_utils.flaskfleet.sandbox import Sandbox
 from ansible.module_utils.flaskfleet.wheels import sha256_of
 
 LTO_MISMATCH = """\
@@ -271,13 +272,13 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     host = Host(tmp_path / "host")
     monkeypatch.setenv("PATH", f"{tmp_path}/host/bin:{os.environ['PATH']}")
     monkeypatch.setattr(builds, "TOOLCHAIN", host.noted)
-    monkeypatch.setattr(builds, "CA_BUNDLE", tmp_path / "no-bundle.crt")
+    monkeypatch.setattr(sandbox, "CA_BUNDLE", tmp_path / "no-bundle.crt")
     return host
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "wheels").mkdir()
+    """Where wheels are to be."""
     return tmp_path / "wheels"
 
 
@@ -292,17 +293,18 @@ class Python:
             f"""
             cd {folder}
             case "$*" in
-              "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && exit ;;
-              "-c "*) echo GCC 11.3.0; exit ;;
+              "-I -m venv "*) mkdir -p "$4/bin" && cp "$0" "$4/bin/python" && exit ;;
+              "-I -c "*) echo GCC 11.3.0; exit ;;
             esac
             number=$(ls | grep -c calls)
             printf '%s\\n' "$@" > "calls$number"
             env > "env$number"
-            [ -z "$NETRC" ] || {{ cat "$NETRC"; stat -c %a "$NETRC"; }} > login
+            [ -z "$NETRC" ] || cat "$NETRC" > login
             for last; do :; done
             cp "$last" "requirements$number"
             [ "$3" = wheel ] || exit 0
             while [ "$1" != --wheel-dir ]; do shift; done
+            mkdir "$2"
             echo half > "$2/half.whl"
             for fails in fails-*; do [ -f "$fails" ] && cat "$fails" >&2 && rm "$fails" && exit 1; done
             rm "$2/half.whl"
@@ -395,7 +397,7 @@ def test_where_nothing_works_nothing_is_left_and_all_is_told(host: Host, python:
     python.fails_with(LTO_MISMATCH, LTO_MISMATCH, "cannot link", "no such wheel")
     with pytest.raises(BuildFailed) as failed:
         build(replace(AUTO, prebuilt=PYUWSGI), python.path, folder)
-    assert list(folder.iterdir()) == []
+    assert not folder.exists()
     assert re.findall(r"^tried (.*), \d+ s:$", str(failed.value), re.MULTILINE) == [
         "uwsgi==2.0.31 by gcc", "uwsgi==2.0.31 by gcc -fno-lto", "uwsgi==2.0.31 by gcc-11",
         "pyuwsgi==2.0.30 by no compiler",
@@ -424,17 +426,17 @@ def test_hashes_are_required_of_a_lock_file_that_has_them(
     build(Recipe(requirements), python.path, folder)
     (call,) = python.calls()
     assert ("--require-hashes" in call) == checked
-    assert call[call.index("--wheel-dir") + 1] == str(folder)
 
 
 @pytest.mark.parametrize("given", [True, False])
 def test_wheels_that_no_index_has_are_found(
     host: Host, python: Python, folder: Path, tmp_path: Path, given: bool
 ) -> None:
+    (tmp_path / "further").mkdir()
     build(Recipe("flask"), python.path, folder, tmp_path / "further" if given else None)
     (call,) = python.calls()
     assert [call[at + 1] for at, word in enumerate(call) if word == "--find-links"] == (
-        [f"{tmp_path}/further"] if given else []
+        [f"{sandbox.SANDBOXES}/build/given/further"] if given else []
     )
 
 
@@ -459,10 +461,12 @@ def test_what_has_no_tools_is_built_in_isolation(
     assert "--no-build-isolation" not in python.calls()[-1]
 
 
-def test_the_login_of_an_index_is_in_a_file_of_root_and_nowhere_else(host: Host, python: Python, folder: Path) -> None:
+def test_the_login_of_an_index_is_in_a_file_of_the_sandbox_and_nowhere_else(
+    host: Host, python: Python, folder: Path
+) -> None:
     build(replace(AUTO, tools="wheel==1", index_url="https://me:s3cr%40t@pypi.example/simple"), python.path, folder)
     assert {variables["PIP_INDEX_URL"] for variables in python.variables()} == {"https://pypi.example/simple"}
-    assert (python.folder / "login").read_text() == "machine pypi.example login me password s3cr@t\n600\n"
+    assert (python.folder / "login").read_text() == "machine pypi.example login me password s3cr@t\n"
     assert "s3cr" not in json.dumps([python.variables(), python.calls("install"), python.calls(), host["calls"]])
 
 
@@ -481,7 +485,7 @@ def test_pip_has_the_hosts_proxy_and_trusts_what_the_host_trusts(
     host: Host, python: Python, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "ca.crt").touch()
-    monkeypatch.setattr(builds, "CA_BUNDLE", tmp_path / "ca.crt")
+    monkeypatch.setattr(sandbox, "CA_BUNDLE", tmp_path / "ca.crt")
     monkeypatch.setenv("https_proxy", "http://proxy:3128")
     monkeypatch.setenv("NO_PROXY", "localhost")
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
@@ -495,7 +499,7 @@ def test_pip_has_the_hosts_proxy_and_trusts_what_the_host_trusts(
 def test_an_interpreter_that_cannot_be_run_is_named(host: Host, folder: Path, tmp_path: Path, mode: int | None) -> None:
     if mode:
         (tmp_path / "python3.99").touch(mode)
-    with pytest.raises(BuildFailed, match=f"^{tmp_path}/python3.99 can't be run: "):
+    with pytest.raises(BuildFailed, match=f"failed to execute {tmp_path}/python3.99: "):
         build(Recipe("flask"), str(tmp_path / "python3.99"), folder)
 
 
@@ -601,10 +605,10 @@ def test_wheels_are_kept_where_their_compiler_cannot_be_removed(
     """Another apt holds the lock, for one; the next run cleans up."""
     run = builds._run
 
-    def fails_to_purge(argv: Sequence[str], variables: Mapping[str, str] | None = None) -> str:
+    def fails_to_purge(argv: Sequence[str]) -> str:
         if "purge" in argv and "--simulate" not in argv:
             raise BuildFailed("E: Could not get lock")
-        return run(argv, variables)
+        return run(argv)
 
     monkeypatch.setattr(builds, "_run", fails_to_purge)
     assert build(WITH_HEADERS, python.path, folder).wheels
@@ -637,16 +641,19 @@ class Killed(BaseException):
 
 def kill(at: str, python: Python, folder: Path, recipe: Recipe = WITH_HEADERS) -> None:
     """Build, and be killed right after a program was run whose command line is like this."""
-    run = builds._run
 
-    def until(argv: list[str], *arguments: Any) -> str:
-        said = run(argv, *arguments)
-        if re.search(at, " ".join(argv)):
-            raise Killed
-        return said
+    def until(run: Callable[..., str]) -> Callable[..., str]:
+        def killed(*arguments: Any) -> str:
+            said = run(*arguments)
+            if re.search(at, " ".join(map(str, next(words for words in arguments if isinstance(words, list))))):
+                raise Killed
+            return said
+
+        return killed
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(builds, "_run", until)
+        patch.setattr(builds, "_run", until(builds._run))
+        patch.setattr(Sandbox, "run", until(Sandbox.run))
         patch.setattr(builds, "_remove", lambda: None)
         build(recipe, python.path, folder)
 

@@ -36,6 +36,7 @@ class Builds:
         self.further = {path.name: path.read_text() for path in further.iterdir()} if further else None
         if self.fails:
             raise self.fails
+        folder.mkdir()
         for name in self.names:
             (folder / f"{name}-1.0-py3-none-any.whl").write_text(name)
         wheels = [Wheel(file=path.name, sha256=sha256_of(path)) for path in sorted(folder.iterdir())]

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -20,10 +20,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from .files import Busy, lock, read_json, write_json
+from .sandbox import CommandFailed, Sandbox, sandbox
 from .wheels import Wheel, sha256_of
 
 TOOLCHAIN = Path("/var/lib/flaskfleet/toolchain.json")
-CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 APT = ["apt-get", "--yes", "--quiet", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120"]
 PATIENCE_SECONDS = 1800  # for another build on the same host
 LTO_MISMATCH = re.compile(r"generated with LTO version|lto-wrapper failed|lto1: fatal error")
@@ -89,41 +89,45 @@ class Built:
 
 
 def build(recipe: Recipe, python: str, folder: Path, further: Path | None = None) -> Built:
-    """Put all wheels that a recipe leads to into an empty folder.
+    """Make a folder of all wheels that a recipe leads to. What builds them runs in a sandbox.
 
     :param further: a folder of wheels that no index has.
-    :raises BuildFailed: it can't be done; the folder is empty.
+    :raises BuildFailed: it can't be done; there is no folder.
     """
     try:
         with lock(TOOLCHAIN.with_suffix(".lock"), PATIENCE_SECONDS):
             return _build(recipe, python, folder, further)
+    except CommandFailed as error:
+        raise BuildFailed(str(error)) from error
     except Busy as other:
         raise BuildFailed(f"process {other} has been building here for half an hour; end it, or wait for it") from other
 
 
 def _build(recipe: Recipe, python: str, folder: Path, further: Path | None) -> Built:
     tried: list[Attempt] = []
-    with tempfile.TemporaryDirectory() as work, toolchain(recipe.keep_toolchain) as install:
-        variables = {**recipe.variables, **_index(recipe.index_url, Path(work))}
-        pip = _pip(Path(work), recipe, python, variables)
+    with toolchain(recipe.keep_toolchain) as install, sandbox("build", PATIENCE_SECONDS) as box:
+        if further:
+            shutil.copytree(further, box.given / "further")
+        variables = {**recipe.variables, **_index(recipe.index_url, box)}
+        pip = _pip(box, recipe, python, variables)
         for attempt in attempts(recipe, lambda: gcc_of(python), tried):
             tried.append(attempt)
-            started = time.monotonic()
+            started, wheels = time.monotonic(), box.work / f"wheels-{len(tried)}"
             try:
                 if attempt.compiler:
                     attempt.upgraded = install([*recipe.packages, attempt.compiler])
-                said = _wheel(pip, recipe, attempt, folder, further, variables)
+                said = _wheel(box, pip, recipe, attempt, wheels, variables)
                 compiled = " ".join(BUILT.findall(said)).split()
                 if compiled and not attempt.compiler and attempt.requirements == recipe.requirements:
                     # An extension that is optional would be missing.
                     raise BuildFailed(f"{', '.join(compiled)} was built without a compiler")
-            except BuildFailed as failed:
+            except (BuildFailed, CommandFailed) as failed:
                 attempt.error = str(failed)
-                _empty(folder)
             attempt.seconds = round(time.monotonic() - started, 1)
             if not attempt.error:
-                wheels = [Wheel(file=path.name, sha256=sha256_of(path)) for path in sorted(folder.iterdir())]
-                return Built(wheels, compiled, tried)
+                box.take(wheels, folder)
+                found = [Wheel(file=path.name, sha256=sha256_of(path)) for path in sorted(folder.glob("*.whl"))]
+                return Built(found, compiled, tried)
     raise BuildFailed(explain(tried))
 
 
@@ -151,7 +155,7 @@ def attempts(recipe: Recipe, built_by: Callable[[], str], tried: Sequence[Attemp
 
 def gcc_of(python: str) -> str:
     """The compiler that has built an interpreter, like ``gcc-11``; nothing where it was none of gcc's."""
-    said = _run([python, "-c", "import platform; print(platform.python_compiler())"])
+    said = _run([python, "-I", "-c", "import platform; print(platform.python_compiler())"])
     found = re.match(r"GCC (\d+)", said)
     return f"gcc-{found[1]}" if found else ""
 
@@ -227,69 +231,53 @@ def _remove() -> None:
     TOOLCHAIN.unlink(missing_ok=True)
 
 
-def _pip(work: Path, recipe: Recipe, python: str, variables: Mapping[str, str]) -> list[str]:
+def _pip(box: Sandbox, recipe: Recipe, python: str, variables: Mapping[str, str]) -> list[str]:
     """Make pip for a build, with the tools that it needs."""
-    _run([python, "-m", "venv", str(work / "tools")])
-    pip = [str(work / "tools/bin/python"), "-m", "pip"]
+    tools = box.work / "tools"
+    box.run([python, "-I", "-m", "venv", tools])
+    pip = [str(tools / "bin/python"), "-m", "pip"]
     if recipe.tools:
-        listed = work / "tools.txt"
-        listed.write_text(recipe.tools)
-        _run([*pip, "install", "--quiet", "--require-hashes", "-r", str(listed)], variables)
+        box.run([*pip, "install", "--quiet", "--require-hashes", "-r", box.give("tools.txt", recipe.tools)], variables)
     return pip
 
 
 def _wheel(
-    pip: Sequence[str],
-    recipe: Recipe,
-    attempt: Attempt,
-    folder: Path,
-    further: Path | None,
-    variables: Mapping[str, str],
+    box: Sandbox, pip: Sequence[str], recipe: Recipe, attempt: Attempt, wheels: Path, variables: Mapping[str, str]
 ) -> str:
-    options = ["--wheel-dir", str(folder), "--progress-bar", "off"]
+    """Run ``pip wheel`` into a folder of the sandbox; what it said."""
+    options = ["--wheel-dir", str(wheels), "--progress-bar", "off"]
     if recipe.tools and attempt.compiler:
         options.append("--no-build-isolation")
     if "--hash=" in attempt.requirements:
         options.append("--require-hashes")
-    if further:
-        options += ["--find-links", str(further)]
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as listed:
-        listed.write(attempt.requirements)
-        listed.flush()
-        return _run([*pip, "wheel", *options, "-r", listed.name], {**variables, **attempt.variables})
+    if (box.given / "further").exists():
+        options += ["--find-links", str(box.given / "further")]
+    listed = box.give("requirements.txt", attempt.requirements)
+    return box.run([*pip, "wheel", *options, "-r", listed], {**variables, **attempt.variables})
 
 
-def _index(url: str, work: Path) -> dict[str, str]:
-    """The index in pip's variables; its login in a file, for pip hands the URL on to processes that everybody sees."""
+def _index(url: str, box: Sandbox) -> dict[str, str]:
+    """The index in pip's variables; its login in a file, for pip hands the URL on to processes that everybody sees.
+
+    What is built by pip can read it, as by hand: give the index a login of its own, which may do nothing but read.
+    """
     parts = urlsplit(url)
     login, _, host = parts.netloc.rpartition("@")
     if not login:
         return {"PIP_INDEX_URL": url} if url else {}
     user, _, password = login.partition(":")
-    netrc = work / "netrc"
-    netrc.touch(0o600)
-    netrc.write_text(f"machine {parts.hostname} login {unquote(user)} password {unquote(password)}\n")
+    netrc = box.give("netrc", f"machine {parts.hostname} login {unquote(user)} password {unquote(password)}\n")
     return {"PIP_INDEX_URL": parts._replace(netloc=host).geturl(), "NETRC": str(netrc)}
 
 
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        path.unlink()
-
-
-def _run(argv: Sequence[str], variables: Mapping[str, str] | None = None) -> str:
+def _run(argv: Sequence[str]) -> str:
+    """Run a program of the distribution as root; what it said."""
     environment = {
         "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
         "HOME": "/root",
         "LANG": "C.UTF-8",
         "DEBIAN_FRONTEND": "noninteractive",
-        "PIP_CONFIG_FILE": os.devnull,
-        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        "PIP_NO_CACHE_DIR": "1",
-        "PIP_NO_INPUT": "1",
         **{name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")},
-        **({"PIP_CERT": str(CA_BUNDLE)} if CA_BUNDLE.exists() else {}),
-        **(variables or {}),
     }
     try:
         done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment, errors="replace")

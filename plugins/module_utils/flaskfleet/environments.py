@@ -6,16 +6,17 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .files import fsync_tree, read_json, write_json
+from .files import Busy, fsync_path, fsync_tree, read_json, write_json
+from .sandbox import CommandFailed, Sandbox, sandbox
 from .wheels import POOL, Wheel
 
 RECORD = "wheels.json"  # of an environment: what it was made of
+PATIENCE_SECONDS = 600  # for other environments of the host
 
 
 class EnvironmentFailed(Exception):
@@ -54,6 +55,7 @@ def build_environment(venvs: Path, environment: Environment, pool: Path = POOL) 
         _build(aside, final, environment, pool)
         fsync_tree(aside)
         aside.rename(final)
+        fsync_path(venvs)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return final.name
@@ -68,46 +70,40 @@ def used_wheels(venvs: Path) -> set[str]:
 
 
 def _build(aside: Path, final: Path, environment: Environment, pool: Path) -> None:
+    """Build it in a sandbox: a wheel may name a file anywhere, and what is installed may be run by pip."""
     shutil.rmtree(aside, ignore_errors=True)
-    _run([environment.python, "-m", "venv", str(aside)])
-    listed = aside / "requirements.txt"
-    listed.write_text(
-        "".join(
-            f"{pool / one['sha256'] / one['file']} --hash=sha256:{one['sha256']}\n" for one in environment.wheels or ()
-        )
-    )
-    python = str(aside / "bin" / "python")
-    options = ["--quiet", "--no-compile", "--no-index", "--no-deps", "--require-hashes"]
-    _run([python, "-m", "pip", "install", *options, "-r", str(listed)])
-    listed.unlink()
+    try:
+        with sandbox("venv", PATIENCE_SECONDS) as box:
+            venv = box.work / environment.key
+            box.run([environment.python, "-I", "-m", "venv", venv])
+            listed = [_give(box, wheel, pool) for wheel in environment.wheels or ()]
+            requirements = box.give("requirements.txt", "".join(listed))
+            options = ["--quiet", "--no-compile", "--no-index", "--no-deps", "--require-hashes"]
+            box.run([venv / "bin/python", "-I", "-m", "pip", "install", *options, "-r", requirements])
+            with suppress(CommandFailed):  # a file that does not compile is its package's business
+                box.run([environment.python, "-I", "-m", "compileall", "-q", "-s", venv, "-p", final, venv])
+            box.take(venv, aside)
+    except CommandFailed as error:
+        raise EnvironmentFailed(str(error)) from error
+    except Busy as other:
+        raise EnvironmentFailed(f"process {other} has been making an environment for long; run this again") from other
     write_json(aside / RECORD, asdict(environment))
-    _relocate(aside, final)
-    with suppress(EnvironmentFailed):  # a file that does not compile is its package's business
-        _run([python, "-m", "compileall", "-q", "-s", str(aside), "-p", str(final), str(aside)])
+    _relocate(aside, venv, final)
 
 
-def _relocate(aside: Path, final: Path) -> None:
-    """Let the scripts of an environment name the path that it is about to be renamed to."""
+def _give(box: Sandbox, wheel: Wheel, pool: Path) -> str:
+    """Let a sandbox read a wheel; its line in a requirements file."""
+    path = box.given / wheel["sha256"] / wheel["file"]
+    path.parent.mkdir(exist_ok=True)
+    os.link(pool / wheel["sha256"] / wheel["file"], path)
+    return f"{path} --hash=sha256:{wheel['sha256']}\n"
+
+
+def _relocate(aside: Path, made: Path, final: Path) -> None:
+    """Let the scripts of an environment name the path that it is about to be renamed to, not where it was made."""
     for script in (aside / "bin").iterdir():
         if script.is_symlink():
             continue
         content = script.read_bytes()
         if b"\0" not in content:
-            script.write_bytes(content.replace(str(aside).encode(), str(final).encode()))
-
-
-def _run(argv: list[str]) -> None:
-    environment = {
-        "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
-        "HOME": "/root",
-        "LANG": "C.UTF-8",
-        "PIP_CONFIG_FILE": os.devnull,
-        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        "PIP_NO_INPUT": "1",
-    }
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment)
-    except OSError as error:
-        raise EnvironmentFailed(f"{argv[0]} can't be run: {error.strerror}; name another `python`") from error
-    if done.returncode:
-        raise EnvironmentFailed(f"{' '.join(argv)}\n{(done.stderr + done.stdout).strip()}")
+            script.write_bytes(content.replace(str(made).encode(), str(final).encode()))

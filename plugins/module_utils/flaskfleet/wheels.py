@@ -62,7 +62,7 @@ def platform_of(python: str, os_release: Path = Path("/etc/os-release")) -> str:
     :raises WheelFailed: the interpreter can't be run.
     """
     try:
-        done = subprocess.run([python, "-c", PROBE], capture_output=True, text=True, check=True)
+        done = subprocess.run([python, "-I", "-c", PROBE], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         words = getattr(error, "stderr", "") or getattr(error, "strerror", "")
         raise WheelFailed(f"{python} can't be run: {words.strip()}; name another `python`") from error

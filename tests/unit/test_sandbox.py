@@ -1,0 +1,175 @@
+"""What is not trusted runs as another user, and leaves plain files or nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from ansible.module_utils.flaskfleet import sandbox
+from ansible.module_utils.flaskfleet.files import Busy, lock
+from ansible.module_utils.flaskfleet.sandbox import CommandFailed, Sandbox
+from sandboxes import BECOME, END, OWNER
+
+
+@pytest.fixture
+def box() -> Iterator[Sandbox]:
+    with sandbox.sandbox("build", 0) as box:
+        yield box
+
+
+@pytest.fixture
+def sh(box: Sandbox) -> Callable[[str], str]:
+    """A function that runs a shell's script in the sandbox."""
+    return lambda script: box.run(["sh", "-c", script])
+
+
+# who runs
+
+
+def test_a_command_runs_as_the_user_and_no_program_gives_it_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Sandbox, "_become", BECOME)
+    assert Sandbox("_flaskfleet_build", Path("/box"))._become() == [
+        "setpriv", "--reuid=_flaskfleet_build", "--regid=_flaskfleet_build", "--clear-groups", "--no-new-privs",
+    ]  # fmt: skip
+
+
+def test_a_set_user_id_program_counts_for_nothing(sh: Callable[[str], str]) -> None:
+    assert "NoNewPrivs:\t1\n" in sh("cat /proc/self/status")
+
+
+@pytest.mark.parametrize("user", ["root", "blog", OWNER])
+def test_nobody_elses_processes_are_killed(user: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(sandbox, "_run", asked.append)
+    with pytest.raises(CommandFailed, match=f"^{user} is no user of a sandbox"):
+        END(Sandbox(user, Path("/box")))
+    END(Sandbox("_flaskfleet_build", Path("/box")))
+    assert asked == [["setpriv", "--no-new-privs", "sh", "-c", "kill -KILL -1; :"]]
+
+
+def test_processes_are_killed_before_something_is_taken_and_before_and_after_all(
+    ended: list[str], tmp_path: Path
+) -> None:
+    with sandbox.sandbox("build", 0) as box:
+        assert len(ended) == 1
+        (box.work / "out").mkdir()
+        box.take(box.work / "out", tmp_path / "out")
+        assert len(ended) == 2
+    assert ended == [OWNER] * 3
+
+
+def test_a_command_has_its_own_home_and_none_of_the_hosts_settings(
+    box: Sandbox, sh: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PIP_INDEX_URL", "PYTHONPATH", "SECRET"):
+        monkeypatch.setenv(name, "elsewhere")
+    seen = dict(line.split("=", 1) for line in sh("env").splitlines())
+    assert "elsewhere" not in seen.values()
+    assert (seen["HOME"], seen["TMPDIR"], seen["PIP_CONFIG_FILE"]) == (
+        str(box.work), f"{box.work}/tmp", "/dev/null",
+    )  # fmt: skip
+    assert sh("pwd").strip() == str(box.work)
+
+
+# what it says
+
+
+def test_a_command_that_fails_does_so_in_its_words(sh: Callable[[str], str]) -> None:
+    with pytest.raises(CommandFailed, match=r"(?s)^sh -c .*\nout\nerr$"):
+        sh("echo out; echo err >&2; exit 3")
+
+
+def test_a_process_that_is_left_behind_holds_nobody_up(sh: Callable[[str], str]) -> None:
+    os.kill(int(sh("sleep 600 & echo $!")), signal.SIGKILL)
+
+
+def test_of_a_long_output_the_end_is_told(sh: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "OUTPUT_BYTES", 5)
+    assert sh("seq 1 100000; echo end") == "\nend\n"
+
+
+# what is left
+
+
+def test_nothing_is_left_of_a_sandbox_also_not_of_a_killed_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    (sandbox.SANDBOXES / "build/work/old").mkdir(parents=True)
+    with sandbox.sandbox("build", 0) as box:
+        assert [path.name for path in box.work.iterdir()] == ["tmp"]
+        assert list(box.given.iterdir()) == []
+    assert not (sandbox.SANDBOXES / "build").exists()
+
+
+def test_folders_are_closed_to_others(box: Sandbox) -> None:
+    modes = [oct(path.stat().st_mode & 0o7777) for path in (box.work.parent, box.given, box.work)]
+    assert modes == ["0o750", "0o755", "0o700"]
+
+
+def test_one_at_a_time_is_in() -> None:
+    with lock(sandbox.SANDBOXES / "build.lock"), pytest.raises(Busy), sandbox.sandbox("build", 0):
+        pass
+
+
+# what root takes
+
+
+@pytest.fixture
+def take(box: Sandbox, sh: Callable[[str], str], tmp_path: Path) -> Callable[[str], Path]:
+    """A function that takes what a script leaves in its working directory, ``out``."""
+
+    def take(script: str) -> Path:
+        sh(f"umask 000; mkdir out; cd out; {script}")
+        box.take(box.work / "out", tmp_path / "taken")
+        return tmp_path / "taken"
+
+    return take
+
+
+def test_files_become_readable_and_nothing_more(take: Callable[[str], Path]) -> None:
+    taken = take("mkdir lib; echo one > lib/one; echo two > two; chmod 6777 two; chmod 600 lib/one; chmod 2777 lib")
+    assert {path.name: oct(path.stat().st_mode & 0o7777) for path in taken.rglob("*")} == {
+        "lib": "0o755", "one": "0o644", "two": "0o755",
+    }  # fmt: skip
+    assert (taken / "lib/one").read_text() == "one\n"
+
+
+def test_an_environments_links_are_taken(take: Callable[[str], Path]) -> None:
+    taken = take("mkdir bin lib; ln -s /usr/bin/python3 bin/python; ln -s lib lib64")
+    assert os.readlink(taken / "bin/python") == "/usr/bin/python3"
+
+
+@pytest.mark.parametrize(
+    ("script", "name"),
+    [
+        ("ln -s /etc/shadow x.whl", "x.whl"),
+        ("ln -s ../../given/netrc x.whl", "x.whl"),
+        ("mkdir -p lib/bin; ln -s / lib/bin/x", "lib/bin/x"),
+        ("mkdir -p bin/x; ln -s / bin/x/y", "bin/x/y"),
+        ("mkfifo x.whl", "x.whl"),
+        ("echo > y; ln y x.whl", "[xy](.whl)?"),
+    ],
+)
+def test_what_could_be_anything_else_is_not_taken(
+    take: Callable[[str], Path], tmp_path: Path, script: str, name: str
+) -> None:
+    with pytest.raises(CommandFailed, match=f"root does not take .*/out/{name}: it is no plain file"):
+        take(script)
+    assert not (tmp_path / "taken").exists()
+
+
+@pytest.mark.parametrize("name", ["lib64\nbin", "bin\n"])
+def test_no_name_hides_a_link(box: Sandbox, tmp_path: Path, name: str) -> None:
+    (box.work / "out" / name).mkdir(parents=True)
+    (box.work / "out" / name / "x").symlink_to("/etc/shadow")
+    with pytest.raises(CommandFailed, match="root does not take"):
+        box.take(box.work / "out", tmp_path / "taken")
+
+
+def test_a_file_of_somebody_else_is_not_taken(box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (box.work / "out").mkdir()
+    box.user = next(name for name in ("root", "nobody") if name != OWNER)
+    with pytest.raises(CommandFailed, match=f"{re.escape(str(box.work))}/out: it is no plain file of {box.user}"):
+        box.take(box.work / "out", tmp_path / "taken")
