@@ -46,10 +46,6 @@ engine:
 	$(step) 'Looking for a Docker engine'
 	@lab/engine.sh
 
-image-%: engine
-	$(step) 'Looking for the host image flaskfleet-host:$*'
-	@lab/image.sh $*
-
 .PHONY: chromium
 chromium:
 	@command -v chromium >/dev/null || lab/apt.sh chromium
@@ -75,7 +71,7 @@ contract: .venv ## the playbooks' own tests, without hosts
 	@molecule test -s contract
 
 .PHONY: molecule
-molecule: .venv chromium image-bookworm image-trixie ## the scenarios on containers
+molecule: .venv ## the scenarios on containers
 	@for scenario in $(scenarios); do printf '\n==> Scenario %s\n' $$scenario; molecule test -s $$scenario; done
 
 .PHONY: test
@@ -84,7 +80,7 @@ test: lint unit contract molecule demo demo-down ## everything above, the demo l
 .PHONY: test-all
 test-all: export FLASKFLEET_ALL := 1
 test-all: scenarios := $(filter-out contract,$(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
-test-all: image-bookworm-lto test ## and what takes longer: all scenarios, the slow tests, an image of ten minutes
+test-all: test ## and what takes longer: all scenarios, the slow tests, an image of ten minutes
 
 .PHONY: bench-tools
 bench-tools: .venv engine

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Installs Debian packages, or says who has to: lab/apt.sh PACKAGE...
+# Where another run of apt or dpkg has the lock, it waits for ten minutes at most.
 set -euo pipefail
+export DEBIAN_FRONTEND=noninteractive LC_ALL=C
 
 if ! command -v apt-get >/dev/null; then
     echo "Missing on this machine: $*. Install it with the system's own package manager." >&2
@@ -10,7 +12,17 @@ elif [ "$(id -u)" != 0 ]; then
     exit 1
 fi
 
+# apt_get WORD...: DPkg::Lock::Timeout is about dpkg's locks alone, not about those of lists and archives.
+apt_get() {
+    local waits='' output lock
+    until output=$(apt-get -qq "$@" 2>&1); do
+        lock=$(grep -m 1 'Could not get lock' <<<"$output") && [ "$SECONDS" -lt 600 ] || { echo "$output" >&2; return 1; }
+        [ -n "$waits" ] || echo "    waiting for another run of apt or dpkg: ${lock#E: }"
+        waits=1
+        sleep 1
+    done
+}
+
 echo "    apt-get install $*"
-export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq || echo "    apt-get update failed; trying with the package lists there are" >&2
-apt-get install -qq --no-install-recommends "$@" >/dev/null
+apt_get update || echo "    apt-get update failed; trying with the package lists there are" >&2
+apt_get install --no-install-recommends "$@"

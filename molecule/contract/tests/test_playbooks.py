@@ -12,6 +12,7 @@ from conftest import PROJECT
 INVENTORIES = sorted(path.parent.name for path in PROJECT.glob("inventories/*/hosts.yml"))
 PLAYBOOKS = ["site.yml", *sorted(str(path.relative_to(PROJECT)) for path in PROJECT.glob("playbooks/*.yml"))]
 MODULES = sorted(path.stem for path in PROJECT.glob("plugins/modules/*.py"))
+LAB = sorted([*PROJECT.glob("lab/*.yml"), *PROJECT.glob("molecule/**/*.yml")])
 ROLES = sorted(path.parent.parent.name for path in PROJECT.glob("roles/*/meta/argument_specs.yml"))
 
 
@@ -73,3 +74,9 @@ def test_preflight_follows_a_variable_to_another_host(run, tmp_path: Path, packa
     done = run("ansible-playbook", "playbooks/preflight.yml", "-i", f"{tmp_path}/hosts.json", "-e", unasked)
     assert words in done.stdout + done.stderr
     assert done.returncode == (2 if words else 0), done.stdout
+
+
+@pytest.mark.parametrize("path", LAB, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_mode_of_a_file_in_a_container_is_octal(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("docker_container_copy_into:") == text.count("mode_parse: octal_string_only")
