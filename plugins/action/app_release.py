@@ -19,6 +19,7 @@ from ansible.utils.display import Display
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from module_utils.flaskfleet.environments import RECORD
+from module_utils.flaskfleet.shared import linked
 from plugin_utils import packing, sources, wheelhouse
 from plugin_utils.entries import Entry
 from plugin_utils.rendering import PROJECT, render
@@ -212,7 +213,7 @@ class ActionModule(ActionBase):
             return {**common, "archive": self._connection._shell.join_path(self._tmp(), "release.tar.gz")}
         common |= {
             "hooks": entry["hooks"],
-            "secret_env": {name: str(value) for name, value in entry["secret_env"].items()},
+            "secrets": packing.secrets_sent(entry),
         }
         if step == "import":
             return {**common, **self._import(PROJECT / args["archive"])}
@@ -230,11 +231,13 @@ class ActionModule(ActionBase):
         inputs = packing.release_inputs(entry, source, required, templates, args["settings"])
         release = packing.digest(inputs)[:12]
 
+        path = f"/srv/{entry['name']}/releases/{release}"
+        links = {f"/srv/{entry['name']}/{link}": f"{path}/{file}" for link, file in linked(entry).items()}
         variables = {
             **task_vars,
             "app": entry,
             "settings": args["settings"],
-            "release": {"id": release, "path": f"/srv/{entry['name']}/releases/{release}"},
+            "release": {"id": release, "path": path, "links": links},
         }
         environment = {
             **{name: str(value) for name, value in entry["env"].items()},
@@ -248,6 +251,8 @@ class ActionModule(ActionBase):
             "files": {template.stem: render(self._templar, template, variables) for template in templates},
             "router": router,
             "env": environment,
+            "own_files": packing.hidden(entry["files"]),
+            "secret_files": sorted(entry["secret_files"]),
             "static": entry["static"],
             "python": entry["python"],
             "wheels": self._known(entry),

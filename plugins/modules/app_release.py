@@ -197,6 +197,7 @@ holder:
 """
 
 import base64
+import json
 import os
 import tempfile
 import time
@@ -212,7 +213,7 @@ from ansible.module_utils.flaskfleet.builds import clean_up
 from ansible.module_utils.flaskfleet.canary import Mark
 from ansible.module_utils.flaskfleet.environments import Environment, EnvironmentFailed
 from ansible.module_utils.flaskfleet.journal import release_id
-from ansible.module_utils.flaskfleet.layout import Release, ReleaseFailed
+from ansible.module_utils.flaskfleet.layout import Release, ReleaseFailed, Secrets
 from ansible.module_utils.flaskfleet.releases import App, InUse, differences
 from ansible.module_utils.flaskfleet.services import supervisor
 from ansible.module_utils.flaskfleet.users import UserFailed
@@ -276,6 +277,16 @@ def archive(wanted: Wanted) -> Iterator[Path]:
         yield Path(file.name)
 
 
+def revealed(argument: str) -> Any:
+    """A value that came as one text, see ``packing.hidden``."""
+    return json.loads(base64.b64decode(argument))
+
+
+def secrets(wanted: Wanted) -> Secrets:
+    """The app's secrets as they are now."""
+    return Secrets(**revealed(wanted["secrets"]))
+
+
 def stage(app: App, wanted: Wanted) -> None:
     """Stage the release that the inventory asks for."""
     release = Release(
@@ -284,6 +295,8 @@ def stage(app: App, wanted: Wanted) -> None:
         env=wanted["env"],
         static=wanted["static"],
         record=wanted["record"],
+        own_files=revealed(wanted["own_files"]),
+        secret_files=tuple(wanted["secret_files"]),
     )
     with archive(wanted) as path:
         app.stage(release, path, environment(wanted, *wanted["wheels"]))
@@ -298,9 +311,14 @@ def present(app: App, wanted: Wanted, check_mode: bool) -> Result:
     router = environment(wanted, "uwsgi") if wanted["router"] and not check_mode else None
     if live:
         undeployed = differences(app.record(live).get("inputs", {}), wanted["record"]["inputs"])
+        now, same = secrets(wanted), release_id(live) == wanted["release"]
+        if same and not app.has_secrets(live, now):
+            undeployed.append("secrets changed")  # it was started anew, or rolled back to, with others
         result: Result = {"changed": not app.is_running(live), "release": wanted["release"], "undeployed": undeployed}
         if check_mode:
             return result
+        if same and app.has_secrets(live, now):
+            result["changed"] |= app.keep_secrets(now)  # where somebody has edited or removed them
         if router and (lack := needs(app, wanted, None, router)):
             return {**result, **lack}
         if result["changed"]:
@@ -318,9 +336,10 @@ def present(app: App, wanted: Wanted, check_mode: bool) -> Result:
     claim(app, wanted, "first release", target=release)
     try:
         app.clear(release, False)
-        app.prepare(wanted["secret_env"])
+        app.prepare()
         if not app.path(release).exists():
             stage(app, wanted)
+        app.equip(release, secrets(wanted))
         # There is no old release that runs on what a hook changes: the first one may need it to get warm.
         said = hooks_before(app, wanted, release)
         app.warm(release)
@@ -355,7 +374,7 @@ def adopt(app: App, wanted: Wanted) -> Result:
         )
     if lack := needs(app, wanted, None, made_of):
         return {"changed": False, "release": release, **lack}
-    app.prepare(wanted["secret_env"])
+    app.prepare()
     app.adopt(release, Path(wanted["archive"]), made_of)
     return {"changed": True, "release": release}
 
@@ -449,6 +468,8 @@ def _warm(app: App, wanted: Wanted, what: str, interrupted: Wanted) -> Result:
     release = target(app, wanted, interrupted)
     live = app.live()
     assert live
+    if release is None and wanted["target"] == "inventory" and not app.has_secrets(live, secrets(wanted)):
+        release = live  # the same with other secrets: a copy of it
     if interrupted.get("target") != live:
         interrupted = {}
     if release is None and not interrupted and app.is_settled(wanted["keep_warm"]):
@@ -465,12 +486,17 @@ def _warm(app: App, wanted: Wanted, what: str, interrupted: Wanted) -> Result:
     restart, started = release == live, time.monotonic()
     claim(app, wanted, what, target=release, before=live)
     app.clear(None if restart else release, wanted["keep_warm"])
-    app.prepare(wanted["secret_env"])
+    app.prepare()
     if restart:
         release = app.copy(release)
         claim(app, wanted, what, target=release, before=live)
     elif not staged:
         stage(app, wanted)
+    try:
+        app.equip(release, secrets(wanted))
+    except BaseException:
+        app.discard(release)
+        raise
     app.warm(release)
     seconds = round(time.monotonic() - started, 1)
     return {"changed": True, "release": release, "before": live, "switching": what, "seconds": seconds}
@@ -574,6 +600,39 @@ STEPS = {
 }
 
 
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "name": {"type": "str", "required": True},
+    "step": {"type": "str", "default": "present", "choices": ["present", *STEPS]},
+    "target": {"type": "str", "default": "inventory"},
+    "force": {"type": "bool", "default": False},
+    "purge": {"type": "bool", "default": False},
+    "alone": {"type": "bool", "default": True},
+    "singletons": {"type": "bool"},
+    "keep_releases": {"type": "int", "default": 5},
+    "keep_warm": {"type": "bool", "default": False},
+    "rollout": {"type": "dict", "default": {}},
+    "take_over": {"type": "str", "default": "nobody"},
+    "hooks": {"type": "dict", "default": {}},
+    "hooks_done": {"type": "dict", "default": {}},
+    "canary": {"type": "dict", "default": {}},
+    "access_log": {"type": "path"},
+    "release": {"type": "str"},
+    "archive": {"type": "path"},
+    "archive_content": {"type": "str", "no_log": True},  # in base64; too long to be shown
+    "files": {"type": "dict", "default": {}},
+    "router": {"type": "str"},
+    "env": {"type": "dict", "default": {}},
+    "secrets": {"type": "str", "no_log": True},  # as one text, see packing.hidden
+    "secret_files": {"type": "list", "elements": "str", "default": [], "no_log": False},  # their paths
+    "own_files": {"type": "str", "no_log": True},  # the same
+    "static": {"type": "dict", "default": {}},
+    "python": {"type": "path"},
+    "wheels": {"type": "dict", "default": {}},
+    "wheels_archive": {"type": "path"},
+    "record": {"type": "dict", "default": {}},
+}
+
+
 def run(app: App, wanted: Wanted, check_mode: bool) -> Result:
     """Take a step; the module's result."""
     # Not behind the lock, which a hook of somebody else's rollout may hold for long.
@@ -598,35 +657,7 @@ def run(app: App, wanted: Wanted, check_mode: bool) -> Result:
 def main() -> None:
     """Run as an Ansible module; the action plugin of the same name has packed and rendered."""
     module = AnsibleModule(
-        argument_spec={
-            "name": {"type": "str", "required": True},
-            "step": {"type": "str", "default": "present", "choices": ["present", *STEPS]},
-            "target": {"type": "str", "default": "inventory"},
-            "force": {"type": "bool", "default": False},
-            "purge": {"type": "bool", "default": False},
-            "alone": {"type": "bool", "default": True},
-            "singletons": {"type": "bool"},
-            "keep_releases": {"type": "int", "default": 5},
-            "keep_warm": {"type": "bool", "default": False},
-            "rollout": {"type": "dict", "default": {}},
-            "take_over": {"type": "str", "default": "nobody"},
-            "hooks": {"type": "dict", "default": {}},
-            "hooks_done": {"type": "dict", "default": {}},
-            "canary": {"type": "dict", "default": {}},
-            "access_log": {"type": "path"},
-            "release": {"type": "str"},
-            "archive": {"type": "path"},
-            "archive_content": {"type": "str", "no_log": True},  # in base64; too long to be shown
-            "files": {"type": "dict", "default": {}},
-            "router": {"type": "str"},
-            "env": {"type": "dict", "default": {}},
-            "secret_env": {"type": "dict", "default": {}, "no_log": True},
-            "static": {"type": "dict", "default": {}},
-            "python": {"type": "path"},
-            "wheels": {"type": "dict", "default": {}},
-            "wheels_archive": {"type": "path"},
-            "record": {"type": "dict", "default": {}},
-        },
+        argument_spec=ARGUMENTS,
         supports_check_mode=True,
     )
     os.umask(0o022)  # a hardened root's would lock the app out of its own release

@@ -13,7 +13,7 @@ Result = dict[str, Any]
 
 
 def health_checks(apps: dict[str, Entry], balanced: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What nginx must answer with 200 before clients meet the host: a ``server_name`` and a ``path`` of each app.
+    """What nginx must answer before clients meet the host: of each app a ``server_name`` and how its health is asked.
 
     :param balanced: the apps as balancers have them, whose names are those that all hosts answer to.
     :returns: with them the ``servers`` of the app, as address and port by name.
@@ -22,7 +22,7 @@ def health_checks(apps: dict[str, Entry], balanced: list[dict[str, Any]]) -> lis
     return [
         {
             "server_name": sites[name]["server_names"][0].replace("*", "www"),
-            "path": app["health"]["path"],
+            **{name: app["health"][name] for name in ("path", "method", "headers", "status")},
             "servers": {server["name"]: server["address"] for server in sites[name]["servers"]},
         }
         for name, app in complete(apps).items()

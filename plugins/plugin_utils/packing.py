@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import gzip
 import hashlib
@@ -40,7 +41,10 @@ KEPT_ARCHIVES = 10
 NOTHING: Mapping[str, Any] = {}
 NEEDS_A_FILE = ("-r", "-c", "-e", "--requirement", "--constraint", "--editable", ".", "/", "file:")
 # What steers other roles: a change of it is no new release.
-NOT_OF_A_RELEASE = {"name", "source", "server_names", "nginx_directives", "secret_env", "http", "hooks", "wheels"}
+NOT_OF_A_RELEASE = {
+    "name", "source", "server_names", "nginx_directives", "secret_env", "http", "hooks", "wheels",
+    "files", "secret_files",  # as digests they are
+}  # fmt: skip
 
 
 class Contents(NamedTuple):
@@ -358,6 +362,27 @@ def release_key() -> bytes:
     return path.read_bytes()
 
 
+def secrets_id(entry: Entry) -> str:
+    """What names an app's secrets: 12 hex digits, from which nobody without the key can tell what they are."""
+    values = json.dumps([entry["secret_env"], entry["secret_files"]], sort_keys=True).encode()
+    return hmac.new(release_key(), values, "sha256").hexdigest()[:12]
+
+
+def secrets_sent(entry: Entry) -> str:
+    """An app's secrets for the module: ``id``, ``env`` and ``files``."""
+    env = {name: str(value) for name, value in entry["secret_env"].items()}
+    return hidden({"id": secrets_id(entry), "env": env, "files": entry["secret_files"]})
+
+
+def hidden(value: Any) -> str:
+    """A value as one text, for an argument that is not shown.
+
+    Ansible hides each value that is in such an argument wherever a result has it: of ``REDIS_DB: "1"`` each 1 in an
+    id or a time.
+    """
+    return base64.b64encode(json.dumps(value).encode()).decode()
+
+
 def digest(value: Any) -> str:
     """The sha256 of a value, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
@@ -371,7 +396,6 @@ def release_inputs(
     :param source: the source's hash. ``required`` is what pip installs, ``settings`` what other
         roles hand to the templates.
     """
-    secret = json.dumps(entry["secret_env"], sort_keys=True).encode()
     return {
         "source": source,
         "requirements": digest(
@@ -379,6 +403,7 @@ def release_inputs(
         ),
         "templates": digest([[template.name, template.read_text()] for template in templates]),
         "settings": settings,
-        "secret_env": hmac.new(release_key(), secret, "sha256").hexdigest(),
+        "files": digest(entry["files"]),
+        "secrets": secrets_id(entry),
         "entry": {name: value for name, value in entry.items() if name not in NOT_OF_A_RELEASE},
     }

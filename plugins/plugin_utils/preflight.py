@@ -19,13 +19,14 @@ from typing import Any, NamedTuple
 
 import jsonschema
 import yaml
+from module_utils.flaskfleet.shared import below
 
 from . import fleet, packing, sources
 from .entries import complete, role_specs, validate
 from .rendering import PROJECT
 from .sources import Fetched, SourceError, redact
 
-VERBATIM = ("env", "secret_env")  # options of an app whose values may have line breaks
+VERBATIM = ("env", "secret_env", "files", "secret_files")  # options of an app whose values may have line breaks
 WHEN = ("before_switch", "after_switch")
 RESERVED_PREFIX = "FLASKFLEET_"
 SHOWN = 10  # of the paths that are left out
@@ -307,7 +308,7 @@ def _check_constraints(schema: dict[str, Any], values: dict[str, Any]) -> Iterat
             if error.validator != "pattern" or "propertyNames" not in error.absolute_schema_path
             else [error.instance]
         )
-        value = HIDDEN if "secret_env" in error.absolute_path else error.instance
+        value = HIDDEN if {"secret_env", "files", "secret_files"} & {*error.absolute_path} else error.instance
         yield Problem(".".join([path, *map(str, key)]), value, error.schema.get("description", error.message))
 
 
@@ -383,8 +384,24 @@ def _across_roles(values: dict[str, Any], fetch: Fetch) -> Iterator[Problem]:
         for variable in sorted(app["env"].keys() | app["secret_env"].keys()):
             if variable.startswith(RESERVED_PREFIX):
                 yield Problem(f"{where}.env.{variable}", HIDDEN, f"{RESERVED_PREFIX}… is set by the release; rename it")
+        yield from _check_paths(where, app)
         yield from _check_source(where, app, fetch)
         yield from _check_wheels(where, app)
+
+
+def _check_paths(where: str, app: dict[str, Any]) -> Iterator[Problem]:
+    """Shared paths and files of the inventory lie apart from each other."""
+    paths, shared = [*app["files"], *app["secret_files"]], app["shared_paths"]
+    for path in sorted({*paths, *shared}):
+        if (paths + shared).count(path) > 1:
+            words = "stands more than once in files, secret_files and shared_paths; keep one of them"
+        elif path in shared and below(path, shared):
+            words = f"lies below {below(path, shared)}, which is shared as a whole; leave it out"
+        elif above := below(path, paths):
+            words = f"lies below {above}, which is a file of files or secret_files; rename one of them"
+        else:
+            continue
+        yield Problem(f"{where}.{'shared_paths' if path in shared else 'files'}", path, words)
 
 
 def _check_source(where: str, app: dict[str, Any], fetch: Fetch) -> Iterator[Problem]:
@@ -398,7 +415,10 @@ def _check_source(where: str, app: dict[str, Any], fetch: Fetch) -> Iterator[Pro
         yield Problem(f"{where}.source.{kind}", HIDDEN, str(error))
         return
     for prefix, folder in app["static"].items() if found.folder else ():
-        if not any(Path(name).is_relative_to(f"static{prefix}") for name in served):
+        is_shared = any(
+            path == folder or below(path, [folder]) or below(folder, [path]) for path in app["shared_paths"]
+        )
+        if not is_shared and not any(Path(name).is_relative_to(f"static{prefix}") for name in served):
             origin = sources.describe(found.record)
             yield Problem(f"{where}.static.{prefix}", folder, f"there is no file in such a folder below {origin}")
 

@@ -8,15 +8,15 @@ import pwd
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ansible.module_utils.flaskfleet import environments, releases, users
+from ansible.module_utils.flaskfleet import environments, layout, releases, users
 from ansible.module_utils.flaskfleet.environments import Environment
 from ansible.module_utils.flaskfleet.releases import App
-from examples import APP_ID, ME, WEB_ID, make_environment, make_release, pack_source
+from examples import APP_ID, ME, NO_SECRETS, WEB_ID, make_environment, make_release, pack_source
 from sandboxes import OWNER, stay_who_we_are
 from supervisor import Supervisor
 
@@ -42,6 +42,21 @@ def lowered(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 def ended(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Whose processes were to be killed: sandboxes are the current user's."""
     return stay_who_we_are(monkeypatch, tmp_path_factory.mktemp("sandboxes"))
+
+
+@pytest.fixture(autouse=True)
+def as_me(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, list[str]]]:
+    """What was run as whom; the current user owns the app's folders and runs it."""
+    told: list[tuple[int, int, list[str]]] = []
+    real = users.run_as
+
+    def run_as(uid: int, gid: int, argv: Sequence[str], umask: int = 0o027) -> tuple[int, str]:
+        told.append((uid, gid, list(argv)))
+        return real(os.getuid(), os.getgid(), argv, umask)
+
+    for module in (users, layout, releases):
+        monkeypatch.setattr(module, "run_as", run_as)
+    return told
 
 
 @pytest.fixture(autouse=True)
@@ -187,8 +202,9 @@ def stage(app: App, archive: Path, environment: Environment) -> Callable[..., Pa
 
     def stage(id: str, **changed: object) -> Path:
         app.create()
-        app.prepare({})
+        app.prepare()
         app.stage(make_release(id, **changed), archive, environment)
+        app.equip(id, NO_SECRETS)
         return app.path(id)
 
     return stage

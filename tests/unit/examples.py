@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.flaskfleet.environments import Environment
-from ansible.module_utils.flaskfleet.layout import Release
+from ansible.module_utils.flaskfleet.layout import Release, Secrets
 from ansible.module_utils.flaskfleet.wheels import Wheel
 from plugin_utils.entries import complete
 from plugin_utils.packing import NOT_OF_A_RELEASE, contents, pack
@@ -29,6 +29,8 @@ ENV = {
     "SPACES": "  kept  ",
     "LINES": "one\ntwo",
 }
+NO_SECRETS = Secrets("0" * 12, {}, {})
+SECRETS = Secrets("5" * 12, {"KEY": "s3cret"}, {"instance/config.py": "KEY = 's3cret'\n"})
 MAILER = {"mailer": {"command": "python -m blog.mailer", "stop_seconds": 45}}
 
 

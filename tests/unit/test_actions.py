@@ -109,6 +109,7 @@ def entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "server_names": ["*.blog.example", "blog.example"],
         "env": {"NUMBER": 8, "TEXT": "{{ not a template }}"},
         "secret_env": {"KEY": "s3cret", "PORT": 8},
+        "secret_files": {"instance/config.py": "KEY = 's3cret'"},
         "static": {"/static": "static"},
     }
     return complete({"blog": given})["blog"]
@@ -154,9 +155,10 @@ def took(action: Any) -> list[str | None]:
 # app_release: what its module is handed
 
 COMMON = {"name", "step", "target", "rollout"}
-ROLLOUT = {*COMMON, "hooks", "secret_env"}
+ROLLOUT = {*COMMON, "hooks", "secrets"}
 RELEASE = {
-    *ROLLOUT, "release", "files", "router", "env", "static", "python", "wheels", "record",
+    *ROLLOUT, "release", "files", "router", "env", "static", "python", "wheels", "record", "own_files",
+    "secret_files",
 }  # fmt: skip
 
 
@@ -284,8 +286,18 @@ def test_health_is_asked_for_under_a_name_that_exists(release: Callable[..., Any
 
 def test_secrets_are_apart_from_all_else(release: Callable[..., Any]) -> None:
     arguments = sent(release())
-    assert arguments.pop("secret_env") == {"KEY": "s3cret", "PORT": "8"}
+    told = app_release.revealed(arguments.pop("secrets"))
+    assert (told["env"], told["files"]) == ({"KEY": "s3cret", "PORT": "8"}, {"instance/config.py": "KEY = 's3cret'"})
+    assert arguments["secret_files"] == ["instance/config.py"]
     assert "s3cret" not in json.dumps(arguments)
+
+
+def test_a_secret_is_hidden_nowhere_by_its_value(release: Callable[..., Any]) -> None:
+    """Ansible would hide each 8 of an id or a time, where a hidden argument has the value 8."""
+    handed = sent(release(secret_env={"PORT": "8"}))
+    hidden = [value for name, value in handed.items() if app_release.ARGUMENTS[name].get("no_log")]
+    assert hidden
+    assert all(isinstance(value, str) and len(value) >= 4 for value in hidden)
 
 
 # app_release: the source

@@ -10,19 +10,21 @@ import shutil
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import Fault
 
 import pytest
 from ansible.module_utils.flaskfleet.environments import Environment, EnvironmentFailed
-from ansible.module_utils.flaskfleet.layout import Release
+from ansible.module_utils.flaskfleet.layout import Release, Secrets
 from ansible.module_utils.flaskfleet.releases import App, InUse, ReleaseFailed
 from ansible.module_utils.flaskfleet.wheels import WheelFailed, sha256_of
 from ansible.module_utils.testing import patch_module_args
 from ansible.modules import app_release
 from conftest import Clock
-from examples import ME, PLATFORM, PYTHON, A, B, C, D, make_environment, make_release
+from examples import ME, PLATFORM, PYTHON, SECRETS, A, B, C, D, make_environment, make_release
+from plugin_utils.packing import hidden
 from servers import OK, stats_server, uwsgi_server
 from supervisor import Supervisor
 
@@ -45,6 +47,8 @@ class Recorder(App):
         self.routes = False
         self.fails = ""  # the step that does
         self.staged: Release | None = None
+        self.equipped = SECRETS
+        self.repaired = False
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -66,9 +70,19 @@ class Recorder(App):
         created, self.created = not self.created, True
         return created
 
-    def prepare(self, secrets: dict[str, str]) -> bool:
-        self._step(f"prepare {' '.join(secrets)}")
-        return False
+    def prepare(self) -> None:
+        self._step("prepare")
+
+    def equip(self, release: str, secrets: Secrets) -> None:
+        self._step(f"equip {release} with {' '.join(secrets.env)}")
+        self.equipped = secrets
+
+    def has_secrets(self, release: str, secrets: Secrets) -> bool:
+        return self.equipped == secrets
+
+    def keep_secrets(self, secrets: Secrets) -> bool:
+        self._step(f"keep {' '.join(secrets.env)}")
+        return self.repaired
 
     def stage(self, release: Release, archive: Path, environment: Environment) -> None:
         self._step(f"stage {release.id} {archive} with {' '.join(environment.sets)}")
@@ -191,7 +205,9 @@ def arguments(step: str, **changed: Any) -> dict[str, Any]:
         "files": WANTED.files,
         "router": None,
         "env": WANTED.env,
-        "secret_env": {"KEY": "s3cret"},
+        "secrets": hidden(asdict(SECRETS)),
+        "secret_files": [],
+        "own_files": hidden({}),
         "static": WANTED.static,
         "python": PYTHON,
         "wheels": known(),
@@ -209,8 +225,9 @@ def run(app: App, step: str, check_mode: bool = False, **changed: Any) -> dict[s
 
 FIRST = [
     f"clear all but {D}, none kept warm",
-    "prepare KEY",
+    "prepare",
     f"stage {D} /tmp/blog.tar.gz with uwsgi app",
+    f"equip {D} with KEY",
     f"run ['flask db upgrade'] of {D} within 9, once",
     f"warm {D}",
     f"live {D}, a first release by {ME}",
@@ -351,8 +368,9 @@ def test_a_deploy_is_warmed_up_beside_what_is_live(lived: Recorder) -> None:
     result = run(lived, "warm", keep_warm=True)
     assert lived.steps == [
         f"clear all but {D}, the one before kept warm",
-        "prepare KEY",
+        "prepare",
         f"stage {D} /tmp/blog.tar.gz with uwsgi app",
+        f"equip {D} with KEY",
         f"warm {D}",
     ]
     assert result == {
@@ -406,9 +424,33 @@ def test_what_is_on_disk_needs_no_archive(lived: Recorder, asked: str) -> None:
 def test_a_restart_is_a_copy_of_what_is_live(lived: Recorder) -> None:
     """Somebody who deploys at the same time is told of it from its first step on."""
     result = run(lived, "warm", target="live", release=None, archive=None)
-    assert lived.steps == ["clear all but None, none kept warm", "prepare KEY", f"copy {C}", f"warm {C}.1"]
+    assert lived.steps == [
+        "clear all but None, none kept warm",
+        "prepare",
+        f"copy {C}",
+        f"equip {C}.1 with KEY",
+        f"warm {C}.1",
+    ]
     assert (result["release"], result["switching"]) == (f"{C}.1", "restart")
     assert (lived.mine(LAPTOP)["target"], set(lived.rollouts)) == (f"{C}.1", {"restart"})
+
+
+def test_what_is_live_with_other_secrets_is_deployed_as_a_copy(recorder: Recorder) -> None:
+    """It was rolled back to with those of another day."""
+    recorder.live_is(C)
+    recorder.equipped = replace(SECRETS, id="0ther")
+    assert run(recorder, "present", release=C)["undeployed"] == ["processes 2 → 8", "secrets changed"]
+    result = run(recorder, "warm", release=C, archive=None)
+    assert (result["release"], result["switching"]) == (f"{C}.1", "deploy")
+    assert recorder.steps[-1] == f"warm {C}.1"
+
+
+@pytest.mark.parametrize("repaired", [True, False])
+def test_secrets_that_were_edited_are_repaired(recorder: Recorder, repaired: bool) -> None:
+    recorder.live_is(C)
+    recorder.repaired = repaired
+    result = run(recorder, "present", release=C)
+    assert (result["changed"], recorder.steps[0]) == (repaired, "keep KEY")
 
 
 def test_a_deploy_of_what_the_host_lacks_asks_for_it(lived: Recorder) -> None:

@@ -265,7 +265,8 @@ def server(*told: int) -> Iterator[int]:
             thread.join()
 
 
-CHECKS = [{"server_name": "blog.example.lan", "path": "/healthz"}]
+ASKED = {"path": "/healthz", "method": "GET", "headers": {}, "status": 200}
+CHECKS = [{"server_name": "blog.example.lan", **ASKED}]
 
 
 def enter(balancer: Drains, host: int, own: int, kind: str | None = None, check_mode: bool = False) -> bool:
@@ -359,7 +360,7 @@ def test_checks_name_each_app_that_is_balanced_and_who_has_it() -> None:
     balanced = [{"name": "blog", "server_names": ["*.lan"], "read_timeout_seconds": 40, "servers": servers}]
     entry = {"source": {"path": "/x"}, "wsgi": "blog:app", "health": {"path": "/healthz"}}
     assert controller.health_checks({"blog": entry, "shop": entry}, balanced) == [
-        {"server_name": "www.lan", "path": "/healthz", "servers": {"app1": "10.0.0.1:80"}}
+        {"server_name": "www.lan", **ASKED, "servers": {"app1": "10.0.0.1:80"}}
     ]
 
 

@@ -33,11 +33,11 @@ def test_an_entry_has_every_default(option: str, spec: dict[str, Any]) -> None:
 
 def test_defaults_within_an_option_are_filled_in() -> None:
     health = complete(blog(health={"path": "/up"}))["blog"]["health"]
-    assert health == {"path": "/up", "timeout_seconds": 60}
+    assert health == {"path": "/up", "timeout_seconds": 60, "method": "GET", "headers": {}, "status": 200}
 
 
 def test_an_option_with_options_has_all_of_them_if_none_is_given() -> None:
-    assert complete(blog())["blog"]["health"] == {"path": "/", "timeout_seconds": 60}
+    assert set(complete(blog())["blog"]["health"]) == set(role_specs("flask_app")["app"]["health"]["options"])
 
 
 @pytest.mark.parametrize("option", role_specs("flask_app")["program"])

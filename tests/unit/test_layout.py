@@ -15,10 +15,11 @@ from ansible.module_utils.flaskfleet import environments
 from ansible.module_utils.flaskfleet.environments import Environment, EnvironmentFailed
 from ansible.module_utils.flaskfleet.files import write_json
 from ansible.module_utils.flaskfleet.journal import Journal
-from ansible.module_utils.flaskfleet.layout import Layout, ReleaseFailed
-from examples import APP_ID, ENV, STATIC, WEB_ID, A, B, C, D, make_release, of_a_package
+from ansible.module_utils.flaskfleet.layout import Layout, ReleaseFailed, Secrets
+from ansible.module_utils.flaskfleet.releases import App
+from examples import APP_ID, ENV, NO_SECRETS, SECRETS, STATIC, WEB_ID, A, B, C, D, make_release, of_a_package
 from interruption import interruptions
-from plugin_utils.packing import pack
+from plugin_utils.packing import contents, pack
 
 Owners = dict[str, tuple[int, int]]
 RELEASE = make_release(A)
@@ -33,7 +34,7 @@ def staged(stage: Callable[..., Path]) -> Path:
 @pytest.fixture
 def prepared(app: Layout) -> Layout:
     """The app with its directories, and none of its releases."""
-    app.prepare({})
+    app.prepare()
     return app
 
 
@@ -70,7 +71,7 @@ def lived(app: Layout, *names: str, voided: tuple[str, ...] = ()) -> None:
 
 
 def test_prepare_makes_the_apps_folders_for_who_may_use_them(app: Layout, owners: Owners) -> None:
-    app.prepare({})
+    app.prepare()
     assert {str(path): (mode(path), owners[str(path)]) for path in [*app.home.iterdir(), app.logs, app.trial]} == {
         f"{app.home}/releases": ("0755", (0, 0)),
         f"{app.home}/venvs": ("0755", (0, 0)),
@@ -81,45 +82,178 @@ def test_prepare_makes_the_apps_folders_for_who_may_use_them(app: Layout, owners
     }
 
 
-def test_secrets_are_readable_for_root_and_the_app_alone(app: Layout, owners: Owners) -> None:
-    app.prepare({"KEY": "s3cret"})
-    path = app.home / "secrets" / "KEY"
-    assert (path.read_text(), mode(path), owners[str(path)]) == ("s3cret\n", "0640", (0, APP_ID))
+OTHERS = Secrets("6" * 12, {"KEY": "0ther", "LINES": "one\ntwo\n", "EMPTY": "", "SNOWMAN": "☃"}, {})
 
 
-def test_secrets_are_those_of_now(app: Layout) -> None:
-    app.prepare({"KEY": "old", "GONE": "x"})
-    app.prepare({"KEY": "new"})
-    assert {path.name: path.read_text() for path in (app.home / "secrets").iterdir()} == {"KEY": "new\n"}
+def secrets_of(app: Layout, release: str) -> dict[str, str]:
+    """What a release finds when it is started."""
+    folder = app.path(release) / "secrets"
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("secrets", [{}, {"KEY": "s3cret", "LINES": "one\ntwo\n", "EMPTY": "", "SNOWMAN": "☃"}])
-def test_secrets_that_are_the_same_are_not_written(app: Layout, secrets: dict[str, str]) -> None:
-    app.prepare(secrets)
-    before = {path: path.stat().st_ino for path in (app.home / "secrets").iterdir()}
-    app.prepare(secrets)
-    assert {path: path.stat().st_ino for path in (app.home / "secrets").iterdir()} == before
+def test_secrets_are_readable_for_root_and_the_app_alone(prepared: Layout, owners: Owners) -> None:
+    prepared.keep_secrets(SECRETS)
+    kept = prepared.home / "secrets" / SECRETS.id
+    assert (kept / "env/KEY").read_text() == "s3cret\n"
+    assert (kept / "files/instance/config.py").read_text() == "KEY = 's3cret'\n"
+    assert {mode(path) for path in [kept, *kept.rglob("*")] if path.is_dir()} == {"0750"}
+    assert {mode(path) for path in kept.rglob("*") if path.is_file()} == {"0640"}
+    aside = str(prepared.home / "secrets" / f".{SECRETS.id}")
+    assert {owner for path, owner in owners.items() if path.startswith(aside)} == {(0, APP_ID)}
 
 
-def test_interrupted_secrets_are_those_of_now_after_the_next_run(app: Layout) -> None:
-    app.prepare({"KEY": "old", "GONE": "x"})
-    for number in interruptions(lambda _: app.prepare({"KEY": "new", "MORE": "y"})):
-        app.prepare({"KEY": "new", "MORE": "y"})
-        found = {path.name: path.read_text() for path in (app.home / "secrets").iterdir()}
-        assert found == {"KEY": "new\n", "MORE": "y\n"}, f"interrupted before step {number}"
-        app.prepare({"KEY": "old", "GONE": "x"})
+def test_secrets_of_one_release_are_not_those_of_another(app: App, stage: Callable[..., Path]) -> None:
+    """A deploy that is refused leaves the live release with those that it was started with."""
+    for release, secrets in ((A, SECRETS), (B, OTHERS)):
+        stage(release)
+        app.equip(release, secrets)
+    assert secrets_of(app, A) == {name: content.decode() for name, content in SECRETS.contents.items()}
+    assert secrets_of(app, B) == {name: content.decode() for name, content in OTHERS.contents.items()}
+
+
+def test_secrets_that_no_release_has_are_removed(app: App, stage: Callable[..., Path]) -> None:
+    for release, secrets in ((A, SECRETS), (B, OTHERS)):
+        stage(release)
+        app.equip(release, secrets)
+    app.discard(B)
+    assert os.listdir(app.home / "secrets") == [SECRETS.id]
+
+
+@pytest.mark.parametrize("secrets", [NO_SECRETS, SECRETS, OTHERS])
+def test_secrets_that_are_the_same_are_not_written(prepared: Layout, secrets: Secrets) -> None:
+    assert prepared.keep_secrets(secrets)
+    before = {path: path.stat().st_ino for path in (prepared.home / "secrets").rglob("*")}
+    assert not prepared.keep_secrets(secrets)
+    assert {path: path.stat().st_ino for path in (prepared.home / "secrets").rglob("*")} == before
+
+
+@pytest.mark.parametrize("name", ["env/KEY", "files/instance/config.py"])
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("edited")], ids=["removed", "edited"])
+def test_secrets_that_were_damaged_are_repaired(prepared: Layout, name: str, damage: Callable[[Path], object]) -> None:
+    prepared.keep_secrets(SECRETS)
+    damage(prepared.home / "secrets" / SECRETS.id / name)
+    assert prepared.keep_secrets(SECRETS)
+    assert (prepared.home / "secrets" / SECRETS.id / name).read_bytes() == SECRETS.contents[name]
+
+
+def test_interrupted_secrets_are_complete_after_the_next_run(prepared: Layout) -> None:
+    for number in interruptions(lambda _: prepared.keep_secrets(SECRETS)):
+        prepared.keep_secrets(SECRETS)
+        found = prepared.home / "secrets" / SECRETS.id
+        assert (found / "env/KEY").read_text() == "s3cret\n", f"interrupted before step {number}"
+        shutil.rmtree(found)
+
+
+def test_a_release_whose_secrets_were_removed_is_drift(app: App, switch: Callable[..., App]) -> None:
+    switch(A)
+    shutil.rmtree(app.home / "secrets" / NO_SECRETS.id)
+    assert app.edited(A) == [f"{app.path(A)}/secrets was removed"]
+
+
+# what releases share
+
+
+SHARING = {"shared_paths": ["instance", "data/app.db", "blog/static/media"]}
+
+
+@pytest.fixture
+def sharing(app: App, archive: Path, environment: Environment, tmp_path: Path) -> App:
+    """The app with a release that shares, and has some of it in its source."""
+    source = tmp_path / "source"
+    for name, content in {
+        "instance/seed.txt": "from the source",
+        "blog/static/media/logo.svg": "<svg/>",
+        "blog/static/a.css": "a",
+        "icons/favicon.ico": "icon",
+    }.items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(content)
+    pack(source, contents(source).files, STATIC, tmp_path / "sharing.tar.gz")
+    app.prepare()
+    release = replace(
+        make_release(A, **SHARING),
+        own_files={"config.py": "A = 1\n", "instance/motd": "hi"},
+        secret_files=("secret.py", "instance/key"),
+    )
+    app.stage(release, tmp_path / "sharing.tar.gz", environment)
+    app.equip(A, replace(SECRETS, files={"secret.py": "S = 1", "instance/key": "k"}))
+    return app
+
+
+def test_shared_paths_lead_out_of_the_release(sharing: App) -> None:
+    src = sharing.path(A) / "src"
+    for path, place in {
+        "instance": "shared/instance",
+        "data/app.db": "shared/data/app.db",
+        "blog/static/media": "media/static/media",
+    }.items():
+        assert os.path.realpath(src / path) == os.path.realpath(sharing.home / place), path
+
+
+def test_shared_paths_have_what_the_source_has_there(sharing: App) -> None:
+    assert (sharing.home / "shared/instance/seed.txt").read_text() == "from the source"
+    assert (sharing.home / "media/static/media/logo.svg").read_text() == "<svg/>"
+    assert (sharing.home / "shared/data").is_dir()
+    assert not (sharing.home / "shared/data/app.db").exists()  # the app makes its file
+
+
+def test_what_is_shared_already_is_not_seeded_again(sharing: App) -> None:
+    for place in ("shared/instance/seed.txt", "media/static/media/logo.svg"):
+        (sharing.home / place).write_text("changed by the app")
+    sharing.equip(A, SECRETS)
+    for place in ("shared/instance/seed.txt", "media/static/media/logo.svg"):
+        assert (sharing.home / place).read_text() == "changed by the app"
+
+
+def test_what_is_the_apps_is_made_by_the_app(sharing: App, as_me: list[tuple[int, int, list[str]]]) -> None:
+    """The folders above may lead elsewhere by then: the app's user can write them."""
+    made = {word for uid, _, argv in as_me if uid == APP_ID for word in argv}
+    assert {str(sharing.home / place) for place in ("shared/var", "shared/instance", "shared/data/app.db")} <= made
+
+
+def test_what_nginx_serves_is_the_webs_and_below_folders_of_roots(sharing: App, owners: Owners) -> None:
+    folder = sharing.home / "media/static/media"
+    assert (mode(folder), owners[f"{folder.parent}/.media.new"]) == ("2750", (APP_ID, WEB_ID))
+    assert str(folder.parent) not in owners
+
+
+def test_files_of_the_inventory_are_part_of_the_release(sharing: App) -> None:
+    release = sharing.path(A)
+    assert (release / "src/config.py").read_text() == "A = 1\n"
+    assert (release / "files/instance/motd").read_text() == "hi"
+    assert (release / "src/secret.py").read_text() == "S = 1"
+    assert os.readlink(release / "src/secret.py") == "../secrets/files/secret.py"
+
+
+def test_a_copy_shares_what_the_release_shares(sharing: App) -> None:
+    name = sharing.copy(A)
+    sharing.equip(name, SECRETS)
+    assert (sharing.path(name) / "src/instance/seed.txt").read_text() == "from the source"
+    assert (sharing.path(name) / "files/instance/motd").read_text() == "hi"
+
+
+def test_a_folder_that_the_app_can_not_make_is_told(app: App, stage: Callable[..., Path]) -> None:
+    stage(A)
+    (app.home / "shared/uploads").write_text("a file")
+    record = app.record(A)
+    record["inputs"]["entry"]["shared_paths"] = ["uploads/here"]
+    write_json(app.path(A) / "release.json", record)
+    with pytest.raises(
+        ReleaseFailed, match=r"^blog: shared_paths: uploads/here can't be made at .*File exists|Not a dir"
+    ):
+        app.equip(A, NO_SECRETS)
 
 
 def test_prepare_leaves_what_the_app_has_written(prepared: Layout) -> None:
     (prepared.home / "shared" / "db.sqlite").write_text("rows")
-    prepared.prepare({})
+    prepared.prepare()
     assert (prepared.home / "shared" / "db.sqlite").read_text() == "rows"
 
 
 def test_prepare_of_an_unknown_user_is_a_key_error(app: Layout) -> None:
     app.name = "nobody-has-this-name"
     with pytest.raises(KeyError):
-        app.prepare({})
+        app.prepare()
 
 
 @pytest.fixture
@@ -136,7 +270,7 @@ def shared(prepared: Layout, owners: Owners) -> list[str]:
 
 def test_what_another_user_has_left_is_the_apps(prepared: Layout, shared: list[str], owners: Owners) -> None:
     """Its own link is, and not what that leads to."""
-    prepared.prepare({})
+    prepared.prepare()
     assert {owners[path] for path in shared} == {(APP_ID, APP_ID)}
     assert owners[f"{prepared.home}/venvs"] == (0, 0)
 
@@ -144,17 +278,17 @@ def test_what_another_user_has_left_is_the_apps(prepared: Layout, shared: list[s
 def test_what_another_user_has_left_is_the_apps_whatever_interrupts_that(
     prepared: Layout, shared: list[str], owners: Owners
 ) -> None:
-    for number in interruptions(lambda _: prepared.prepare({})):
-        prepared.prepare({})
+    for number in interruptions(lambda _: prepared.prepare()):
+        prepared.prepare()
         assert {owners[path] for path in shared} == {(APP_ID, APP_ID)}, f"interrupted before step {number}"
         owners.update(dict.fromkeys(shared, (4711, 4711)))
 
 
 def test_what_is_the_apps_already_is_not_looked_through(prepared: Layout, shared: list[str], owners: Owners) -> None:
     """It may be large."""
-    prepared.prepare({})
+    prepared.prepare()
     owners[shared[-1]] = (0, 0)
-    prepared.prepare({})
+    prepared.prepare()
     assert owners[shared[-1]] == (0, 0)
 
 
@@ -164,7 +298,7 @@ def test_what_is_the_apps_already_is_not_looked_through(prepared: Layout, shared
 def test_a_release_has_everything_that_makes_it_run(staged: Path) -> None:
     assert {path.name for path in staged.iterdir()} == {
         "src", "static", "next", "previous", "env", "run", "venv", "uwsgi.ini", "supervisor.conf", "programs.conf",
-        "exec", "release.json", "manifest.json",
+        "exec", "release.json", "manifest.json", "files", "seed", "secrets",
     }  # fmt: skip
 
 

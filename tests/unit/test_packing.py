@@ -788,6 +788,8 @@ def entry() -> dict[str, Any]:
         "processes": 4,
         "env": {"A": "a"},
         "secret_env": {"KEY": "s3cret"},
+        "files": {"config.py": "A = 1"},
+        "secret_files": {"secret.py": "KEY = 's3cret'"},
         "wheels": [],
     }
 
@@ -818,6 +820,8 @@ def identify(entry: dict[str, Any], templates: list[Path]) -> Callable[..., str]
         {"env": {"A": "b"}},
         {"secret_env": {"KEY": "0ther"}},
         {"secret_env": {}},
+        {"files": {"config.py": "A = 2"}},
+        {"secret_files": {"secret.py": "KEY = '0ther'"}},
     ],
 )
 def test_an_input_that_changes_makes_another_release(identify: Callable[..., str], changed: dict[str, Any]) -> None:

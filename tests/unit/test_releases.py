@@ -17,7 +17,7 @@ from typing import Any
 from xmlrpc.client import Fault
 
 import pytest
-from ansible.module_utils.flaskfleet import releases, users
+from ansible.module_utils.flaskfleet import releases, sockets, users
 from ansible.module_utils.flaskfleet.environments import Environment
 from ansible.module_utils.flaskfleet.files import read_json, write_json
 from ansible.module_utils.flaskfleet.releases import (
@@ -29,7 +29,7 @@ from ansible.module_utils.flaskfleet.releases import (
     differences,
 )
 from conftest import Clock
-from examples import APP_ID, MAILER, ME, A, B, C, make_release
+from examples import APP_ID, MAILER, ME, NO_SECRETS, SECRETS, A, B, C, make_release
 from interruption import interruptions
 from servers import OK, stats_server, uwsgi_server
 from supervisor import STARTED_AT, State, Supervisor
@@ -317,14 +317,44 @@ def test_a_refusal_has_nothing_of_an_earlier_run(hasty: App, rotated: bool, word
         hasty.warm(A)
 
 
-def test_a_foreign_process_on_the_socket_is_named_and_left_alone(app: App, staged: Path, killed: Killed) -> None:
+def test_a_master_on_the_socket_that_supervisor_does_not_know_is_named_and_left_alone(
+    app: App, staged: Path, killed: Killed
+) -> None:
     me = os.getpid()
+    (staged / "run" / "uwsgi.pid").write_text(f"{me}\n")
     with (
         uwsgi_server(staged / "run" / "uwsgi.sock"),
         pytest.raises(ReleaseFailed, match=rf"uwsgi.sock: .* \(pid {me}\) is already listening.*kill {me}"),
     ):
         app.warm(A)
-    assert (app.programs.rpc.calls, killed, staged.exists(), names(app.trial)) == ([], [], True, [])
+    assert (calls(app, "startProcessGroup"), killed, names(app.trial)) == ([], [], [])
+
+
+@pytest.mark.parametrize("pid", [None, "1", "no number", "9" * 99])
+def test_what_a_master_that_was_killed_has_left_on_the_socket_is_ended(app: App, staged: Path, pid: str | None) -> None:
+    """It holds the socket that it was forked with, and each start would be refused, for ever."""
+    if pid:
+        (staged / "run" / "uwsgi.pid").write_text(pid)
+    script = (
+        "import socket, sys, time; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); time.sleep(60)"
+    )
+    leftover = subprocess.Popen([sys.executable, "-c", script, str(staged / "run" / "uwsgi.sock")])
+    end = time.monotonic_ns() + 20 * 10**9
+    while not sockets.unix_owners(str(staged / "run" / "uwsgi.sock")) and time.monotonic_ns() < end:
+        pass
+    shutil.copy(staged / "supervisor.conf", app.trial / f"{PROGRAM}.conf")
+    app.start(A)
+    assert leftover.wait(20) == -signal.SIGKILL
+    assert app.programs.is_running(PROGRAM)
+
+
+def test_a_pid_file_is_not_followed_nor_waited_for(app: App, staged: Path) -> None:
+    """The app's user can make it anything."""
+    file = staged / "run" / "uwsgi.pid"
+    for make in (lambda: file.symlink_to("/proc/self/stat"), lambda: os.mkfifo(file), file.mkdir):
+        make()
+        assert releases._pid_in(file) == 0
+        file.rmdir() if file.is_dir() and not file.is_symlink() else file.unlink()
 
 
 def test_a_refused_release_leaves_nothing(hasty: App, start, snapshot) -> None:
@@ -586,6 +616,7 @@ def test_a_live_release_that_does_not_run_is_run_again(mailing: App, stop: Calla
 def test_a_live_release_is_not_started_beside_a_foreign_process(live: App) -> None:
     live.programs.rpc.run(PROGRAM, ("STOPPED", 0))
     live.programs.rpc.calls.clear()
+    (live.path(A) / "run" / "uwsgi.pid").write_text(f"{os.getpid()}\n")
     with (
         uwsgi_server(live.path(A) / "run" / "uwsgi.sock"),
         pytest.raises(ReleaseFailed, match=rf"\(pid {os.getpid()}\) is already listening"),
@@ -726,29 +757,27 @@ def test_a_worker_that_does_not_stay_up_is_named_and_left_to_supervisor(live: Ap
 @pytest.fixture
 def kept_warm(switch: Switch) -> App:
     """The app with B live and A beside it for a rollback."""
-    app = switch(A, B)
-    app.prepare({"KEY": "old"})
-    switch(A, B)
-    return app
+    return switch(A, B)
 
 
-def test_new_secrets_stop_what_has_the_old_ones(kept_warm: App) -> None:
-    """A rollback would make it live with yesterday's; what is live has to be deployed anew."""
-    kept_warm.prepare({"KEY": "new"})
+def test_new_secrets_stop_what_runs_with_others(kept_warm: App) -> None:
+    """A rollback would make it live with yesterday's; what is live is never stopped for that."""
+    kept_warm.equip(A, SECRETS)
+    assert (kept_warm.registered(), kept_warm.has_secrets(A, SECRETS)) == ({B}, True)
+    kept_warm.equip(B, SECRETS)
     assert kept_warm.registered() == {B}
-    assert kept_warm.on_disk() == [A, B]
 
 
 def test_the_same_secrets_stop_nothing(kept_warm: App) -> None:
-    kept_warm.prepare({"KEY": "old"})
+    kept_warm.equip(A, NO_SECRETS)
     assert kept_warm.registered() == {A, B}
 
 
 def test_new_secrets_stop_what_has_the_old_ones_whatever_interrupts_that(kept_warm: App, switch: Switch) -> None:
-    for number in interruptions(lambda _: kept_warm.prepare({"KEY": "new"})):
-        kept_warm.prepare({"KEY": "new"})
+    for number in interruptions(lambda _: kept_warm.equip(A, SECRETS)):
+        kept_warm.equip(A, SECRETS)
         assert kept_warm.registered() == {B}, f"interrupted before step {number}"
-        kept_warm.prepare({"KEY": "old"})
+        kept_warm.equip(A, NO_SECRETS)
         switch(A, B)
 
 
@@ -1252,7 +1281,7 @@ def test_a_hook_that_has_started_a_daemon_is_not_waited_for_longer(hook: Callabl
 @pytest.fixture
 def routed(app: App, environment: Environment) -> App:
     """The app with a router, before any release."""
-    app.prepare({})
+    app.prepare()
     app.route(ROUTER, environment)
     app.programs.rpc.calls.clear()
     return app
@@ -1264,7 +1293,7 @@ def test_an_app_without_a_router_needs_none(app: App) -> None:
 
 
 def test_a_router_runs_from_an_environment_of_its_own(app: App, environment: Environment) -> None:
-    app.prepare({})
+    app.prepare()
     assert app.route(ROUTER, environment)
     assert names(app.home / "venvs") == [app.target("router")]
     assert app.programs.rpc.runs == {"blog-http": ROUTER}
@@ -1306,7 +1335,7 @@ def test_a_router_that_is_no_longer_wanted_is_gone(routed: App) -> None:
 
 
 def test_a_router_that_does_not_start_is_a_failure(app: App, environment: Environment) -> None:
-    app.prepare({})
+    app.prepare()
     app.programs.rpc.life = [("STARTING", 1), ("BACKOFF", 0)]
     with pytest.raises(ReleaseFailed, match=rf"^blog-http does not start; see {app.logs}/http\.log$"):
         app.route(ROUTER, environment)
@@ -1344,7 +1373,8 @@ def whole(mailing: App, switch: Switch, environment: Environment) -> App:
     """The app with all that it can have on a host."""
     switch(B, programs=MAILER)
     mailing.swap_programs()
-    mailing.prepare({"KEY": "s3cret"})
+    for release in (A, B):
+        mailing.equip(release, SECRETS)
     mailing.route(ROUTER, environment)
     (mailing.home / "shared" / "db.sqlite").write_text("rows")
     (mailing.logs / f"{B}.log").write_text("words\n")
@@ -1358,6 +1388,7 @@ def test_a_removed_app_leaves_what_is_its_own(whole: App) -> None:
     assert [str(path.relative_to(whole.home)) for path in sorted(whole.home.rglob("*"))] == [
         "shared",
         "shared/db.sqlite",
+        "shared/var",
     ]
     assert (f"{B}.log" in names(whole.logs), whole.journal().newest_first(), whole.rollout()) == (True, [B, A], {})
 
@@ -1456,7 +1487,8 @@ def test_a_user_is_removed_where_it_was_created_for_the_app(
 
 @pytest.mark.parametrize("purge", [False, True])
 def test_a_first_release_that_failed_can_be_removed(app: App, host_users: dict[str, str], purge: bool) -> None:
-    app.prepare({"KEY": "s3cret"})
+    app.prepare()
+    app.keep_secrets(SECRETS)
     assert app.remove(purge, ME)
     assert (names(app.home), host_users, app.is_there(purge)) == ([] if purge else ["shared"], {}, False)
 

@@ -27,7 +27,8 @@ QUIET_LOOKS = 3  # at the connections, before nobody can be in the middle of ope
 LOOK_SECONDS = 0.2
 ANSWER_SECONDS = 5  # who takes longer does not answer
 Flag = dict[str, Any]
-Check = dict[str, Any]  # server_name, path; servers, whose nginx has it, as address:port by name
+# server_name; path, method, headers and status as in an app's health; servers that have it, address:port by name
+Check = dict[str, Any]
 
 
 class Refused(Exception):
@@ -54,7 +55,7 @@ class Drains:
     def take_out(self, host: str, checks: Iterable[Check] = (), check_mode: bool = False, **why: str) -> bool:
         """Take a host out; whether that is new. Where it is out for a lesser reason, it is out for this one now.
 
-        :param checks: what another host has to answer with 200, unless this one does not either. ``why``: ``kind``,
+        :param checks: what another host has to answer well, unless this one does not either. ``why``: ``kind``,
             ``reason``, ``by`` and ``process`` of its flag.
         :raises Refused: nobody would be left, or more were out than nginx has upstreams for.
         """
@@ -89,16 +90,16 @@ class Drains:
             told = {}
             for name, where in left.items():
                 told[name] = _status_at(where, check)
-                if told[name] == "200":
+                if told[name] == str(check["status"]):
                     break
             else:
-                if _status_at(check["servers"][host], check) == "200":
+                if _status_at(check["servers"][host], check) == str(check["status"]):
                     others = (
                         ", ".join(f"{name} with {words}" for name, words in told.items()) or "it is on no other host"
                     )
                     raise Refused(
-                        f"{host} can't be taken out, it alone answers {check['server_name']}{check['path']} with 200: "
-                        f"{others}. Nothing was changed"
+                        f"{host} can't be taken out, it alone answers {check['server_name']}{check['path']} with "
+                        f"{check['status']}: {others}. Nothing was changed"
                     )
 
     def put_in(self, host: str, kind: str | None, check_mode: bool = False) -> Flag | None:
@@ -173,11 +174,12 @@ def await_idle(address: str, ports: Iterable[int], timeout: float, proc: Path = 
         time.sleep(LOOK_SECONDS)
 
 
-def status(address: str, port: int, path: str, server_name: str, timeout: float = 10) -> str:
+def status(address: str, port: int, check: Check, timeout: float = 10) -> str:
     """What a site answers: ``200``, another status, or why there is no answer, in words."""
+    headers = {"Host": check["server_name"], "User-Agent": "flaskfleet", **check["headers"]}
     connection = http.client.HTTPConnection(address, port, timeout=timeout)
     try:
-        connection.request("GET", path, headers={"Host": server_name, "User-Agent": "flaskfleet"})
+        connection.request(check["method"], check["path"], headers=headers)
         return str(connection.getresponse().status)
     except (OSError, http.client.HTTPException) as error:
         return str(error) or type(error).__name__
@@ -188,17 +190,17 @@ def status(address: str, port: int, path: str, server_name: str, timeout: float 
 def _status_at(where: str, check: Check) -> str:
     """What a server of an app answers; ``where`` is its address and port."""
     address, _, port = where.rpartition(":")
-    return status(address, int(port), check["path"], check["server_name"], ANSWER_SECONDS)
+    return status(address, int(port), check, ANSWER_SECONDS)
 
 
 def await_answer(address: str, port: int, checks: Iterable[Check], timeout: float) -> str:
-    """Wait until each check is answered with 200; what one answered in the end, or nothing.
+    """Wait until each check is answered with its status; what one answered in the end, or nothing.
 
     :param timeout: seconds for all of them.
     """
     end = time.monotonic() + timeout
     for check in checks:
-        while (told := status(address, port, check["path"], check["server_name"])) != "200":
+        while (told := status(address, port, check)) != str(check["status"]):
             if time.monotonic() > end:
                 return f"{check['server_name']}{check['path']} is answered with {told}"
             time.sleep(LOOK_SECONDS)
@@ -221,9 +223,9 @@ def let_in(
         raise Refused(f"{host} stays out: asked directly, {problem}, after {timeout:g} s")
 
     def through(check: Check) -> str:
-        """What clients of the balancer get that is not 200; the hosts answer by turns."""
-        told = [status("127.0.0.1", here, check["path"], check["server_name"]) for _ in drains.hosts]
-        return next((one for one in told if one != "200"), "")
+        """What clients of the balancer get that is not the check's status; the hosts answer by turns."""
+        told = [status("127.0.0.1", here, check) for _ in drains.hosts]
+        return next((one for one in told if one != str(check["status"])), "")
 
     sound = [check for check in checks if not through(check)]  # what others answer badly is not its fault
     drains.put_in(host, kind)

@@ -4,9 +4,12 @@
 
     /srv/<app>/releases/<release>/  src/ static/<prefix>/ env/ run/ uwsgi.ini supervisor.conf programs.conf
                                     exec release.json manifest.json  venv -> ../../venvs/<key>
+                                    secrets -> ../../secrets/<set>
+                                    files/  those of ``files`` that stand below a shared path
+                                    seed/   what the source has at its shared paths
     /srv/<app>/venvs/<key>/         see environments.py
-    /srv/<app>/secrets/             one file per variable
-    /srv/<app>/shared/              the app's own
+    /srv/<app>/secrets/<set>/       env/ one file per variable, files/; a release has one, which its next start reads
+    /srv/<app>/shared/, media/      what outlives releases, see shared.py
     /srv/<app>/current              -> releases/<release>, the only switch
     /srv/<app>/next, previous       the same, for static files only
     /srv/<app>/router               -> venvs/<key>, whose uWSGI listens for http, where nginx does not
@@ -23,18 +26,29 @@ import shutil
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import wheels
+from . import shared, wheels
 from .environments import RECORD, Environment, build_environment, used_wheels
-from .files import fsync_tree, group_id, read_json, unpack, user_id, write_file, write_json
+from .files import (
+    fsync_path,
+    fsync_tree,
+    group_id,
+    point_symlink,
+    read_json,
+    unpack,
+    user_id,
+    write_file,
+    write_json,
+)
 from .journal import Journal, release_id
+from .users import run_as
 
 NAME = r"[0-9a-f]{12}(?:\.\d+)?"  # of a release: its id, with a number for each restart
 WEB_GROUP = "www-data"  # nginx's, which reaches sockets and reads static files
-OF_ITS_HOST = {"run", "venv", "next", "previous", "manifest.json"}  # in a release's directory
+OF_ITS_HOST = {"run", "venv", "secrets", "next", "previous", "manifest.json"}  # in a release's directory
 ENVIRONMENT_BYTES, ENVIRONMENT_FILES = 150_000_000, 5_000  # what a new environment may take
 
 
@@ -42,15 +56,44 @@ class ReleaseFailed(Exception):
     """A release was refused; the message holds the app's own words. What was live is untouched."""
 
 
+# As the app: a folder or a file in its own folders, complete or not there. $1 seed, $2 place, $3 folder or file.
+SEED = """
+rm -rf "$2.new" && mkdir -p "${2%/*}"
+if [ -e "$1" ]; then cp -R "$1" "$2.new"; elif [ "$3" = folder ]; then mkdir "$2.new"; else exit 0; fi
+mv -T "$2.new" "$2"
+"""
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """A set of secrets: variables and files, by name and by path. ``id`` is the same for the same ones."""
+
+    id: str
+    env: dict[str, str]
+    files: dict[str, str]
+
+    @property
+    def contents(self) -> dict[str, bytes]:
+        """The set's files, by path."""
+        found = {f"env/{name}": f"{value}\n".encode() for name, value in self.env.items()}
+        return found | {f"files/{path}": content.encode() for path, content in self.files.items()}
+
+
 @dataclass(frozen=True)
 class Release:
-    """What makes an app run on this host. ``files`` are the rendered ones by name; ``record`` becomes release.json."""
+    """What makes an app run on this host. ``files`` are the rendered ones by name; ``record`` becomes release.json.
+
+    ``own_files`` are those of ``files`` of the app's entry: content by path below the source. ``secret_files`` are
+    the paths of those whose contents are in a set of secrets.
+    """
 
     id: str
     files: dict[str, str]
     env: dict[str, str]
     static: dict[str, str]  # URL prefixes and folders, of which the archive has the files unless it is a package
     record: dict[str, Any]  # app, release, source, host, inputs
+    own_files: dict[str, str] = field(default_factory=dict)
+    secret_files: tuple[str, ...] = ()
 
 
 class Layout:
@@ -72,8 +115,9 @@ class Layout:
         self.journal_file = root / "var/lib/flaskfleet/apps" / f"{name}.json"
 
     def live(self) -> str | None:
-        """The release that ``current`` points at."""
-        return self.target("current")
+        """The release that ``current`` points at, if it is there."""
+        live = self.target("current")
+        return live if live and self.path(live).is_dir() else None
 
     def target(self, link: str) -> str | None:
         """The name of what a link below the app's home points at."""
@@ -116,8 +160,8 @@ class Layout:
         on_disk = self.on_disk()
         return next((name for name in journal.newest_first() if name in on_disk and release_id(name) not in left), None)
 
-    def prepare(self, secrets: dict[str, str]) -> None:
-        """Make the app's directories, and bring its secrets to what they are now."""
+    def prepare(self) -> None:
+        """Make the app's directories."""
         uid, gid = user_id(self.name), group_id(self.name)
         for path, owner, group, mode in (
             (self.home, 0, 0, 0o755),
@@ -133,14 +177,86 @@ class Layout:
                 give(path, uid, gid)  # it was another user's: the app was removed and came back
             os.chown(path, owner, group)
             path.chmod(mode)
-        if _read_variables(self.home / "secrets") != secrets:
-            self.write_secrets(secrets)
 
-    def write_secrets(self, secrets: dict[str, str]) -> None:
-        """Replace the app's secrets."""
-        for stale in set(os.listdir(self.home / "secrets")) - set(secrets):
-            (self.home / "secrets" / stale).unlink()
-        _write_variables(self.home / "secrets", secrets, group_id(self.name))
+    # Secrets: a set is never edited, and a release that runs keeps the one that it was started with
+
+    def keep_secrets(self, secrets: Secrets) -> bool:
+        """See that a set is there and complete; whether it had to be written."""
+        final = self.home / "secrets" / secrets.id
+        if (final / "env").is_dir() and _read_files(final) == secrets.contents:
+            return False
+        aside, gid = final.with_name(f".{secrets.id}"), group_id(self.name)
+        shutil.rmtree(aside, ignore_errors=True)
+        _make_folder(aside, gid)
+        _make_folder(aside / "env", gid)
+        for path, content in secrets.contents.items():
+            for parent in reversed(Path(path).parents):
+                _make_folder(aside / parent, gid)
+            write_file(aside / path, content, 0o640, 0, gid)
+        fsync_tree(aside)
+        shutil.rmtree(final, ignore_errors=True)
+        aside.rename(final)
+        fsync_path(final.parent)
+        return True
+
+    def bind_secrets(self, release: str, secrets: Secrets) -> None:
+        """Let the next start of a release read a set that is there."""
+        point_symlink(self.path(release) / "secrets", f"../../secrets/{secrets.id}")
+
+    def has_secrets(self, release: str, secrets: Secrets) -> bool:
+        """Whether a release has this set."""
+        return self.target(f"releases/{release}/secrets") == secrets.id
+
+    def prune_secrets(self) -> None:
+        """Remove the sets that no release on disk has. Releases of earlier versions have theirs without a set."""
+        used = {self.target(f"releases/{release}/secrets") for release in self.on_disk()}
+        for path in (self.home / "secrets").glob("*"):
+            if path.is_dir() and path.name not in used:
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.is_file() and None not in used:
+                path.unlink()
+
+    # Shared paths
+
+    def seed_shared(self, release: str) -> None:
+        """Make what a release shares with others, from what its source has there; what is there stays as it is.
+
+        All in folders of the app's is made by the app's user.
+
+        :raises ReleaseFailed: the app's user can't.
+        """
+        entry, uid, gid = self.entry(release), user_id(self.name), group_id(self.name)
+        if not os.path.lexists(self.home / "shared/var"):
+            run_as(uid, gid, ["mkdir", "-p", str(self.home / "shared/var")])
+        for path in entry.get("shared_paths", []):
+            place = self.home / shared.place(path, entry["static"])
+            seed = self.path(release) / "seed" / path
+            kind = "folder" if seed.is_dir() or (not seed.exists() and shared.is_folder(path)) else "file"
+            if shared.served_at(path, entry["static"]):
+                self._make_media(place, seed)
+            elif not os.path.lexists(place):
+                status, said = run_as(uid, gid, ["sh", "-ec", SEED, "sh", str(seed), str(place), kind])
+                if status:
+                    raise ReleaseFailed(f"{self.name}: shared_paths: {path} can't be made at {place}: {said}")
+
+    def _make_media(self, place: Path, seed: Path) -> None:
+        """A folder of the app's that nginx may read, below folders of root's."""
+        uid, web = user_id(self.name), group_id(WEB_GROUP)
+        if place.exists():
+            if place.stat().st_uid != uid:
+                give(place, uid, web)
+            return
+        aside = place.with_name(f".{place.name}.new")
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        os.chown(aside, uid, web)
+        aside.chmod(0o2750)
+        if seed.exists():
+            status, said = run_as(uid, group_id(self.name), ["cp", "-R", f"{seed}/.", str(aside)], umask=0o022)
+            if status:
+                raise ReleaseFailed(f"{self.name}: shared_paths: {place} can't be made: {said}")
+        aside.rename(place)
+        fsync_path(place.parent)
 
     def stage(self, release: Release, archive: Path, environment: Environment) -> None:
         """Build a release aside and rename it to its path. Nothing runs.
@@ -152,10 +268,31 @@ class Layout:
                 for prefix, folder in release.static.items():
                     _link_tree(self._packaged(environment.key, folder), aside / f"static{prefix}")
             gid = group_id(self.name)
+            self._link_shared(aside, release)
             _write_variables(aside / "env", release.env, gid)
             for name, content in release.files.items():
                 write_file(aside / name, content.encode(), 0o755 if content.startswith("#!") else 0o644)
             write_json(aside / "release.json", release.record, 0o640, 0, gid)  # it has the plain environment
+
+    def _link_shared(self, aside: Path, release: Release) -> None:
+        """Let the source lead to what is not part of it: shared paths, files of the inventory, secret ones."""
+        entry = release.record["inputs"]["entry"]
+        shared_paths = entry.get("shared_paths", [])
+        for path in shared_paths:
+            inside, seed = aside / "src" / path, aside / "seed" / path
+            if os.path.lexists(inside):
+                seed.parent.mkdir(parents=True, exist_ok=True)
+                inside.rename(seed)
+            _link(inside, aside / "src", f"../../../{shared.place(path, entry['static'])}")
+        for path, content in release.own_files.items():
+            target = aside / ("files" if shared.below(path, shared_paths) else "src") / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            write_file(target, content.encode())
+        for path in release.secret_files:
+            if not shared.below(path, shared_paths):
+                (aside / "src" / path).unlink(missing_ok=True)
+                _link(aside / "src" / path, aside / "src", f"../secrets/files/{path}")
 
     def pack(self, release: str, archive: Path) -> None:
         """Pack a release for hosts that lack it, with the record of its environment, which they make themselves."""
@@ -227,10 +364,12 @@ class Layout:
         name = f"{release_id(release)}.{max(map(_generation, same)) + 1}"
         gid = group_id(self.name)
         with self._aside(name) as aside:
-            for folder in ("src", "static", "env"):
+            for folder in ("src", "static", "env", "files", "seed"):
                 if (self.path(release) / folder).exists():
                     _link_tree(self.path(release) / folder, aside / folder)
-            (aside / "venv").symlink_to(os.readlink(self.path(release) / "venv"))
+            for link in ("venv", "secrets"):
+                if (self.path(release) / link).is_symlink():  # of an earlier version it has no set of secrets
+                    (aside / link).symlink_to(os.readlink(self.path(release) / link))
             write_json(aside / "release.json", {**self.record(release), "release": name}, 0o640, 0, gid)
             for path in self.path(release).iterdir():
                 if path.is_file() and path.suffix != ".json":
@@ -253,6 +392,8 @@ class Layout:
                 ("next", 0o755, 0, 0),
                 ("previous", 0o755, 0, 0),
                 ("env", 0o750, 0, gid),
+                ("files", 0o750, 0, gid),
+                ("seed", 0o750, 0, gid),
                 ("run", 0o2750, user_id(self.name), group_id(WEB_GROUP)),
             ):
                 (aside / name).mkdir(parents=True)
@@ -308,6 +449,7 @@ class Layout:
             journal.hooks = {id: done for id, done in journal.hooks.items() if id in left}
             journal.save()
         self.prune_environments()
+        self.prune_secrets()
 
     def prune_environments(self) -> None:
         """Remove environments that nothing on disk uses."""
@@ -326,6 +468,8 @@ class Layout:
         words = {name: "edited" for name in written if written[name] != there.get(name)}
         words |= {name: "removed" for name in written.keys() - there.keys()}
         words |= {name: "added" for name in there.keys() - written.keys()}
+        if (link := self.target(f"releases/{release}/secrets")) and not (self.home / "secrets" / link).is_dir():
+            words["secrets"] = "removed"
         return [f"{self.path(release) / name} was {word}" for name, word in sorted(words.items())]
 
 
@@ -362,7 +506,7 @@ def _manifest(release: Path) -> dict[str, str]:
         name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in files
         if "__pycache__" not in path.parts
-        and not (name := str(path.relative_to(release))).startswith(("run/", "venv/", "next/", "previous/"))
+        and not (name := str(path.relative_to(release))).startswith(("run/", "venv/", "secrets/", "next/", "previous/"))
     }
 
 
@@ -377,3 +521,21 @@ def _write_variables(folder: Path, variables: dict[str, str], gid: int) -> None:
 
 def _read_variables(folder: Path) -> dict[str, str]:
     return {path.name: path.read_bytes()[:-1].decode() for path in folder.iterdir()}
+
+
+def _read_files(folder: Path) -> dict[str, bytes]:
+    """All files below a folder by their path."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def _make_folder(path: Path, gid: int) -> None:
+    """A folder for root and a group."""
+    path.mkdir(exist_ok=True)
+    os.chown(path, 0, gid)
+    path.chmod(0o750)
+
+
+def _link(path: Path, root: Path, target: str) -> None:
+    """Make a link below ``root`` to what is ``target`` as seen from there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to("../" * len(path.parent.relative_to(root).parts) + target)

@@ -25,11 +25,11 @@ from .canary import Mark, Traffic, traffic, watch
 from .environments import Environment, build_environment
 from .files import Busy, group_id, lock, point_symlink, read_json, user_id, write_file, write_json
 from .journal import now, record_change, release_id
-from .layout import NAME, Layout, ReleaseFailed, give
+from .layout import NAME, Layout, ReleaseFailed, Secrets, give
 from .programs import RUNNING, Programs, lower
 from .services import uwsgi_request, uwsgi_stats
 from .sockets import unix_connections, unix_owners
-from .users import create_user, find_user, remove_user
+from .users import create_user, end, find_user, remove_user, run_as
 
 # What uWSGI says of itself, at each start, before it loads the app.
 FIRST = r"\[uWSGI\] getting INI configuration"
@@ -169,10 +169,17 @@ class App(Layout):
         """Let others change the app."""
         self.rollout_file.unlink(missing_ok=True)
 
-    def write_secrets(self, secrets: dict[str, str]) -> None:
-        """Replace the app's secrets; what is kept warm has yesterday's, and ends."""
-        self._stop(self.registered() - {self.live()})
-        super().write_secrets(secrets)
+    def equip(self, release: str, secrets: Secrets) -> None:
+        """Let a release that is staged start with a set of secrets, and with what it shares with others.
+
+        Where it runs with other secrets and is not live, it ends.
+        """
+        self.keep_secrets(secrets)
+        if not self.has_secrets(release, secrets):
+            if release != self.live():
+                self._stop({release} & self.registered())
+            self.bind_secrets(release, secrets)
+        self.seed_shared(release)
 
     # The user
 
@@ -207,18 +214,19 @@ class App(Layout):
                 shutil.copy(self.path(release) / "supervisor.conf", self.trial / f"{program}.conf")
             before = self.log_size(release)
             self.start(release)
-            problem = self._await_workers(release)
+            if problem := self._await_workers(release):
+                words = self._last_words(release, before)
+                raise ReleaseFailed(f"{self.name} {release} never became live: {problem}. Its log:\n{words}")
+            self.meet(release)
+            point_symlink(self.home / "next", f"releases/{release}")
         except xmlrpc.client.Fault as fault:
-            problem = f"Supervisor refused its program ({fault.faultString})"
-        except ReleaseFailed:
-            (self.trial / f"{program}.conf").unlink(missing_ok=True)
-            raise
-        if problem:
-            words = self._last_words(release, before)
             self.discard(release)
-            raise ReleaseFailed(f"{self.name} {release} never became live: {problem}. Its log:\n{words}")
-        self.meet(release)
-        point_symlink(self.home / "next", f"releases/{release}")
+            raise ReleaseFailed(
+                f"{self.name} {release} never became live: Supervisor refused its program ({fault.faultString})"
+            ) from fault
+        except BaseException:  # a full disk, too, leaves nothing that runs
+            self.discard(release)
+            raise
 
     def _await_workers(self, release: str) -> str | None:
         """Wait until each worker has answered; what is wrong where that doesn't happen."""
@@ -260,9 +268,10 @@ class App(Layout):
 
         :param timeout: seconds for the whole answer.
         """
-        path, host = self.entry(release)["health"]["path"], self.record(release)["host"]
+        health, host = self.entry(release)["health"], self.record(release)["host"]
+        path, wanted = health["path"], health.get("status", 200)
         variables = {
-            "REQUEST_METHOD": "GET",
+            "REQUEST_METHOD": health.get("method", "GET"),
             "PATH_INFO": path.partition("?")[0],
             "QUERY_STRING": path.partition("?")[2],
             "REQUEST_URI": path,
@@ -273,24 +282,32 @@ class App(Layout):
             "HTTP_HOST": host,
             "HTTP_USER_AGENT": "flaskfleet",
         }
+        for name, value in health.get("headers", {}).items():
+            variables[f"HTTP_{name.upper().replace('-', '_')}"] = value
+        if variables.get("HTTP_X_FORWARDED_PROTO") == "https":  # as nginx tells it
+            variables |= {"UWSGI_SCHEME": "https", "REQUEST_SCHEME": "https", "HTTPS": "on"}
         try:
             status, body = uwsgi_request(str(self.path(release) / "run" / "uwsgi.sock"), variables, timeout=timeout)
         except OSError as error:
             return f"{path} gave no answer ({error})"
-        return None if status == 200 else f"{path} answered {status}: {body[:200].decode(errors='replace')}"
+        words = f"{path} answered {status}{f', not {wanted}' if wanted != 200 else ''}"
+        return None if status == wanted else f"{words}: {body[:200].decode(errors='replace')}"
 
     def start(self, release: str) -> None:
         """Have Supervisor run the program of a release, whose file is in place; nothing else is touched.
 
         :raises ReleaseFailed: another process listens on its socket.
         """
-        program = self.program(release)
-        socket = self.path(release) / "run" / "uwsgi.sock"
-        if not self.programs.is_running(program) and (owners := unix_owners(str(socket))):
-            raise ReleaseFailed(
-                f"{socket}: {owners[0].name} (pid {owners[0].pid}) is already listening on the socket; "
-                f"it was not started by Supervisor: stop it, kill {owners[0].pid}"
-            )
+        program, run = self.program(release), self.path(release) / "run"
+        if not self.programs.is_running(program):
+            owners = unix_owners(str(run / "uwsgi.sock"))
+            if masters := [owner for owner in owners if owner.pid == _pid_in(run / "uwsgi.pid")]:
+                raise ReleaseFailed(
+                    f"{run / 'uwsgi.sock'}: {masters[0].name} (pid {masters[0].pid}) is already listening on the "
+                    f"socket; it was not started by Supervisor: stop it, kill {masters[0].pid}"
+                )
+            for owner in owners:  # what the app has forked holds the socket of a master that was killed
+                end(owner.pid, user_id(self.name), group_id(self.name))
         self.programs.start(program)
 
     def discard(self, release: str) -> None:
@@ -306,6 +323,14 @@ class App(Layout):
         if not self.journal().last(release):
             self.remove_release(release)
             self.prune_environments()
+            self.prune_secrets()
+        self._relink()
+
+    def _relink(self) -> None:
+        """Let the live release have its own files again below shared paths: see exec."""
+        live = self.live()
+        if live and self.entry(live).get("shared_paths"):
+            run_as(user_id(self.name), group_id(self.name), [str(self.path(live) / "exec"), "true"])
 
     def clear(self, target: str | None, keep_warm: bool) -> None:
         """End what interrupted runs have left, but for what ``target`` can use."""
@@ -445,6 +470,7 @@ class App(Layout):
             )  # fmt: skip
             self.swap_programs()
             self._stop({live})
+            self._relink()
         there = bool(switched or self.registered() - {self.live()})
         self.clear(None, keep_warm)
         self.prune_environments()
@@ -635,8 +661,9 @@ class App(Layout):
         self.programs.stop(further, within)
         self._stop(releases)
         journal = self.journal()
-        if (self.home / "shared").exists():
-            give(self.home / "shared", 0, 0)  # or who gets the user's number next, has it
+        for folder in ("shared", "media"):
+            if (self.home / folder).exists():
+                give(self.home / folder, 0, 0)  # or who gets the user's number next, has it
         for name in ("current", "next", "previous"):
             (self.home / name).unlink(missing_ok=True)
         shutil.rmtree(self.home / ".releases", ignore_errors=True)
@@ -688,8 +715,12 @@ class App(Layout):
             ],
             "rollout": self.rollout(),
             "singletons": self.singletons_file.exists() if live and self._run_on_one(live) else None,
-            "edited": self.edited(live) + self._edited_programs(live) if live else [],
+            "edited": self.edited(live) + self._edited_programs(live) if live else self._dangling(),
         }  # fmt: skip
+
+    def _dangling(self) -> list[str]:
+        gone = self.target("current")
+        return [f"{self.path(gone)} was removed: {self.home}/current points at it; run site.yml"] if gone else []
 
     def _edited_programs(self, release: str) -> list[str]:
         written = {}
@@ -728,6 +759,17 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     return {
         name: leaf for key, inner in value.items() for name, leaf in _flat(inner, f"{prefix}.{key}".lstrip(".")).items()
     }
+
+
+def _pid_in(file: Path) -> int:
+    """The number in a file that an app may have written, 0 where there is none."""
+    with suppress(OSError, ValueError):
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            return int(os.read(descriptor, 20))
+        finally:
+            os.close(descriptor)
+    return 0
 
 
 def _place(order: list[str]) -> Any:

@@ -1,11 +1,16 @@
-"""An app's own user: a system user without a shell, whose home is the app's folder."""
+"""An app's own user: a system user without a shell, whose home is the app's folder, and what is done as that user.
+
+Root neither runs what is an app's nor touches what the app can write.
+"""
 
 from __future__ import annotations
 
 import pwd
 import subprocess
+from collections.abc import Sequence
 
 NO_SHELL = "/usr/sbin/nologin"
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
 
 class UserFailed(Exception):
@@ -34,6 +39,23 @@ def remove_user(name: str) -> None:
     :raises UserFailed: it can't be.
     """
     _run("userdel", name)
+
+
+def run_as(uid: int, gid: int, argv: Sequence[str], umask: int = 0o027) -> tuple[int, str]:
+    """Run a command as a user that is in one group only, and see how it ended.
+
+    :returns: its status, and what it said.
+    """
+    done = subprocess.run(
+        argv, user=uid, group=gid, extra_groups=[], umask=umask, env=ENVIRONMENT, cwd="/", start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout.decode(errors="replace").strip()
+
+
+def end(pid: int, uid: int, gid: int) -> None:
+    """Kill a process of a user: the signal comes from that user, so that it meets no other process with that number."""
+    run_as(uid, gid, ["kill", "-KILL", str(pid)])
 
 
 def _run(*argv: str) -> None:
