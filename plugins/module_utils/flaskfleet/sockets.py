@@ -76,7 +76,7 @@ def unix_connections(path: str, proc: Path = Path("/proc")) -> int:
 
 def _rows(table: Path) -> list[list[str]]:
     try:
-        return [line.split() for line in table.read_text().splitlines()[1:]]
+        return [line.split() for line in table.read_text(errors="surrogateescape").splitlines()[1:]]
     except FileNotFoundError:
         return []
 
