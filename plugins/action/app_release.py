@@ -140,7 +140,9 @@ class ActionModule(ActionBase):
         sets = {"uwsgi": wheelhouse.Wanted(**args["uwsgi"], **args["build"])}
         if re.search(r"^\s*[^\s#]", required, re.MULTILINE):
             further = tuple(packing.further_wheels(entry))
-            sets["app"] = wheelhouse.Wanted(requirements=required, further=further, **args["build"])
+            sets["app"] = wheelhouse.Wanted(
+                requirements=required, further=further, build_packages=tuple(entry["build_packages"]), **args["build"]
+            )
         return sets
 
     def _known(self, entry: Entry) -> dict[str, Any]:

@@ -42,7 +42,7 @@ NOTHING: Mapping[str, Any] = {}
 NEEDS_A_FILE = ("-r", "-c", "-e", "--requirement", "--constraint", "--editable", ".", "/", "file:")
 # What steers other roles: a change of it is no new release.
 NOT_OF_A_RELEASE = {
-    "name", "source", "server_names", "nginx_directives", "secret_env", "http", "hooks", "wheels",
+    "name", "source", "server_names", "nginx_directives", "secret_env", "http", "hooks", "wheels", "packages",
     "files", "secret_files",  # as digests they are
 }  # fmt: skip
 
