@@ -146,6 +146,8 @@ def test_units_and_packages(full: Host) -> None:
     assert full.check_output("systemctl show -P TimeoutStopUSec supervisor") == "1min 30s"
     assert full.package("curl").is_installed
     assert full.package("apache2-utils").is_installed
+    assert full.package("libpq5").is_installed  # of an app, to run
+    assert full.package("libffi-dev").is_installed  # to build; the toolchain stays here
 
 
 def test_uwsgi_is_the_version_that_was_asked_for(full: Host) -> None:
