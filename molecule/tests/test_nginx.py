@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import socket
+from collections.abc import Callable, Iterator
 
 import pytest
 from testinfra.host import Host
@@ -89,6 +90,52 @@ def test_static_file_comes_from_nginx(get, app) -> None:
     assert answer.headers["Cache-Control"] == "public, max-age=3600"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert "X-Release" not in answer.headers
+
+
+@pytest.fixture
+def static_file(host: Host, hello) -> Iterator[Callable[[str], str]]:
+    """``static_file(name)`` puts a file beside hello's and gives its URL."""
+    made = []
+
+    def make(name: str) -> str:
+        made.append(f"/srv/hello/current/static/static/{name}")
+        host.check_output("echo x >%s", made[-1])
+        return f"/static/{name}"
+
+    yield make
+    host.check_output("rm %s", *made)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("viewer.mjs", "text/javascript; charset=utf-8"),
+        ("app.webmanifest", "application/manifest+json; charset=utf-8"),
+        ("app.js.map", "application/json; charset=utf-8"),
+        ("data.csv", "text/csv; charset=utf-8"),
+        ("lib.wasm", "application/wasm"),
+        ("photo.avif", "image/avif"),
+        ("photo.jxl", "image/jxl"),
+        ("film.ogv", "video/ogg"),
+        ("text.ttf", "font/ttf"),
+        ("text.woff2", "font/woff2"),
+        ("what.ever", "application/octet-stream"),
+    ],
+)
+def test_type_of_a_static_file(get, hello, static_file, name: str, told: str) -> None:
+    answer = get(static_file(name), hello.server_name)
+    assert (answer.status, answer.headers["Content-Type"]) == (200, told)
+
+
+def test_part_of_a_static_file(get, app) -> None:
+    answer = get(app.static, app.server_name, headers={"Range": "bytes=5-9"})
+    assert (answer.status, answer.body) == (206, app.source.read_bytes()[5:10])
+
+
+def test_head_of_a_static_file(get, app) -> None:
+    answer = get(app.static, app.server_name, method="HEAD")
+    assert (answer.status, answer.body) == (200, b"")
+    assert int(answer.headers["Content-Length"]) == app.source.stat().st_size
 
 
 def test_static_file_is_not_sent_twice(get, app) -> None:
