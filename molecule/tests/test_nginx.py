@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
-import socket
 from collections.abc import Callable, Iterator
 
 import pytest
 from testinfra.host import Host
 
 testinfra_hosts = ["ansible://app_servers"]
+
+STATUS = "/var/lib/nginx/flaskfleet.sock"
 
 
 def test_service(host: Host) -> None:
@@ -25,10 +26,7 @@ def test_unit(host: Host, name: str, value: str) -> None:
 
 
 def test_ports(listeners) -> None:
-    assert {listener[:2] for listener in listeners if listener.program == "nginx"} == {
-        ("0.0.0.0", 80),
-        ("127.0.0.1", 8181),
-    }
+    assert {listener[:2] for listener in listeners if listener.program == "nginx"} == {("0.0.0.0", 80)}
 
 
 def test_nothing_else_listens_but_ssh_and_the_router_of_an_app(listeners) -> None:
@@ -36,18 +34,20 @@ def test_nothing_else_listens_but_ssh_and_the_router_of_an_app(listeners) -> Non
     assert {listener[1:] for listener in listeners if listener.program != "nginx"} == {(22, "sshd"), (8080, "?")}
 
 
-def test_status_is_closed_to_others(address: str) -> None:
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection((address, 8181), timeout=5)
+@pytest.mark.parametrize("user", ["www-data", "hello"])
+def test_nobody_else_can_answer_in_its_place(host: Host, user: str) -> None:
+    assert host.run(f"runuser -u {user} -- mv {STATUS} {STATUS}.old").rc != 0
+    assert host.file(STATUS).user == "root"
 
 
 def test_it_runs_what_is_on_disk(host: Host) -> None:
     manifest = json.loads(host.file("/var/lib/flaskfleet/trees/nginx/manifest.json").content_string)
-    assert host.check_output("curl -s http://127.0.0.1:8181/tree") == manifest["tree"]
+    assert host.check_output("curl -s --unix-socket %s http://x/tree", STATUS) == manifest["tree"]
 
 
 def test_figures(host: Host) -> None:
-    assert host.check_output("curl -s http://127.0.0.1:8181/status").startswith("Active connections:")
+    figures = host.check_output("curl -s --unix-socket %s http://x/status", STATUS)
+    assert figures.startswith("Active connections:")
 
 
 def test_configuration_is_valid(host: Host) -> None:

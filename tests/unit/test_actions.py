@@ -64,12 +64,13 @@ def test_config_tree_hands_the_rendered_tree_to_its_module(role: Path) -> None:
     action.run(task_vars=HOST)
     name, sent = action._execute_module.call_args.args
     assert len(sent.pop("tree")) == 12
+    files = [{"path": "/etc/blog.conf", "content": "blog 2\n", "mode": "0600"}]
+    assert json.loads(sent.pop("rendered")) == {"files": files}
     assert (name, sent) == (
         "config_tree",
         {
             "name": "nginx",
             "running": "http://x",
-            "files": [{"path": "/etc/blog.conf", "content": "blog 2\n", "mode": "0600"}],
         },
     )
 
