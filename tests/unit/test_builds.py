@@ -225,7 +225,10 @@ elif name == "apt-mark":
         sys.exit("E: No packages found")
     installed.update(dict.fromkeys(words[1:], "auto"))
 else:
-    action, *packages = [word for word in words if "::" not in word]
+    if host["locked"] and "--simulate" not in sys.argv:
+        state.write_text(json.dumps({{**host, "locked": host["locked"] - 1}}))
+        sys.exit("E: Could not get lock /var/lib/apt/lists/lock. It is held by process 1 (apt-get)")
+    action, *packages = words
     packages = [host["provides"].get(package, package) for package in packages]
     simulated = "--simulate" in sys.argv
     if action == "update":
@@ -258,7 +261,9 @@ class Host:
     def __init__(self, folder: Path) -> None:
         self.state = folder / "state.json"
         self.noted = folder / "toolchain.json"
-        self.write(installed={"libc6": "auto"}, depends=DEPENDS, provides={}, gone=[], upgrades=[], fails=0, calls=[])
+        self.write(
+            installed={"libc6": "auto"}, depends=DEPENDS, provides={}, gone=[], upgrades=[], fails=0, calls=[], locked=0
+        )
         for name in ("apt-get", "apt-mark", "dpkg-query"):
             path = folder / "bin" / name
             path.parent.mkdir(exist_ok=True)
@@ -721,6 +726,22 @@ def test_lists_that_are_old_are_updated(host: Host, python: Python, folder: Path
 def test_lists_that_are_fresh_are_left_alone(host: Host, python: Python, folder: Path) -> None:
     during(host, python, folder)
     assert not [call for call in host["calls"] if call.endswith(" update")]
+
+
+def test_another_run_of_apt_is_waited_for(host: Host, python: Python, folder: Path) -> None:
+    host.write(gone=["gcc"], locked=2)
+    during(host, python, folder)
+    assert host["locked"] == 0
+    assert [call.split()[-1] for call in host["calls"] if call.endswith(" update")] == ["update"] * 3
+
+
+def test_another_run_of_apt_that_does_not_end_is_told(
+    host: Host, python: Python, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.write(locked=99)
+    monkeypatch.setattr(builds, "APT_LOCK_SECONDS", 0)
+    with pytest.raises(BuildFailed, match="It is held by process 1"):
+        build(replace(AUTO, gcc="9"), python.path, folder)
 
 
 def test_a_compiler_that_the_distribution_has_not_is_told(host: Host, python: Python, folder: Path) -> None:

@@ -24,7 +24,8 @@ from .sandbox import CommandFailed, Sandbox, sandbox
 from .wheels import Wheel, sha256_of
 
 TOOLCHAIN = Path("/var/lib/flaskfleet/toolchain.json")
-APT = ["apt-get", "--yes", "--quiet", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120"]
+APT = ["apt-get", "--yes", "--quiet", "--no-install-recommends"]
+APT_LOCK_SECONDS = 600  # for another run of apt; DPkg::Lock::Timeout does not cover the locks of lists and archives
 PATIENCE_SECONDS = 1800  # for another build on the same host
 LTO_MISMATCH = re.compile(r"generated with LTO version|lto-wrapper failed|lto1: fatal error")
 NEEDS_A_COMPILER = re.compile(
@@ -280,7 +281,7 @@ def _index(url: str, box: Sandbox) -> dict[str, str]:
 
 
 def _run(argv: Sequence[str]) -> str:
-    """Run a program of the distribution as root; what it said."""
+    """Run a program of the distribution as root, once apt's locks are free; what it said."""
     environment = {
         "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
         "HOME": "/root",
@@ -288,10 +289,14 @@ def _run(argv: Sequence[str]) -> str:
         "DEBIAN_FRONTEND": "noninteractive",
         **{name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")},
     }
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment, errors="replace")
-    except OSError as error:
-        raise BuildFailed(f"{argv[0]} can't be run: {error.strerror}") from error
-    if done.returncode:
-        raise BuildFailed(f"{' '.join(argv)}\n{(done.stdout + done.stderr).strip()}")
-    return done.stdout
+    deadline = time.monotonic() + APT_LOCK_SECONDS
+    while True:
+        try:
+            done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment, errors="replace")
+        except OSError as error:
+            raise BuildFailed(f"{argv[0]} can't be run: {error.strerror}") from error
+        if not done.returncode:
+            return done.stdout
+        if "Could not get lock" not in done.stderr or time.monotonic() > deadline:
+            raise BuildFailed(f"{' '.join(argv)}\n{(done.stdout + done.stderr).strip()}")
+        time.sleep(1)
