@@ -393,6 +393,15 @@ def claim(app: App, wanted: Wanted, what: str, **further: Any) -> Wanted:
     return app.begin({**wanted["rollout"], "what": what, **further}, over)
 
 
+def respect(app: App, wanted: Wanted) -> None:
+    """Look for somebody else's rollout, for a step that belongs to none.
+
+    :raises InUse: there is one, and nobody asked for force.
+    """
+    if not wanted["force"]:
+        app.give_way(wanted["rollout"]["process"], wanted["take_over"])
+
+
 def hooks_before(app: App, wanted: Wanted, release: str) -> list[str]:
     """Run the hooks before the switch, each once per release; where one fails, the release is discarded."""
     try:
@@ -562,6 +571,7 @@ def retire(app: App, wanted: Wanted) -> Result:
 
 def singletons(app: App, wanted: Wanted) -> Result:
     """Start the programs that run on one host here, or stop them."""
+    respect(app, wanted)
     changed = have_singletons(app, wanted)
     if changed and app.live():
         app.swap_programs()
@@ -570,6 +580,7 @@ def singletons(app: App, wanted: Wanted) -> Result:
 
 def absent(app: App, wanted: Wanted) -> Result:
     """Remove the app."""
+    respect(app, wanted)
     return {"changed": app.remove(wanted["purge"], wanted["rollout"]["by"]), "release": None}
 
 
@@ -638,8 +649,8 @@ def run(app: App, wanted: Wanted, check_mode: bool) -> Result:
     # Not behind the lock, which a hook of somebody else's rollout may hold for long.
     if wanted["step"] == "undo" and app.rollout().get("process") != wanted["rollout"]["process"]:
         return {"changed": False, "release": app.live(), "live": app.live(), "said": []}
-    if wanted["step"] == "warm" and not (check_mode or wanted["force"]):
-        app.give_way(wanted["rollout"]["process"], wanted["take_over"])
+    if wanted["step"] in ("warm", "singletons", "absent") and not check_mode:
+        respect(app, wanted)
     if wanted["step"] == "absent" and (check_mode or not app.is_there(wanted["purge"])):
         return {"changed": app.is_there(wanted["purge"]), "release": None, "live": app.live(), "said": []}
     with nullcontext() if check_mode or wanted["step"] == "wheels" else app.lock():

@@ -62,7 +62,6 @@ now:
 
 import os
 import platform
-import re
 import shutil
 import socket
 import subprocess
@@ -75,10 +74,9 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.flaskfleet.drains import described
 from ansible.module_utils.flaskfleet.files import read_json
-from ansible.module_utils.flaskfleet.layout import NAME
 from ansible.module_utils.flaskfleet.programs import RUNNING
 from ansible.module_utils.flaskfleet.releases import App
-from ansible.module_utils.flaskfleet.services import supervisor, uwsgi_stats
+from ansible.module_utils.flaskfleet.services import supervisor, uwsgi_workers
 from ansible.module_utils.flaskfleet.trees import Tree
 
 STATE = Path("/var/lib/flaskfleet")
@@ -102,12 +100,19 @@ def look(state: Path, rpc: Any, root: Path = Path("/")) -> Report:
         processes, rpc = [], SILENT
     names = sorted(path.stem for path in state.glob("apps/*.json"))
     apps = [App(name, rpc, root) for name in names if (root / "srv" / name / "current").is_symlink()]
-    reports = [{**app.report(), "stuck": stuck(app)} for app in apps]
+    reports: list[Report] = []
+    programs: set[str] = set()
+    for app in apps:
+        try:
+            reports.append({**app.report(), "stuck": stuck(app)})
+            programs.update(expected(app))
+        except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:  # the others are told
+            drift.append(f"{app.name} can't be looked at: {type(error).__name__}: {error}")
     drift += [words for tree in trees for words in tree.edited()]
     drift += [f"{tree.state.name} runs another configuration than the one on disk" for tree in trees if tree.pending()]
     drift += [words for report in reports for words in report["edited"]]
     if rpc is not SILENT:
-        drift += programs_drift(processes, apps)
+        drift += programs_drift(processes, apps, programs)
     drift += packages_drift(state / "base.fact")
     return {
         "apps": reports,
@@ -129,26 +134,22 @@ def stuck(app: App) -> list[int]:
     live, found = app.live(), []
     assert live
     limit = app.entry(live)["harakiri_seconds"] / 2
-    with suppress(OSError, ValueError):
-        for worker in uwsgi_stats(str(app.path(live) / "run" / "stats.sock"))["workers"]:
-            for core in worker.get("cores", []):
-                took = time.time() - core.get("req_info", {}).get("request_start", 0)
-                if core.get("in_request") and limit < took < 86400:
-                    found.append(int(took))
+    with suppress(OSError):
+        for worker in uwsgi_workers(str(app.path(live) / "run" / "stats.sock")):
+            found += [int(took) for began in worker.running if limit < (took := time.time() - began) < 86400]
     return sorted(found, reverse=True)
 
 
-def programs_drift(processes: list[dict[str, Any]], apps: list[App]) -> list[str]:
-    """Programs of Supervisor that are not ours, and those of ours that do not run."""
-    ours = re.compile("|".join(rf"{re.escape(app.name)}-({NAME}(-.+)?|http)" for app in apps) or "(?!)")
-    strange = sorted({process["group"] for process in processes if not ours.fullmatch(process["group"])})
+def programs_drift(processes: list[dict[str, Any]], apps: list[App], programs: set[str]) -> list[str]:
+    """Programs of Supervisor that are not ours, and those of ours that do not run, or are not there."""
+    known = {process["group"] for process in processes}
+    ours = {program for program in known if any(app.owns(program) for app in apps)}
+    strange = sorted(known - ours)
     stopped = [
         f"program {process['group']} is {process['statename']}"
         for process in processes
-        if ours.fullmatch(process["group"]) and process["statename"] not in RUNNING
+        if process["group"] in ours and process["statename"] not in RUNNING
     ]
-    known = {process["group"] for process in processes}
-    programs = {program for app in apps for program in expected(app)}
     missing = [f"program {program} is not known to Supervisor" for program in sorted(programs - known)]
     return [f"program {name} is not flaskfleet's" for name in strange] + stopped + missing
 

@@ -123,6 +123,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
+@pytest.fixture(autouse=True)
+def ended_users(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Whose processes were to be killed; no test does that."""
+    uids: list[int] = []
+    monkeypatch.setattr(releases, "end_processes", uids.append)
+    return uids
+
+
 @pytest.fixture
 def host_users(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The host's further users with their homes; useradd(8) and userdel(8) change these alone."""
@@ -164,6 +172,13 @@ def owners(host_users: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[
         chown(path.with_name(path.name.removeprefix(".").removesuffix(".new")), uid, gid)
 
     monkeypatch.setattr(Path, "stat", stat)
+
+    def give(folder: Path, uid: int, gid: int) -> None:
+        for path in [*folder.rglob("*"), folder]:
+            os.lchown(path, uid, gid)
+
+    for module in (layout, releases):
+        monkeypatch.setattr(module, "give", give)
     monkeypatch.setattr(os, "chown", chown)
     monkeypatch.setattr(os, "lchown", chown)
     monkeypatch.setattr(os, "fchown", fchown)

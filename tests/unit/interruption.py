@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -59,3 +60,4 @@ def _interrupt(patch: pytest.MonkeyPatch, number: int) -> None:
 
     for name in STEPS:
         patch.setattr(os, name, wrap(getattr(os, name)))
+    patch.setattr(subprocess, "run", wrap(subprocess.run))  # rm(1)

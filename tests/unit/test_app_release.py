@@ -843,6 +843,17 @@ def test_an_app_is_removed(lived: Recorder, purge: bool, step: str) -> None:
     assert lived.steps == [f"{step}, asked for by {ME}"]
 
 
+@pytest.mark.parametrize("step", ["absent", "singletons"])
+@pytest.mark.parametrize("how", [{}, {"force": True}, {"take_over": DESKTOP}], ids=["refused", "force", "gone"])
+def test_what_somebody_else_is_deploying_is_neither_removed_nor_moved(
+    lived: Recorder, step: str, how: dict[str, Any]
+) -> None:
+    lived.begin({"process": DESKTOP, "by": ME, "what": "deploy", "target": D})
+    with nullcontext() if how else pytest.raises(InUse):
+        run(lived, step, singletons=True, **how)
+    assert bool(lived.steps) == bool(how)
+
+
 @pytest.mark.parametrize("check_mode", [True, False])
 @pytest.mark.parametrize("purge", [True, False])
 def test_what_has_no_record_is_not_removed(

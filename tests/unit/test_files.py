@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from ansible.module_utils.flaskfleet.files import (
+    END_BYTES,
     Busy,
     fsync_tree,
+    give,
     group_id,
     lock,
     point_symlink,
+    read_ends,
     read_json,
+    remove_trees,
     user_id,
     write_file,
     write_json,
@@ -63,6 +69,61 @@ def test_fsync_tree_reaches_each_file_and_folder_and_follows_no_link(
     monkeypatch.setattr(os, "fsync", lambda fd: durable.append(os.readlink(f"/proc/self/fd/{fd}")))
     fsync_tree(tmp_path / "tree")
     assert sorted(durable) == [f"{tmp_path}/tree{name}" for name in ("", "/.b", "/a", "/empty")]
+
+
+@pytest.fixture
+def deep(tmp_path: Path) -> Iterator[Path]:
+    """A tree as an app's user may make it: 3,000 folders deep, with the longest names and links, a fifo, a socket."""
+    root = tmp_path / "deep"
+    root.mkdir()
+    os.mkfifo(root / "fifo")
+    (root / ("n" * 255)).touch()
+    (root / "line\nbreak").touch()
+    (root / os.fsdecode(b"\xff")).touch()
+    (root / "link").symlink_to("a/" * 2047)
+    (root / "outside").symlink_to("../outside")
+    folder = os.open(root, os.O_RDONLY)
+    for _ in range(3_000):
+        os.mkdir("d" * 20, dir_fd=folder)
+        inner = os.open("d" * 20, os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.close(folder)
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/file").touch()
+    yield root
+    remove_trees(root)
+
+
+def test_a_tree_of_any_shape_is_removed_and_nothing_that_it_links_to(deep: Path) -> None:
+    remove_trees(deep, deep.with_name("missing"))
+    assert os.listdir(deep.parent) == ["outside"]
+    assert (deep.parent / "outside/file").exists()
+
+
+def test_a_tree_of_any_shape_is_given_away_and_nothing_that_it_links_to(deep: Path) -> None:
+    outside = deep.parent / "outside/file"
+    before = outside.stat().st_ctime_ns
+    give(deep, os.getuid(), os.getgid())
+    assert (deep / "fifo").stat().st_uid == os.getuid()
+    assert outside.stat().st_ctime_ns == before
+
+
+def test_what_cannot_be_given_away_is_told(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        give(tmp_path / "missing", os.getuid(), os.getgid())
+
+
+@pytest.mark.parametrize(
+    ("size", "skip", "ends"),
+    [(0, 0, (0, 0)), (9, 0, (9, 0)), (9, 4, (5, 0)), (9, 9, (9, 0)), (9, 99, (9, 0)), (1 << 30, 0, (END_BYTES,) * 2)],
+)
+def test_of_a_file_its_ends_are_read(tmp_path: Path, size: int, skip: int, ends: tuple[int, int]) -> None:
+    path = tmp_path / "log"
+    path.touch()
+    os.truncate(path, size)
+    with path.open("rb") as file:
+        assert tuple(map(len, read_ends(file, skip))) == ends
 
 
 def test_interrupted_write_file_leaves_the_old_content_or_the_new(tmp_path: Path) -> None:

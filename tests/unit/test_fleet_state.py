@@ -13,6 +13,7 @@ import pytest
 from ansible.module_utils.flaskfleet import trees
 from ansible.module_utils.flaskfleet.drains import Drains
 from ansible.module_utils.flaskfleet.releases import App
+from ansible.module_utils.flaskfleet.services import Worker
 from ansible.module_utils.flaskfleet.trees import File, Tree
 from ansible.module_utils.testing import patch_module_args
 from ansible.modules import fleet_state
@@ -83,6 +84,17 @@ def test_an_app_is_told_while_its_lock_is_held(live: App, state: Path, host: Pat
 def test_an_app_whose_folders_were_deleted_keeps_no_other_from_being_told(live: App, state: Path, host: Path) -> None:
     shutil.copy(live.journal_file, live.journal_file.with_name("shop.json"))
     assert [app["app"] for app in look(state, live, host)["apps"]] == ["blog"]
+
+
+def test_an_app_that_cannot_be_looked_at_keeps_no_other_from_being_told(
+    live: App, state: Path, host: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stuck(app: App) -> list[int]:
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr(fleet_state, "stuck", stuck)
+    found = look(state, live, host)
+    assert (found["apps"], found["drift"]) == ([], ["blog can't be looked at: RecursionError: too deep"])
 
 
 def test_now_is_in_seconds(app: App, state: Path, host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,13 +224,10 @@ def test_less_of_a_package_is_drift(
 def test_requests_that_should_be_over_are_told(live: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleet_state.time, "time", lambda: 1_700_000_000.0)
     limit = live.entry(B)["harakiri_seconds"]
-    cores = [
-        {"in_request": 1, "req_info": {"request_start": 1_700_000_000 - limit}},
-        {"in_request": 1, "req_info": {"request_start": 1_699_999_999}},
-        {"in_request": 0, "req_info": {"request_start": 0}},
-        {"in_request": 1},
-    ]
-    monkeypatch.setattr(fleet_state, "uwsgi_stats", lambda _: {"workers": [{"cores": cores}, {}]})
+    running = [1_700_000_000 - limit, 1_699_999_999, 0]
+    monkeypatch.setattr(
+        fleet_state, "uwsgi_workers", lambda _: [Worker(1, 5, "busy", running), Worker(2, 5, "idle", [])]
+    )
     assert fleet_state.stuck(live) == [limit]
 
 

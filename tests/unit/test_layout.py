@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ansible.module_utils.flaskfleet import environments
+from ansible.module_utils.flaskfleet import environments, layout
 from ansible.module_utils.flaskfleet.environments import Environment, EnvironmentFailed
 from ansible.module_utils.flaskfleet.files import write_json
 from ansible.module_utils.flaskfleet.journal import Journal
@@ -74,7 +74,7 @@ def test_prepare_makes_the_apps_folders_for_who_may_use_them(app: Layout, owners
     app.prepare()
     assert {str(path): (mode(path), owners[str(path)]) for path in [*app.home.iterdir(), app.logs, app.trial]} == {
         f"{app.home}/releases": ("0755", (0, 0)),
-        f"{app.home}/venvs": ("0750", (0, APP_ID)),
+        f"{app.home}/venvs": ("0755", (0, 0)),
         f"{app.home}/secrets": ("0750", (0, APP_ID)),
         f"{app.home}/shared": ("0750", (APP_ID, APP_ID)),
         str(app.logs): ("0750", (0, APP_ID)),
@@ -272,7 +272,7 @@ def test_what_another_user_has_left_is_the_apps(prepared: Layout, shared: list[s
     """Its own link is, and not what that leads to."""
     prepared.prepare()
     assert {owners[path] for path in shared} == {(APP_ID, APP_ID)}
-    assert owners[f"{prepared.home}/venvs"] == (0, APP_ID)
+    assert owners[f"{prepared.home}/venvs"] == (0, 0)
 
 
 def test_what_another_user_has_left_is_the_apps_whatever_interrupts_that(
@@ -885,3 +885,35 @@ def test_an_edited_file_is_named(app: Layout, staged: Path, edit: Callable[[Path
 def test_what_a_running_app_writes_is_no_edit(app: Layout, staged: Path, name: str) -> None:
     (staged / name).write_text("x")
     assert app.edited(A) == []
+
+
+def test_what_the_apps_user_puts_into_its_run_folder_is_not_looked_at(app: Layout, staged: Path) -> None:
+    """Any number of folders deep, with fifos that nobody writes to and links of any length."""
+    os.mkfifo(staged / "run/fifo")
+    (staged / "run/link").symlink_to("a/" * 2047)
+    folder = os.open(staged / "run", os.O_RDONLY)
+    for _ in range(1_500):
+        os.mkdir("d", dir_fd=folder)
+        inner = os.open("d", os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.close(folder)
+    assert app.edited(A) == []
+    app.remove_release(A)
+    assert os.listdir(app.home / "releases") == []
+
+
+def test_the_run_folder_is_handed_over_when_all_else_is_done(
+    app: Layout, stage: Callable[..., Path], owners: Owners, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The app's user could put a fifo there that root would wait for."""
+    aside, durable = app.path(f".{A}"), layout.fsync_tree
+    owned: dict[Path, tuple[int, int]] = {}
+
+    def look(folder: Path) -> None:
+        owned[folder] = owners.get(f"{folder}/run", (0, 0))
+        durable(folder)
+
+    monkeypatch.setattr(layout, "fsync_tree", look)
+    stage(A)
+    assert (owned[aside], owners[f"{aside}/run"]) == ((0, 0), (APP_ID, WEB_ID))

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
@@ -22,6 +23,7 @@ from ansible.module_utils.flaskfleet.environments import Environment
 from ansible.module_utils.flaskfleet.files import read_json, write_json
 from ansible.module_utils.flaskfleet.releases import (
     DRAINED_WITHIN,
+    LINE,
     STOPPED_WITHIN,
     App,
     InUse,
@@ -306,6 +308,21 @@ def test_a_refusal_has_the_apps_last_words(hasty: App, log: str | None, words: s
         hasty.programs.rpc.on_start = lambda _: (hasty.logs / f"{A}.log").write_text(log, errors="surrogateescape")
     with pytest.raises(ReleaseFailed, match=rf"Its log:\n{words}$"):
         hasty.warm(A)
+
+
+def test_of_a_log_its_ends_are_read_and_shown(app: App, staged: Path) -> None:
+    """The app writes what it likes: a gigabyte in one line, or uWSGI's words again and again."""
+    with (app.logs / f"{A}.log").open("wb") as log:
+        log.write(b"first\n" + b"[uWSGI] getting INI configuration from /x\n" * 5_000)
+        log.truncate(1 << 30)
+        log.seek(0, os.SEEK_END)
+        log.write(b"x" * 10_000_000 + b"\nlast\n")
+    tracemalloc.start()
+    words = app._last_words(A).splitlines()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (words[0], words[20], words[-1], len(words)) == ("first", "…", "last", 61)
+    assert (max(map(len, words)), peak < 30_000_000) == (LINE, True)
 
 
 @pytest.mark.parametrize(("rotated", "words"), [(False, "new"), (True, "rotated")])
@@ -622,7 +639,7 @@ def test_a_live_release_is_not_started_beside_a_foreign_process(live: App) -> No
         pytest.raises(ReleaseFailed, match=rf"\(pid {os.getpid()}\) is already listening"),
     ):
         live.run_again(A)
-    assert live.programs.rpc.calls == []
+    assert calls(live, "addProcessGroup", "startProcessGroup") == []
 
 
 def test_a_live_release_that_does_not_start_is_a_failure_with_its_last_words(live: App) -> None:
@@ -659,7 +676,7 @@ def test_a_start_of_a_program_without_a_file_is_a_fault(app: App, staged: Path) 
         (lambda app: app.programs.rpc.run(f"blog-{A}"), False, False),
         (lambda app: app.programs.rpc.run(f"blog-{A}"), True, True),
         (lambda app: (app.trial / f"blog-{C}.conf").touch(), True, False),
-        (lambda app: app.programs.rpc.run(f"blog-{C}-mailer"), True, False),
+        (lambda app: app.programs.rpc.run(f"blog-{A}-mailer"), False, False),
     ],
     ids=["nothing", "what is live has ended", "the one before", "it was to stay", "a trial", "a further program"],
 )
@@ -738,6 +755,54 @@ def test_a_swap_touches_nobody_elses_programs(mailing: App, switch: Switch) -> N
     assert names(mailing.conf_d) == sorted(
         [f"{PROGRAM}.conf", f"blog-{B}.conf", *(f"{program}.programs.conf" for program in others)]
     )
+
+
+@pytest.mark.parametrize("change", [lambda app: app.swap_programs(), lambda app: app.clear(None, keep_warm=False)])
+def test_an_app_whose_name_looks_like_another_ones_worker_is_left_alone(
+    mailing: App, switch: Switch, change: Callable[[App], object]
+) -> None:
+    """``blog-202401011200-eu`` is an app, unless ``blog`` has such a release."""
+    others = {f"blog-202401011200-eu-{C}", f"blog-202401011200-eu-{C}-mailer", "blog-202401011200-http"}
+    for program in others:
+        mailing.programs.rpc.run(program)
+    switch(B)
+    change(mailing)
+    assert others <= mailing.programs.known()
+    assert mailing.registered() <= {A, B}
+    assert not any(map(mailing.owns, others))
+    assert mailing.owns("blog-http")
+
+
+@pytest.mark.parametrize("before", [None, "[program:x]\n"], ids=["none", "an older one"])
+def test_programs_that_supervisor_refuses_change_nothing(live: App, stage: Stage, switch: Switch, before) -> None:
+    """At its next start it would refuse to run any app."""
+    switch(B, programs=MAILER)
+    live.swap_programs()
+    running = live.programs.known()
+    registered = live.conf_d / f"blog-{B}.programs.conf"
+    registered.write_text(before) if before else registered.unlink()
+    (live.path(B) / "programs.conf").write_text(f"[program:blog-{B}-mailer]\nno option\n")
+    with pytest.raises(ReleaseFailed, match=rf"^blog: Supervisor refuses blog-{B}.programs.conf \(CANT_REREAD"):
+        live.swap_programs()
+    assert (registered.read_text() if registered.exists() else None) == before
+    live.programs.reload()
+    assert live.programs.known() == running
+
+
+def test_a_refused_file_that_was_there_already_goes(live: App) -> None:
+    """An interrupted run has left it."""
+    file = live.conf_d / f"{PROGRAM}.programs.conf"
+    file.write_text("[program:x]\nno option\n")
+    with pytest.raises(ReleaseFailed):
+        live._register(file, file.read_bytes())
+    assert not file.exists()
+
+
+def test_a_router_that_supervisor_refuses_is_not_registered(app: App, environment: Environment) -> None:
+    app.prepare()
+    with pytest.raises(ReleaseFailed, match=r"Supervisor refuses blog-http\.conf"):
+        app.route("no section", environment)
+    assert names(app.conf_d) == []
 
 
 def test_a_worker_that_does_not_stay_up_is_named_and_left_to_supervisor(live: App, switch: Switch) -> None:
@@ -1398,6 +1463,30 @@ def test_what_a_removed_app_leaves_is_roots(whole: App, owners: dict[str, tuple[
     whole.remove(False, ME)
     shared = whole.home / "shared"
     assert [owners[str(path)] for path in (shared, shared / "db.sqlite")] == [(0, 0), (0, 0)]
+
+
+def test_a_removed_apps_logs_are_roots(whole: App, owners: dict[str, tuple[int, int]]) -> None:
+    whole.remove(False, ME)
+    assert [owners[str(path)] for path in (whole.logs, whole.logs / f"{B}.log")] == [(0, 0), (0, 0)]
+
+
+def test_what_the_apps_user_runs_ends_before_anything_is_removed(
+    whole: App, ended_users: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon of its own would live on with a number that the next app gets, or swap what root is about to change."""
+    seen: list[list[str]] = []
+    monkeypatch.setattr(
+        releases, "end_processes", lambda uid: (ended_users.append(uid), seen.append(names(whole.home)))
+    )
+    whole.remove(True, ME)
+    assert ended_users == [APP_ID]
+    assert {"current", "releases", "shared"} <= {*seen[0]}
+
+
+def test_what_another_ones_user_runs_goes_on(whole: App, ended_users: list[int], host_users: dict[str, str]) -> None:
+    host_users["blog"] = "/home/blog"
+    whole.remove(True, ME)
+    assert ended_users == []
 
 
 def test_a_removal_is_remembered(whole: App, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import http.server
+import os
 import socketserver
 import subprocess
+import time
+import tracemalloc
 import xmlrpc.client
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
 from ansible.module_utils.flaskfleet import services
-from ansible.module_utils.flaskfleet.services import running_tree, supervisor, uwsgi_request, uwsgi_stats
+from ansible.module_utils.flaskfleet.services import (
+    ANSWER_BYTES,
+    STATS_BYTES,
+    Worker,
+    running_tree,
+    supervisor,
+    uwsgi_request,
+    uwsgi_workers,
+)
 from servers import OK, UnixServer, serving, stats_server, uwsgi_server, xmlrpc_server
 
 
@@ -46,12 +61,13 @@ def test_a_request_arrives_as_it_was_meant(sock: Path, variables: dict[str, str]
         (b"HTTP/1.1 500 Internal Server Error\r\nA: b\r\n\r\nout of order", (500, b"out of order")),
         (b"HTTP/1.1 204 No Content\r\n\r\n", (204, b"")),
         (b"HTTP/1.0 200 OK\r\nContent-Length: 6\r\n\r\na\r\n\r\nb", (200, b"a\r\n\r\nb")),
-        (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 200_000, (200, b"x" * 200_000)),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 9_000, (200, b"x" * 9_000)),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", None),
     ],
-    ids=["200", "500", "204", "blank line in the body", "several packets"],
+    ids=["200", "500", "204", "blank line in the body", "several packets", "a length of 5,000 digits"],
 )
-def test_an_answer_has_a_status_and_a_body(sock: Path, answer: bytes, expected: tuple[int, bytes]) -> None:
-    with uwsgi_server(sock, answer):
+def test_an_answer_has_a_status_and_a_body(sock: Path, answer: bytes, expected: tuple[int, bytes] | None) -> None:
+    with uwsgi_server(sock, answer), nullcontext() if expected else pytest.raises(ConnectionError):
         assert uwsgi_request(str(sock), {}, timeout=5) == expected
 
 
@@ -79,32 +95,138 @@ def test_a_socket_nobody_listens_on_is_an_os_error(sock: Path, left_over: bool) 
         uwsgi_request(str(sock), {}, timeout=5)
 
 
-def test_uwsgi_stats(sock: Path) -> None:
-    with stats_server(sock, lambda: {"workers": [{"id": 1, "requests": 7}]}):
-        assert uwsgi_stats(str(sock)) == {"workers": [{"id": 1, "requests": 7}]}
+@pytest.mark.parametrize(("length", "complete"), [(300_000, True), (300_001, False)])
+def test_of_a_large_body_the_beginning_is_kept_and_its_length_checked(sock: Path, length: int, complete: bool) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % length
+    with uwsgi_server(sock, head + b"x" * 300_000), nullcontext() if complete else pytest.raises(ConnectionError):
+        assert uwsgi_request(str(sock), {}, timeout=5) == (200, b"x" * (ANSWER_BYTES - len(head)))
+
+
+class Attacker(socketserver.BaseRequestHandler):
+    """Sends the same again and again, until nobody listens."""
+
+    words, pause = b"x" * 65536, 0.0
+
+    def handle(self) -> None:
+        with suppress(OSError):
+            while True:
+                self.request.sendall(self.words)
+                time.sleep(self.pause)
+
+
+@pytest.mark.parametrize(("words", "pause"), [(b"x" * 65536, 0.0), (b"x", 0.05)], ids=["a flood", "a trickle"])
+@pytest.mark.parametrize("ask", [lambda path: uwsgi_request(path, {}, 0.5), lambda path: uwsgi_workers(path, 0.5)])
+def test_an_answer_without_end_is_given_up_in_time_and_takes_no_memory(
+    sock: Path, monkeypatch: pytest.MonkeyPatch, ask: Callable[[str], object], words: bytes, pause: float
+) -> None:
+    monkeypatch.setattr(Attacker, "words", words)
+    monkeypatch.setattr(Attacker, "pause", pause)
+    began = time.monotonic()
+    tracemalloc.start()
+    try:
+        with (
+            serving(UnixServer(str(sock), Attacker)),
+            pytest.raises(OSError, match=r"within 0.5 seconds|timed out|more than"),
+        ):
+            ask(str(sock))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert time.monotonic() - began < 5
+    assert peak < 4 * STATS_BYTES
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "file", "folder"])
+def test_what_is_no_socket_is_not_asked(sock: Path, host: Path, kind: str) -> None:
+    """The app's user may put anything there: a link to another app's socket, a fifo that nobody writes to."""
+    with uwsgi_server(host / "other.sock"):
+        {
+            "link": lambda: sock.symlink_to("other.sock"),
+            "fifo": lambda: os.mkfifo(sock),
+            "file": sock.touch,
+            "folder": sock.mkdir,
+        }[kind]()
+        with pytest.raises(OSError, match=r"it is no socket"):
+            uwsgi_request(str(sock), {}, timeout=5)
+        with pytest.raises(OSError, match=r"it is no socket"):
+            uwsgi_workers(str(sock))
+
+
+WORKER = {"id": 1, "requests": 7, "status": "busy"}
+
+
+def test_workers_say_what_they_are_at(sock: Path) -> None:
+    cores = [{"in_request": 1, "req_info": {"request_start": 9}}, {"in_request": 0, "req_info": {"request_start": 8}}]
+    with stats_server(sock, lambda: {"workers": [{**WORKER, "cores": cores}, {**WORKER, "id": 2}]}):
+        assert uwsgi_workers(str(sock)) == [Worker(1, 7, "busy", [9]), Worker(2, 7, "busy", [])]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        7,
+        [],
+        {},
+        {"workers": 7},
+        {"workers": [7]},
+        {"workers": [{}]},
+        {"workers": [{**WORKER, "id": "1"}]},
+        {"workers": [{**WORKER, "requests": None}]},
+        {"workers": [{**WORKER, "requests": -1}]},
+        {"workers": [{**WORKER, "requests": 10**400}]},
+        {"workers": [{**WORKER, "cores": 7}]},
+        {"workers": [{**WORKER, "cores": [7]}]},
+        {"workers": [{**WORKER, "cores": [{"in_request": 1}]}]},
+        {"workers": [{**WORKER, "cores": [{"in_request": 1, "req_info": {"request_start": 1e999}}]}]},
+        {"workers": [{**WORKER, "cores": [{"in_request": 1, "req_info": {"request_start": [1]}}]}]},
+    ],
+    ids=lambda answer: str(answer)[:80],
+)
+def test_odd_stats_are_none(sock: Path, answer: Any) -> None:
+    with stats_server(sock, lambda: answer), pytest.raises(ConnectionError, match="does not answer uWSGI's stats"):
+        uwsgi_workers(str(sock))
+
+
+@pytest.mark.parametrize(
+    "words", [b"[" * 100_000, b"\xff\xfe", b"9" * 5000, b""], ids=["deep", "bytes", "digits", "none"]
+)
+def test_what_is_no_json_is_none(sock: Path, words: bytes) -> None:
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.sendall(words)
+
+    with serving(UnixServer(str(sock), Handler)), pytest.raises(ConnectionError, match="does not answer uWSGI's stats"):
+        uwsgi_workers(str(sock))
 
 
 # running_tree
 
 
-@pytest.mark.parametrize(
-    ("answer", "tree"),
-    [
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n0123456789ab\n", "0123456789ab"),
-        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nlost", None),
-        (b"220 mail.example ESMTP\r\n", None),
-        (b"", None),
-    ],
-    ids=["nginx", "an error page", "somebody else", "nothing"],
-)
-def test_nginx_tells_its_tree_on_a_socket(sock: Path, answer: bytes, tree: str | None) -> None:
-    class Handler(socketserver.StreamRequestHandler):
-        def handle(self) -> None:
-            assert self.rfile.readline() == b"GET /tree HTTP/1.1\r\n"
-            self.wfile.write(answer)
+@pytest.fixture
+def status_page(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An HTTP server that serves a hash at /tree and nothing else, on a host whose proxy leads nowhere."""
 
-    with serving(UnixServer(str(sock), Handler)):
-        assert running_tree(f"nginx:{sock}") == tree
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/tree" else 404)
+            self.end_headers()
+            self.wfile.write(b"0123456789ab\n")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
+        yield f"http://127.0.0.1:{server.server_port}"
+
+
+def test_nginx_tells_its_tree_whatever_proxy_is_set(status_page: str) -> None:
+    assert running_tree(f"{status_page}/tree") == "0123456789ab"
+
+
+def test_an_error_page_is_no_tree(status_page: str) -> None:
+    assert running_tree(f"{status_page}/other") is None
 
 
 @pytest.mark.parametrize("identifier", ["flaskfleet-0123456789ab", "web-1-0123456789ab"])
@@ -120,7 +242,9 @@ def test_a_supervisor_that_answers_with_a_fault_runs_no_tree(sock: Path) -> None
 
 def test_nobody_runs_no_tree(sock: Path) -> None:
     assert running_tree(f"supervisor:{sock}") is None
-    assert running_tree(f"nginx:{sock}") is None
+    with serving(http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)) as server:
+        pass
+    assert running_tree(f"http://127.0.0.1:{server.server_port}/tree") is None
 
 
 def test_somebody_elses_server_runs_no_tree(sock: Path) -> None:

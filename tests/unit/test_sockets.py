@@ -84,6 +84,19 @@ def test_another_path_is_another_socket(unix: socket.socket) -> None:
     assert unix_owners(unix.getsockname() + "et") == []
 
 
+@pytest.mark.parametrize(
+    "name", [b"\xff\xfe", b"a\nb", b"a\n0 1 2 x 4 5 6 %s", b"a b", "\x85\u2028".encode()], ids=repr
+)
+def test_a_socket_of_any_name_hides_no_other(host: Path, unix: socket.socket, name: bytes) -> None:
+    """An app's user may bind one to whatever name it likes, and all users' are in one table."""
+    path = unix.getsockname()
+    with socket.socket(socket.AF_UNIX) as odd:
+        odd.bind(os.fsencode(host) + b"/" + name.replace(b"%s", path.encode().replace(b"/", b"_")))
+        odd.listen()
+        assert [owner.pid for owner in unix_owners(path)] == [os.getpid()]
+        assert unix_connections(path) == 0
+
+
 @pytest.fixture
 def proc(tmp_path: Path) -> Path:
     """A /proc with listeners on port 80 (inode 11), port 443 (12) and /run/a.sock (13), and no process.

@@ -7,13 +7,16 @@ import grp
 import json
 import os
 import pwd
+import subprocess
 import tarfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+END_BYTES = 65_536  # of the beginning of a file, and of its end
 
 
 class Busy(Exception):
@@ -108,6 +111,34 @@ def point_symlink(link: Path, target: str) -> None:
     beside.symlink_to(target)
     beside.replace(link)
     fsync_path(link.parent)
+
+
+def give(folder: Path, uid: int, gid: int) -> None:
+    """Hand a folder and all below it to a user, the folder itself last.
+
+    By chown(1), for it goes by descriptors and without recursion: in a tree of an app's a folder may become a link at
+    any moment, and be any number of folders deep.
+    """
+    argv = ["chown", "--recursive", "--no-dereference", f"{uid}:{gid}", "--", str(folder)]
+    subprocess.run(argv, check=True, capture_output=True)
+
+
+def remove_trees(*folders: Path) -> None:
+    """Remove folders with all that is below them, as far as that is possible; by rm(1), see :func:`give`."""
+    if there := [str(folder) for folder in folders if os.path.lexists(folder)]:
+        subprocess.run(["rm", "--recursive", "--force", "--", *there], check=False, capture_output=True)
+
+
+def read_ends(file: BinaryIO, skip: int = 0) -> tuple[bytes, bytes]:
+    """The beginning of a file and its end; the second is empty where the first is all.
+
+    :param skip: bytes before the beginning, as far as there are more.
+    """
+    size = os.fstat(file.fileno()).st_size
+    start = file.seek(skip if skip < size else 0)
+    head = file.read(END_BYTES)
+    file.seek(max(start + len(head), size - END_BYTES))
+    return head, file.read(END_BYTES)
 
 
 def user_id(name: str) -> int:

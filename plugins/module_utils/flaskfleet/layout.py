@@ -23,6 +23,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -35,9 +36,11 @@ from .environments import RECORD, Environment, build_environment, used_wheels
 from .files import (
     fsync_path,
     fsync_tree,
+    give,
     group_id,
     point_symlink,
     read_json,
+    remove_trees,
     unpack,
     user_id,
     write_file,
@@ -166,7 +169,7 @@ class Layout:
         for path, owner, group, mode in (
             (self.home, 0, 0, 0o755),
             (self.home / "releases", 0, 0, 0o755),
-            (self.venvs, 0, gid, 0o750),
+            (self.venvs, 0, 0, 0o755),
             (self.home / "secrets", 0, gid, 0o750),
             (self.home / "shared", uid, gid, 0o750),
             (self.logs, 0, gid, 0o750),
@@ -186,7 +189,7 @@ class Layout:
         if (final / "env").is_dir() and _read_files(final) == secrets.contents:
             return False
         aside, gid = final.with_name(f".{secrets.id}"), group_id(self.name)
-        shutil.rmtree(aside, ignore_errors=True)
+        remove_trees(aside)
         _make_folder(aside, gid)
         _make_folder(aside / "env", gid)
         for path, content in secrets.contents.items():
@@ -194,7 +197,7 @@ class Layout:
                 _make_folder(aside / parent, gid)
             write_file(aside / path, content, 0o640, 0, gid)
         fsync_tree(aside)
-        shutil.rmtree(final, ignore_errors=True)
+        remove_trees(final)
         aside.rename(final)
         fsync_path(final.parent)
         return True
@@ -212,7 +215,7 @@ class Layout:
         used = {self.target(f"releases/{release}/secrets") for release in self.on_disk()}
         for path in (self.home / "secrets").glob("*"):
             if path.is_dir() and path.name not in used:
-                shutil.rmtree(path, ignore_errors=True)
+                remove_trees(path)
             elif path.is_file() and None not in used:
                 path.unlink()
 
@@ -247,7 +250,7 @@ class Layout:
                 give(place, uid, web)
             return
         aside = place.with_name(f".{place.name}.new")
-        shutil.rmtree(aside, ignore_errors=True)
+        remove_trees(aside)
         aside.mkdir(parents=True)
         os.chown(aside, uid, web)
         aside.chmod(0o2750)
@@ -339,14 +342,13 @@ class Layout:
         live = self.live()
         if live and live != release:
             for one, neighbour, other in ((live, "next", release), (release, "previous", live)):
-                shutil.rmtree(self.path(one) / neighbour, ignore_errors=True)
+                remove_trees(self.path(one) / neighbour)
                 _link_tree(self.path(other) / "static", self.path(one) / neighbour)
 
     def part(self) -> None:
         """Let the live release have nothing of one that is not to follow it."""
         if live := self.live():
-            for path in (self.path(live) / "next").glob("*"):
-                shutil.rmtree(path)
+            remove_trees(*(self.path(live) / "next").glob("*"))
 
     def _packaged(self, environment: str, folder: str) -> Path:
         for path in (self.venvs / environment).glob(f"lib/python*/site-packages/{folder}"):
@@ -383,7 +385,7 @@ class Layout:
         """A directory that becomes a release when the block ends, and nothing when it fails."""
         final = self.path(release)
         aside = final.with_name(f".{release}")
-        shutil.rmtree(aside, ignore_errors=True)
+        remove_trees(aside)
         gid = group_id(self.name)
         try:
             for name, mode, owner, group in (
@@ -394,7 +396,7 @@ class Layout:
                 ("env", 0o750, 0, gid),
                 ("files", 0o750, 0, gid),
                 ("seed", 0o750, 0, gid),
-                ("run", 0o2750, user_id(self.name), group_id(WEB_GROUP)),
+                ("run", 0o750, 0, 0),
             ):
                 (aside / name).mkdir(parents=True)
                 os.chown(aside / name, owner, group)
@@ -402,9 +404,12 @@ class Layout:
             yield aside
             write_json(aside / "manifest.json", _manifest(aside), 0o600)
             fsync_tree(aside)
+            os.chown(aside / "run", user_id(self.name), group_id(WEB_GROUP))  # last: it may put there what it likes
+            (aside / "run").chmod(0o2750)
+            fsync_path(aside / "run")
             aside.rename(final)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            remove_trees(aside)
 
     def _look_for_room(self, release: str, archive: Path, environment: Environment) -> None:
         size, files = (2 * number for number in _size(archive))  # also compiled
@@ -424,10 +429,10 @@ class Layout:
         for log in self.logs.glob(f"{release}.log*"):
             log.unlink()
         gone = self.path(f".{release}")
-        shutil.rmtree(gone, ignore_errors=True)
+        remove_trees(gone)
         with suppress(FileNotFoundError):
             self.path(release).rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
+        remove_trees(gone)
 
     def prune(self, keep: int, stay: set[str | None]) -> None:
         """Take releases off the disk with all that only they have.
@@ -455,9 +460,7 @@ class Layout:
         """Remove environments that nothing on disk uses."""
         used = {Path(os.readlink(self.path(release) / "venv")).name for release in self.on_disk()}
         used |= {self.target("router")}
-        for environment in self.venvs.glob("*"):
-            if environment.name not in used:
-                shutil.rmtree(environment, ignore_errors=True)
+        remove_trees(*(environment for environment in self.venvs.glob("*") if environment.name not in used))
         wheels.keep({sha256 for venvs in self.home.parent.glob("*/venvs") for sha256 in used_wheels(venvs)}, self.pool)
 
     def edited(self, release: str) -> list[str]:
@@ -477,12 +480,6 @@ def _generation(release: str) -> int:
     return int(release.partition(".")[2] or 0)
 
 
-def give(folder: Path, uid: int, gid: int) -> None:
-    """Hand a folder and all below it to a user, the folder itself last; links are not followed."""
-    for path in [*folder.rglob("*"), folder]:
-        os.lchown(path, uid, gid)
-
-
 def _link_tree(source: Path, target: Path) -> None:
     """Copy a folder, its files as further names of the same ones: they are never edited."""
     shutil.copytree(source, target, copy_function=os.link, symlinks=True, dirs_exist_ok=True)
@@ -500,14 +497,14 @@ def _size(archive: Path) -> tuple[int, int]:
 
 
 def _manifest(release: Path) -> dict[str, str]:
-    """The sha256 of each file of a release that is never to change, by path."""
-    files = (path for path in release.rglob("*") if path.is_file() and not path.is_symlink())
-    return {
-        name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-        if "__pycache__" not in path.parts
-        and not (name := str(path.relative_to(release))).startswith(("run/", "venv/", "secrets/", "next/", "previous/"))
-    }
+    """The sha256 of each file of a release that is never to change, by path; not of what the app's user may write."""
+    found = {}
+    for folder, folders, names in os.walk(release):
+        folders[:] = sorted(set(folders) - ({"__pycache__"} | (OF_ITS_HOST if folder == str(release) else set())))
+        for path in (Path(folder, name) for name in names):
+            if stat.S_ISREG(path.lstat().st_mode):
+                found[str(path.relative_to(release))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
 
 
 def _write_variables(folder: Path, variables: dict[str, str], gid: int) -> None:

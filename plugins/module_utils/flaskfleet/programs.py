@@ -17,6 +17,7 @@ from typing import Any
 
 ALREADY_ADDED = 90  # supervisor.xmlrpc.Faults
 BAD_NAME = 10
+CANT_REREAD = 92
 RUNNING = {"RUNNING", "STARTING"}
 ENDED = {"STOPPED", "EXITED", "FATAL"}
 POLL_SECONDS = 0.05
@@ -53,9 +54,19 @@ class Programs:
         processes = self.processes(program)
         return bool(processes) and all(process["statename"] in RUNNING for process in processes)
 
+    def reload(self) -> None:
+        """Have Supervisor read all its files anew, which touches no process.
+
+        :raises xmlrpc.client.Fault: it can't. At its next start it would run nothing.
+        """
+        try:
+            self.rpc.reloadConfig()
+        except xmlrpc.client.ProtocolError as error:  # an exception that it does not expect
+            raise xmlrpc.client.Fault(CANT_REREAD, f"CANT_REREAD: {error.errmsg}") from error
+
     def start(self, program: str) -> None:
         """Run a program whose file is in place; nothing else is touched."""
-        self.rpc.reloadConfig()
+        self.reload()
         try:
             self.rpc.addProcessGroup(program)
         except xmlrpc.client.Fault as fault:

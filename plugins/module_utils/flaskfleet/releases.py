@@ -23,13 +23,25 @@ from typing import Any
 
 from .canary import Mark, Traffic, traffic, watch
 from .environments import Environment, build_environment
-from .files import Busy, group_id, lock, point_symlink, read_json, user_id, write_file, write_json
+from .files import (
+    Busy,
+    give,
+    group_id,
+    lock,
+    point_symlink,
+    read_ends,
+    read_json,
+    remove_trees,
+    user_id,
+    write_file,
+    write_json,
+)
 from .journal import now, record_change, release_id
-from .layout import NAME, Layout, ReleaseFailed, Secrets, give
+from .layout import NAME, Layout, ReleaseFailed, Secrets
 from .programs import RUNNING, Programs, lower
-from .services import uwsgi_request, uwsgi_stats
+from .services import uwsgi_request, uwsgi_workers
 from .sockets import unix_connections, unix_owners
-from .users import create_user, end, find_user, remove_user, run_as
+from .users import create_user, end, end_processes, find_user, remove_user, run_as
 
 # What uWSGI says of itself, at each start, before it loads the app.
 FIRST = r"\[uWSGI\] getting INI configuration"
@@ -38,6 +50,7 @@ SETTLES_WITHIN = 15  # seconds; a program is STARTING for startsecs (3)
 # nginx gives up 5 seconds after harakiri (README of flask_app): nobody waits for an answer any longer.
 DRAINED_WITHIN = 10  # seconds beyond harakiri
 STOPPED_WITHIN = 15  # seconds beyond harakiri, as in supervisor.conf
+LINE = 2_000  # characters of a line of a log that are shown
 QUIET_LOOKS = 3  # at a socket, before nobody can be in the middle of a connect
 PATIENCE = 120  # seconds, with a step that is going on
 
@@ -106,12 +119,30 @@ class App(Layout):
 
     def registered(self) -> set[str]:
         """The releases that have a program or are about to."""
-        files = [*self.conf_d.glob(f"{self.name}-*"), *self.trial.glob(f"{self.name}-*")]
-        ours = re.compile(
-            rf"{re.escape(self.name)}-({NAME})(?:\.programs)?\.conf|{re.escape(self.name)}-({NAME})(?:-.+)?"
-        )
-        found = [ours.fullmatch(name) for name in [*(file.name for file in files), *self.programs.known()]]
-        return {match[1] or match[2] for match in found if match}
+        return {*self._filed(), *filter(None, map(self.release_of, self.programs.known()))}
+
+    def _filed(self) -> set[str]:
+        """The releases of which Supervisor has a file; no other app's file has such a name."""
+        ours = re.compile(rf"{re.escape(self.name)}-({NAME})(?:\.programs)?\.conf")
+        names = [file.name for folder in (self.conf_d, self.trial) for file in folder.glob(f"{self.name}-*")]
+        return {match[1] for match in map(ours.fullmatch, names) if match}
+
+    def release_of(self, program: str) -> str | None:
+        """The release that a program of Supervisor's is of; None for another app's.
+
+        ``shop-202401011200-eu`` is the name of an app, unless ``shop`` is known to have such a release.
+        """
+        match = re.fullmatch(rf"{re.escape(self.name)}-({NAME})(-.+)?", program)
+        if match and match[2]:
+            rollout = self.rollout()
+            history = (entry["release"] for entry in self.journal().history)
+            known = {*self.on_disk(), *self._filed(), *history, rollout.get("target"), rollout.get("before")}
+            return match[1] if match[1] in known else None
+        return match[1] if match else None
+
+    def owns(self, program: str) -> bool:
+        """Whether a program of Supervisor's is the app's."""
+        return program == f"{self.name}-http" or self.release_of(program) is not None
 
     # A rollout: several calls of the module belong together
 
@@ -238,8 +269,8 @@ class App(Layout):
         before: dict[int, int] = {}  # requests of each worker at the last problem: of two, one may always fail
 
         def answered() -> dict[int, int]:
-            workers = uwsgi_stats(str(run / "stats.sock"))["workers"]
-            return {worker["id"]: worker["requests"] for worker in workers if worker["status"] != "cheap"}
+            workers = uwsgi_workers(str(run / "stats.sock"), max(0.1, timeout - (time.monotonic() - started)))
+            return {worker.id: worker.requests for worker in workers if worker.status != "cheap"}
 
         def ask(_: int) -> str | None:
             return self.probe(release, max(0.1, timeout - (time.monotonic() - started)))
@@ -251,15 +282,15 @@ class App(Layout):
                 if state["statename"] not in RUNNING or state["pid"] != pid:
                     return "its program ended"
                 if (run / "uwsgi.sock").exists():
-                    with suppress(OSError, ValueError):
+                    with suppress(OSError):
                         before = answered() if refusal and problem == refusal else before
                     problem = next(filter(None, pool.map(ask, range(processes))), None) or ""
                     refusal = problem or refusal
-                    with suppress(OSError, ValueError):
+                    with suppress(OSError):
                         idle = [worker for worker, count in answered().items() if count <= before.get(worker, 0)]
                         if not problem and not idle:
                             return None
-                        problem = problem or f"workers {idle} have not answered"
+                        problem = problem or f"workers {idle[:10]} have not answered"
                 time.sleep(0.05)
         return f"{refusal or problem}, after {timeout} seconds"
 
@@ -340,8 +371,7 @@ class App(Layout):
                 self.programs.kill(self.program(release))
             elif release != target and not journal.last(release):
                 self.discard(release)
-        for leftover in (self.home / "releases").glob(".*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        remove_trees(*(self.home / "releases").glob(".*"))
         self._stop(self.registered() - {live, target, self.before() if keep_warm else None})
 
     def log_size(self, release: str) -> int:
@@ -352,13 +382,14 @@ class App(Layout):
     def _last_words(self, release: str, skip: int = 0, first: int = 20, last: int = 40) -> str:
         """The beginning and the end of a release's log, without what it had before and what uWSGI says of itself."""
         try:
-            content = (self.logs / f"{release}.log").read_bytes()
+            with (self.logs / f"{release}.log").open("rb") as file:
+                head, tail = (part.decode(errors="replace") for part in read_ends(file, skip))
         except FileNotFoundError:
             return "(it wrote nothing)"
-        text = content[skip if skip < len(content) else 0 :].decode(errors="replace")
-        lines = BANNER.sub("", text).strip().splitlines()
-        if len(lines) > first + last:  # where workers crash by turns, the reason is not at the end
-            lines = [*lines[:first], f"… {len(lines) - first - last} lines …", *lines[-last:]]
+        lines, end = ([line[:LINE] for line in BANNER.sub("", part).strip().splitlines()] for part in (head, tail))
+        if end or len(lines) > first + last:  # where workers crash by turns, the reason is not at the end
+            left_out = "…" if end else f"… {len(lines) - first - last} lines …"
+            lines = [*lines[:first], left_out, *(lines[first:] + end)[-last:]]
         return "\n".join(lines) or "(it wrote nothing)"
 
     # Hooks
@@ -404,8 +435,8 @@ class App(Layout):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 problem = f"did not end within {timeout} seconds"
-            output.seek(0)
-            return problem, output.read().decode(errors="replace")
+            head, tail = read_ends(output)
+            return problem, b"\n\xe2\x80\xa6\n".join(filter(None, (head, tail))).decode(errors="replace")
 
     # Live
 
@@ -511,7 +542,7 @@ class App(Layout):
     def run_again(self, release: str, swap: bool = True) -> None:
         """Register a release's programs again where they are not, and start them; ``swap``: the further ones, too."""
         registered = self.conf_d / f"{self.program(release)}.conf"
-        write_file(registered, (self.path(release) / "supervisor.conf").read_bytes())
+        self._register(registered, (self.path(release) / "supervisor.conf").read_bytes())
         self.start(release)
         if not self.programs.settle(self.program(release), SETTLES_WITHIN):
             raise ReleaseFailed(f"{self.name} {release} does not start. Its log:\n{self._last_words(release)}")
@@ -525,18 +556,15 @@ class App(Layout):
         """
         live = self.live()
         assert live
-        for file in self.conf_d.glob(f"{self.name}-*.programs.conf"):
-            release = file.name.removeprefix(f"{self.name}-").removesuffix(".programs.conf")
-            if re.fullmatch(NAME, release) and release != live:
-                file.unlink()
+        old = self._further_known()
         wanted = set(self.further_programs(live))
         registered = self.conf_d / f"{self.program(live)}.programs.conf"
         if wanted:
-            write_file(registered, self._programs_conf(live))
+            self._register(registered, self._programs_conf(live))
         else:
             registered.unlink(missing_ok=True)
-        ours = re.compile(rf"{re.escape(self.name)}-({NAME})-.+")
-        old = {program: match[1] for program in self.programs.known() if (match := ours.fullmatch(program))}
+        for release in self._filed() - {live}:
+            (self.conf_d / f"{self.program(release)}.programs.conf").unlink(missing_ok=True)
         ending = old.keys() - wanted
         self.programs.stop(
             ending, max(map(self._programs_stop_within, {old[program] for program in ending}), default=0)
@@ -549,6 +577,29 @@ class App(Layout):
                 f"{self.name}: {', '.join(ended)} does not stay up; {live} is live, and Supervisor keeps trying. "
                 f"See {self.logs}/"
             )
+
+    def _further_known(self) -> dict[str, str]:
+        """The workers and schedulers of any release that Supervisor has, with their releases."""
+        found = {program: self.release_of(program) for program in self.programs.known()}
+        return {program: release for program, release in found.items() if release and program != self.program(release)}
+
+    def _register(self, file: Path, content: bytes) -> None:
+        """Write a program's file for good, if Supervisor can read it: else it would not start again, for no app.
+
+        :raises ReleaseFailed: it refuses; what was there before is there again.
+        """
+        before = file.read_bytes() if file.exists() else None
+        write_file(file, content)
+        try:
+            self.programs.reload()
+        except xmlrpc.client.Fault as fault:
+            if before in (None, content):
+                file.unlink()
+            else:
+                write_file(file, before)
+            raise ReleaseFailed(
+                f"{self.name}: Supervisor refuses {file.name} ({fault.faultString}); it was taken back"
+            ) from None
 
     def _programs_stop_within(self, release: str) -> float:
         if not self.path(release).exists():
@@ -618,7 +669,7 @@ class App(Layout):
             return False
         self.programs.stop([program], STOPPED_WITHIN)
         point_symlink(self.home / "router", target)
-        write_file(file, conf.encode())
+        self._register(file, conf.encode())
         self.programs.start(program)
         if not self.programs.settle(program, SETTLES_WITHIN):
             raise ReleaseFailed(f"{program} does not start; see {self.logs}/http.log")
@@ -653,31 +704,31 @@ class App(Layout):
             return False
         releases = self.registered()
         self.route(None, None)
-        further = [name for name in self.programs.known() if re.fullmatch(rf"{re.escape(self.name)}-{NAME}-.+", name)]
+        further = self._further_known()
         within = max(map(self._programs_stop_within, self.on_disk()), default=0)
-        for file in self.conf_d.glob(f"{self.name}-*.programs.conf"):
-            if re.fullmatch(rf"{re.escape(self.name)}-{NAME}\.programs\.conf", file.name):
-                file.unlink()
+        for release in self._filed():
+            (self.conf_d / f"{self.program(release)}.programs.conf").unlink(missing_ok=True)
         self.programs.stop(further, within)
         self._stop(releases)
         journal = self.journal()
-        for folder in ("shared", "media"):
-            if (self.home / folder).exists():
-                give(self.home / folder, 0, 0)  # or who gets the user's number next, has it
+        user = find_user(self.name)
+        user = user if user and journal.user and user.pw_dir == self.user_home else None
+        if user:
+            end_processes(user.pw_uid)
+        for path in (self.home / "shared", self.home / "media", self.logs):
+            if path.exists():
+                give(path, 0, 0)  # or the app that gets the user's number next, has it
         for name in ("current", "next", "previous"):
             (self.home / name).unlink(missing_ok=True)
-        shutil.rmtree(self.home / ".releases", ignore_errors=True)
+        remove_trees(self.home / ".releases")
         with suppress(FileNotFoundError):
             (self.home / "releases").rename(self.home / ".releases")  # a half-removed release is none
-        for folder in (".releases", "venvs", "secrets"):
-            shutil.rmtree(self.home / folder, ignore_errors=True)
+        remove_trees(*(self.home / folder for folder in (".releases", "venvs", "secrets")))
         self.singletons_file.unlink(missing_ok=True)
         self.end()
         if purge:
-            for path in (self.home, self.logs):
-                shutil.rmtree(path, ignore_errors=True)
-        user = find_user(self.name)
-        if journal.user and user and user.pw_dir == self.user_home:
+            remove_trees(self.home, self.logs)
+        if user:
             remove_user(self.name)
         if purge:
             for path in (self.journal_file, self.journal_file.with_suffix(".lock")):
@@ -702,7 +753,7 @@ class App(Layout):
                 {"name": process["name"], "program": process["group"], "state": process["statename"],
                  "pid": process["pid"], "since": process["start"]}
                 for process in self.programs.rpc.getAllProcessInfo()
-                if re.fullmatch(rf"{re.escape(self.name)}-({NAME}(-.+)?|http)", process["group"])
+                if self.owns(process["group"])
             ],
             "on_disk": [
                 {

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
+import os
 import re
 import socket
+import stat
 import struct
 import subprocess
 import time
+import urllib.request
 import xmlrpc.client
-from contextlib import closing
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+ANSWER_BYTES = 65_536  # of an app's answer that are kept
+STATS_BYTES = 4_000_000  # json makes up to 25 times as much of them
+
+
+class Worker(NamedTuple):
+    """What uWSGI says of a worker. ``running`` has when each request began that it is at, in epoch seconds."""
+
+    id: int
+    requests: int
+    status: str
+    running: list[int]
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -55,21 +71,19 @@ def supervisor(path: str, timeout: float = 90) -> Any:
 def running_tree(source: str) -> str | None:
     """The hash of the configuration tree that a service runs; ``None`` where it does not answer.
 
-    :param source: ``nginx:<socket>``, which answers the hash for ``/tree``, ``supervisor:<socket>``, whose identifier
-        ends with it, or ``nftables:<table>``, a chain of which is called ``tree_<hash>``.
+    :param source: ``http://…``, which answers the hash, ``supervisor:<socket>``, whose identifier ends with it, or
+        ``nftables:<table>``, a chain of which is called ``tree_<hash>``.
     """
-    kind, _, place = source.partition(":")
     try:
-        if kind == "nftables":
-            argv = ["/usr/sbin/nft", "list", "table", "inet", place]
+        if source.startswith("nftables:"):
+            argv = ["/usr/sbin/nft", "list", "table", "inet", source.partition(":")[2]]
             found = re.search(r"chain tree_(\w+) ", subprocess.run(argv, capture_output=True, text=True).stdout)
             return found[1] if found else None
-        if kind == "supervisor":
-            return supervisor(place, timeout=5).getIdentification().rpartition("-")[2]
-        with closing(_UnixConnection(place, timeout=5)) as nginx:
-            nginx.request("GET", "/tree")
-            answer = nginx.getresponse()
-            return answer.read(64).decode().strip() if answer.status == 200 else None
+        if source.startswith("supervisor:"):
+            return supervisor(source.partition(":")[2], timeout=5).getIdentification().rpartition("-")[2]
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(source, timeout=5) as answer:
+            return answer.read().decode().strip()
     except (OSError, http.client.HTTPException, xmlrpc.client.Error):
         return None
 
@@ -81,27 +95,71 @@ def uwsgi_request(path: str, variables: dict[str, str], timeout: float) -> tuple
     size, modifier2 = 0), then each name and value behind its length.
 
     :param timeout: seconds for the whole answer.
-    :returns: the status and the body.
+    :returns: the status and the beginning of the body.
     :raises OSError: nobody listens, or no complete answer in time.
     """
     items = [text.encode() for pair in variables.items() for text in pair]
     packet = b"".join(struct.pack("<H", len(item)) + item for item in items)
-    end = time.monotonic() + timeout
-    with _connect(path, timeout) as connection:
-        connection.sendall(struct.pack("<BHB", 0, len(packet), 0) + packet)
-        answer = b""
-        while part := connection.recv(65536):
-            answer += part
-            connection.settimeout(max(0.001, end - time.monotonic()))
+    answer, size = b"", 0
+    for part in _exchange(path, struct.pack("<BHB", 0, len(packet), 0) + packet, timeout):
+        answer += part[: ANSWER_BYTES - len(answer)]
+        size += len(part)
     head, separator, body = answer.partition(b"\r\n\r\n")
-    words = head.split(None, 2)
-    length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
-    if not separator or len(words) < 2 or not words[1].isdigit() or (length and len(body) < int(length[1])):
+    status = re.match(rb"\S+ (\d{3})(?:\s|$)", head)
+    length = re.search(rb"\r\ncontent-length: *(\d{1,18})", head, re.IGNORECASE)
+    received = size - len(head) - len(separator)
+    if not separator or not status or (length and received < int(length[1])):
         raise ConnectionError("the connection was closed without a complete answer")
-    return int(words[1]), body
+    return int(status[1]), body
 
 
-def uwsgi_stats(path: str, timeout: float = 5) -> dict[str, Any]:
-    """uWSGI's stats: https://uwsgi-docs.readthedocs.io/en/latest/StatsServer.html."""
-    with _connect(path, timeout) as connection:
-        return json.loads(b"".join(iter(lambda: connection.recv(65536), b"")))
+def uwsgi_workers(path: str, timeout: float = 5) -> list[Worker]:
+    """The workers of an app, from its stats socket: https://uwsgi-docs.readthedocs.io/en/latest/StatsServer.html.
+
+    :param timeout: seconds for the whole answer.
+    :raises OSError: nobody listens, or what answers is not uWSGI: the app's user can put anything there.
+    """
+    content = bytearray()
+    for part in _exchange(path, b"", timeout):
+        content += part
+        if len(content) > STATS_BYTES:
+            raise ConnectionError(f"{path} answers more than {STATS_BYTES} bytes")
+    try:
+        return [_worker(worker) for worker in json.loads(content)["workers"]]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ConnectionError(f"{path} does not answer uWSGI's stats") from error
+
+
+def _worker(stats: dict[str, Any]) -> Worker:
+    running = [core["req_info"]["request_start"] for core in stats.get("cores", []) if core.get("in_request")]
+    numbers = [stats["id"], stats["requests"], *running]
+    if not all(isinstance(number, int) and 0 <= number < 2**63 for number in numbers):
+        raise ValueError("no number")
+    return Worker(numbers[0], numbers[1], str(stats["status"]), running)
+
+
+def _exchange(path: str, request: bytes, timeout: float) -> Iterator[bytes]:
+    """Send a request over an app's socket, and get the parts of the answer until its end.
+
+    :param timeout: seconds for all of it.
+    :raises OSError: nobody listens, it is no socket (no link is followed), or it takes longer.
+    """
+    end = time.monotonic() + timeout
+    descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "it is no socket", path)
+        connection = _connect(f"/proc/self/fd/{descriptor}", timeout)
+    finally:
+        os.close(descriptor)
+    with connection:
+        if request:
+            connection.sendall(request)
+        while True:
+            left = end - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(f"no complete answer within {timeout:g} seconds")
+            connection.settimeout(left)
+            if not (part := connection.recv(65536)):
+                return
+            yield part

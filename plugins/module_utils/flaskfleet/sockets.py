@@ -14,6 +14,7 @@ from typing import NamedTuple
 TCP_LISTEN = "0A"
 TCP_IN_USE = {"01", "02"}  # ESTABLISHED, SYN_SENT (net/tcp_states.h); in the others nobody waits for an answer
 UNIX_ACCEPTS = 0x10000
+UNIX_ROW = re.compile(r"[0-9a-f]+: [0-9A-F]{8} [0-9A-F]{8} [0-9A-F]{8} [0-9A-F]{4} [0-9A-F]{2} +\d+ ")
 UNIX_CONNECTIONS = {"02", "03"}  # SS_CONNECTING: queued; SS_CONNECTED: accepted (linux/net.h)
 
 
@@ -56,11 +57,7 @@ def _encoded(address: str) -> Iterator[str]:
 def unix_owners(path: str, proc: Path = Path("/proc")) -> list[Owner]:
     """The processes that listen on a unix socket."""
     return _holders(
-        {
-            words[6]
-            for words in _rows(proc / "net" / "unix")
-            if words[7:] == [path] and int(words[3], 16) & UNIX_ACCEPTS
-        },
+        {words[6] for words in _unix_rows(proc) if words[7:] == [path] and int(words[3], 16) & UNIX_ACCEPTS},
         proc,
     )
 
@@ -71,7 +68,16 @@ def unix_connections(path: str, proc: Path = Path("/proc")) -> int:
     The server's end of each has the path that was bound (unix_seq_show in net/unix/af_unix.c). uWSGI's
     own figures can't tell: its ``listen_queue`` is always 0 on unix sockets.
     """
-    return sum(words[7:] == [path] and words[5] in UNIX_CONNECTIONS for words in _rows(proc / "net" / "unix"))
+    return sum(words[7:] == [path] and words[5] in UNIX_CONNECTIONS for words in _unix_rows(proc))
+
+
+def _unix_rows(proc: Path) -> list[list[str]]:
+    """The rows of the table of unix sockets; a user may bind one to any name, with line breaks and any bytes in it."""
+    try:
+        lines = os.fsdecode((proc / "net" / "unix").read_bytes()).split("\n")
+    except FileNotFoundError:
+        return []
+    return [line.split() for line in lines if UNIX_ROW.match(line)]
 
 
 def _rows(table: Path) -> list[list[str]]:
@@ -97,7 +103,7 @@ def _holders(inodes: set[str], proc: Path) -> list[Owner]:
             continue
         try:
             if any(_link(descriptor) in links for descriptor in (process / "fd").iterdir()):
-                owners.add(Owner(int(process.name), (process / "comm").read_text().strip()))
+                owners.add(Owner(int(process.name), (process / "comm").read_text(errors="replace").strip()))
         except OSError:
             continue  # it ended while we looked
     return sorted(owners) or [Owner(0, "a process that cannot be seen from here")]

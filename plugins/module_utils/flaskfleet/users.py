@@ -5,9 +5,15 @@ Root neither runs what is an app's nor touches what the app can write.
 
 from __future__ import annotations
 
+import os
 import pwd
+import re
+import signal
 import subprocess
+import time
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 NO_SHELL = "/usr/sbin/nologin"
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
@@ -56,6 +62,43 @@ def run_as(uid: int, gid: int, argv: Sequence[str], umask: int = 0o027) -> tuple
 def end(pid: int, uid: int, gid: int) -> None:
     """Kill a process of a user: the signal comes from that user, so that it meets no other process with that number."""
     run_as(uid, gid, ["kill", "-KILL", str(pid)])
+
+
+def end_processes(uid: int, within: float = 10, proc: Path = Path("/proc")) -> None:
+    """Kill all processes of a user, those too that have left their group and session.
+
+    :param within: seconds.
+    :raises UserFailed: some do not end.
+    """
+    end = time.monotonic() + within
+    while pids := processes(uid, proc):
+        if time.monotonic() > end:
+            raise UserFailed(f"processes {pids[:10]} of the user {uid} do not end; the user was not removed")
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def processes(uid: int, proc: Path = Path("/proc")) -> list[int]:
+    """The processes of a user. In a container that root has made, the number is somebody else's."""
+    found = []
+    for status in proc.glob("[0-9]*/status"):
+        with suppress(OSError):  # it ended while we looked
+            content = status.read_bytes()
+            is_the_users = re.search(rb"^Uid:\t%d\t" % uid, content, re.MULTILINE)
+            has_ended = re.search(rb"^State:\tZ", content, re.MULTILINE)
+            if is_the_users and not has_ended and not _is_contained(status.parent, proc):
+                found.append(int(status.parent.name))
+    return found
+
+
+def _is_contained(process: Path, proc: Path) -> bool:
+    """Whether a process sees other processes than we do, and the same users; a user makes only both for itself."""
+    pids, users = (
+        os.readlink(process / "ns" / kind) != os.readlink(proc / "self/ns" / kind) for kind in ("pid", "user")
+    )
+    return pids and not users
 
 
 def _run(*argv: str) -> None:

@@ -1,0 +1,103 @@
+"""An app's user, and what it runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from ansible.module_utils.flaskfleet import users
+from ansible.module_utils.flaskfleet.users import UserFailed, create_user, end_processes, processes, remove_user
+from conftest import Clock
+
+UID = 998
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> Path:
+    """A /proc with processes of some users, us among them."""
+    (tmp_path / "self/ns").mkdir(parents=True)
+    for kind in ("pid", "user"):
+        (tmp_path / "self/ns" / kind).symlink_to(f"{kind}:[1]")
+    return tmp_path
+
+
+def run(
+    proc: Path, pid: int, uid: int = UID, state: str = "S", name: str = "sleep", pids: int = 1, users: int = 1
+) -> None:
+    """Have a process."""
+    (proc / f"{pid}/ns").mkdir(parents=True)
+    (proc / f"{pid}/ns/pid").symlink_to(f"pid:[{pids}]")
+    (proc / f"{pid}/ns/user").symlink_to(f"user:[{users}]")
+    status = f"Name:\t{name}\nState:\t{state} (x)\nPid:\t{pid}\nUid:\t{uid}\t0\t0\t0\nGid:\t{UID}\t0\t0\t0\n"
+    (proc / f"{pid}/status").write_text(status, errors="surrogateescape")
+
+
+def test_the_processes_of_a_user_are_found(proc: Path) -> None:
+    run(proc, 11)
+    run(proc, 12, uid=9)
+    run(proc, 13, uid=9981)
+    run(proc, 14, state="Z")
+    run(proc, 15, name="\udcff Uid:\t9")
+    (proc / "16").mkdir()
+    assert sorted(processes(UID, proc)) == [11, 15]
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "found"),
+    [({"pids": 2}, []), ({"pids": 2, "users": 2}, [11]), ({"users": 2}, [11])],
+    ids=["a container", "a container of the user's own", "a sandbox of the user's own"],
+)
+def test_in_a_container_the_number_is_somebody_elses(proc: Path, namespaces: dict[str, int], found: list[int]) -> None:
+    run(proc, 11, **namespaces)
+    assert processes(UID, proc) == found
+
+
+def test_our_own_processes_are_found() -> None:
+    assert os.getpid() in processes(os.getuid())
+
+
+def test_all_processes_of_a_user_are_killed(proc: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those too that it starts meanwhile."""
+    killed = []
+
+    def kill(pid: int, number: int) -> None:
+        killed.append((pid, number))
+        (proc / f"{pid}/status").unlink()
+        if pid < 13:
+            run(proc, pid + 1)
+
+    monkeypatch.setattr(os, "kill", kill)
+    run(proc, 11)
+    run(proc, 99, uid=9)
+    end_processes(UID, proc=proc)
+    assert killed == [(11, signal.SIGKILL), (12, signal.SIGKILL), (13, signal.SIGKILL)]
+
+
+def test_processes_that_do_not_end_are_told(proc: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "kill", lambda *_: None)
+    run(proc, 11, state="D")
+    with pytest.raises(UserFailed, match=r"processes \[11\] of the user 998 do not end"):
+        end_processes(UID, proc=proc)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [(lambda: create_user("blog", "/srv/blog"), "useradd blog: no"), (lambda: remove_user("blog"), "userdel blog: no")],
+)
+def test_what_cannot_be_changed_is_told(monkeypatch: pytest.MonkeyPatch, change, words: str) -> None:
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1, stderr="no\n"))
+    with pytest.raises(UserFailed, match=words):
+        change()
+
+
+def test_a_user_has_no_shell_and_its_folder_as_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(users, "_run", lambda *argv: asked.append(" ".join(argv)))
+    create_user("blog", "/srv/blog")
+    assert asked == [
+        "useradd --system --user-group --no-create-home --home-dir /srv/blog --shell /usr/sbin/nologin blog"
+    ]
