@@ -58,6 +58,8 @@ lint: .venv ## every linter
 	@ruff check
 	@ruff format --check
 	@git grep --untracked -lE '^#!.*sh$$' -- ':!*.j2' ':!*.md' | xargs shellcheck
+	@check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@check-jsonschema --builtin-schema vendor.gitlab-ci .gitlab-ci.yml
 	@codespell
 
 .PHONY: unit

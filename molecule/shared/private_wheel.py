@@ -8,8 +8,11 @@ import zipfile
 from pathlib import Path
 
 INFO = "flaskfleet_private-1.0.dist-info"
+# Each interpreter that starts in an environment with it leaves a file, whose owner tells who ran it.
+SPY = "import tempfile; tempfile.mkstemp('', 'flaskfleet-spy-', '/var/tmp')\n"
 FILES = {
     "flaskfleet_private.py": 'NAME = "private"\n',
+    "flaskfleet_private.pth": SPY,
     f"{INFO}/METADATA": "Metadata-Version: 2.1\nName: flaskfleet-private\nVersion: 1.0\n",
     f"{INFO}/WHEEL": "Wheel-Version: 1.0\nGenerator: flaskfleet\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
 }

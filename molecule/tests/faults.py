@@ -153,7 +153,7 @@ def site(host: Host, *arguments: str, **variables: Any) -> Play:
 
 def running_tree(host: Host) -> str:
     """The tree that nginx runs."""
-    return host.check_output("curl -s http://127.0.0.1:8181/tree")
+    return host.check_output("curl -s --unix-socket /var/lib/nginx/flaskfleet.sock http://x/tree")
 
 
 def written_tree(host: Host) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
+import http.client
 import json
 import os
+import random
 import re
 import socket
 import subprocess
+import time
 import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -140,6 +144,22 @@ def test_uwsgis_own_variables_cannot_be_sent(get, hello) -> None:
     assert echo["environ"].get("SCRIPT_NAME", "") == ""
 
 
+@pytest.mark.parametrize(
+    ("target", "sent", "told"),
+    [
+        ("/echo", "hello.example.lan:8080", "hello.example.lan:8080"),
+        ("/echo", "Hello.Example.lan:8080", "hello.example.lan:8080"),
+        ("/echo", "hello.example.lan:80@evil.example", "hello.example.lan"),
+        ("/echo?a://b:81", "hello.example.lan", "hello.example.lan"),
+        ("http://hello.example.lan:81/echo", "evil.example:82", "hello.example.lan:81"),
+        ("http://hello.example.lan/echo", "evil.example:82", "hello.example.lan"),
+    ],
+)
+def test_host_is_what_the_client_asked_for(send, target: str, sent: str, told: str) -> None:
+    answer = send(f"GET {target} HTTP/1.1\r\nHost: {sent}\r\nConnection: close\r\n\r\n".encode())
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["headers"]["Host"] == told
+
+
 # Sizes
 
 
@@ -188,6 +208,67 @@ def test_upload(get, hello, size: int, status: int) -> None:
     )
     assert answer.status == status
     assert status != 200 or answer.json["sha256"] == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("length", ["known", "chunked"])
+@pytest.mark.parametrize("size", [0, 1, 70_000, 10 * MB])
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_body_arrives(get, hello, method: str, size: int, length: str) -> None:
+    content = random.Random(size).randbytes(size)
+    body = content if length == "known" else (content[at : at + 65536] for at in range(0, size, 65536))
+    answer = get("/echo", hello.server_name, method=method, body=body)
+    assert answer.json["body"] == {"size": size, "sha256": hashlib.sha256(content).hexdigest()}
+    assert "Transfer-Encoding" not in answer.json["headers"]
+
+
+def test_compressed_body_arrives_as_it_is(get, hello) -> None:
+    content = gzip.compress(b"text")
+    answer = get("/echo", hello.server_name, method="POST", headers={"Content-Encoding": "gzip"}, body=content)
+    assert answer.json["body"]["sha256"] == hashlib.sha256(content).hexdigest()
+    assert answer.json["headers"]["Content-Encoding"] == "gzip"
+
+
+def test_client_may_wait_for_100_continue(send, hello) -> None:
+    head = f"POST /echo HTTP/1.1\r\nHost: {hello.server_name}\r\nConnection: close\r\n"
+    answer = send(f"{head}Expect: 100-continue\r\nContent-Length: 3\r\n\r\nabc".encode())
+    assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+    assert b'"size":3' in answer.replace(b" ", b"")
+
+
+def test_trailer_does_no_harm(send, hello) -> None:
+    head = f"POST /echo HTTP/1.1\r\nHost: {hello.server_name}\r\nConnection: close\r\nTrailer: X-Sum\r\n"
+    answer = send(f"{head}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b'"size":3' in answer.replace(b" ", b"")
+
+
+@pytest.mark.parametrize("kilobytes", [1, 4, 16, 32])
+def test_header_of_an_answer(get, kilobytes: int) -> None:
+    answer = get(f"/headers/{kilobytes}", "counter.example.lan")
+    assert (answer.status, answer.body) == (200, b"fine")
+    assert len([name for name in answer.headers if name.startswith("X-Fill")]) == kilobytes
+
+
+@pytest.mark.slow  # a minute
+def test_client_may_read_slowly(address: str) -> None:
+    with socket.create_connection((address, 80), timeout=10) as connection:
+        connection.sendall(b"GET /stream/40 HTTP/1.1\r\nHost: counter.example.lan\r\n\r\n")
+        began, read = time.monotonic(), 0
+        while (passed := time.monotonic() - began) < 60:
+            read += len(connection.recv(4096))
+            time.sleep(max(0, read / 20_000 - passed))
+    assert read > 1_000_000
+
+
+@pytest.mark.slow  # 1.2 GB
+def test_answer_that_waits_for_its_client_is_whole(address: str) -> None:
+    """More than nginx keeps by itself, for longer than uWSGI waits to write."""
+    with socket.create_connection((address, 80), timeout=30) as connection:
+        connection.sendall(b"GET /stream/1200 HTTP/1.1\r\nHost: counter.example.lan\r\n\r\n")
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        time.sleep(15)
+        assert sum(len(part) for part in iter(lambda: answer.read(1 << 20), b"")) == 1200 << 20
 
 
 # Logs

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
-import socket
+from collections.abc import Callable, Iterator
 
 import pytest
 from testinfra.host import Host
 
 testinfra_hosts = ["ansible://app_servers"]
+
+STATUS = "/var/lib/nginx/flaskfleet.sock"
 
 
 def test_service(host: Host) -> None:
@@ -24,10 +26,7 @@ def test_unit(host: Host, name: str, value: str) -> None:
 
 
 def test_ports(listeners) -> None:
-    assert {listener[:2] for listener in listeners if listener.program == "nginx"} == {
-        ("0.0.0.0", 80),
-        ("127.0.0.1", 8181),
-    }
+    assert {listener[:2] for listener in listeners if listener.program == "nginx"} == {("0.0.0.0", 80)}
 
 
 def test_nothing_else_listens_but_ssh_and_the_router_of_an_app(listeners) -> None:
@@ -35,18 +34,20 @@ def test_nothing_else_listens_but_ssh_and_the_router_of_an_app(listeners) -> Non
     assert {listener[1:] for listener in listeners if listener.program != "nginx"} == {(22, "sshd"), (8080, "?")}
 
 
-def test_status_is_closed_to_others(address: str) -> None:
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection((address, 8181), timeout=5)
+@pytest.mark.parametrize("user", ["www-data", "hello"])
+def test_nobody_else_can_answer_in_its_place(host: Host, user: str) -> None:
+    assert host.run(f"runuser -u {user} -- mv {STATUS} {STATUS}.old").rc != 0
+    assert host.file(STATUS).user == "root"
 
 
 def test_it_runs_what_is_on_disk(host: Host) -> None:
     manifest = json.loads(host.file("/var/lib/flaskfleet/trees/nginx/manifest.json").content_string)
-    assert host.check_output("curl -s http://127.0.0.1:8181/tree") == manifest["tree"]
+    assert host.check_output("curl -s --unix-socket %s http://x/tree", STATUS) == manifest["tree"]
 
 
 def test_figures(host: Host) -> None:
-    assert host.check_output("curl -s http://127.0.0.1:8181/status").startswith("Active connections:")
+    figures = host.check_output("curl -s --unix-socket %s http://x/status", STATUS)
+    assert figures.startswith("Active connections:")
 
 
 def test_configuration_is_valid(host: Host) -> None:
@@ -89,6 +90,52 @@ def test_static_file_comes_from_nginx(get, app) -> None:
     assert answer.headers["Cache-Control"] == "public, max-age=3600"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert "X-Release" not in answer.headers
+
+
+@pytest.fixture
+def static_file(host: Host, hello) -> Iterator[Callable[[str], str]]:
+    """``static_file(name)`` puts a file beside hello's and gives its URL."""
+    made = []
+
+    def make(name: str) -> str:
+        made.append(f"/srv/hello/current/static/static/{name}")
+        host.check_output("echo x >%s", made[-1])
+        return f"/static/{name}"
+
+    yield make
+    host.check_output("rm %s", *made)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("viewer.mjs", "text/javascript; charset=utf-8"),
+        ("app.webmanifest", "application/manifest+json; charset=utf-8"),
+        ("app.js.map", "application/json; charset=utf-8"),
+        ("data.csv", "text/csv; charset=utf-8"),
+        ("lib.wasm", "application/wasm"),
+        ("photo.avif", "image/avif"),
+        ("photo.jxl", "image/jxl"),
+        ("film.ogv", "video/ogg"),
+        ("text.ttf", "font/ttf"),
+        ("text.woff2", "font/woff2"),
+        ("what.ever", "application/octet-stream"),
+    ],
+)
+def test_type_of_a_static_file(get, hello, static_file, name: str, told: str) -> None:
+    answer = get(static_file(name), hello.server_name)
+    assert (answer.status, answer.headers["Content-Type"]) == (200, told)
+
+
+def test_part_of_a_static_file(get, app) -> None:
+    answer = get(app.static, app.server_name, headers={"Range": "bytes=5-9"})
+    assert (answer.status, answer.body) == (206, app.source.read_bytes()[5:10])
+
+
+def test_head_of_a_static_file(get, app) -> None:
+    answer = get(app.static, app.server_name, method="HEAD")
+    assert (answer.status, answer.body) == (200, b"")
+    assert int(answer.headers["Content-Length"]) == app.source.stat().st_size
 
 
 def test_static_file_is_not_sent_twice(get, app) -> None:

@@ -22,6 +22,17 @@ def test_environment_is_consistent(host: Host, app) -> None:
     assert host.run("/srv/%s/current/venv/bin/python -m pip check", app.name).rc == 0
 
 
+def test_environments_and_wheels_are_closed_to_other_apps(host: Host, app) -> None:
+    assert host.check_output("stat -c '%%a %%U %%G' /srv/%s/venvs", app.name) == f"750 root {app.name}"
+    assert host.check_output("stat -c '%a %U' /var/lib/flaskfleet/wheels") == "700 root"
+    assert host.check_output("find /srv/%s/venvs ! -user root -o -perm /7022 ! -type l", app.name) == ""
+
+
+def test_nothing_is_left_of_a_sandbox(host: Host) -> None:
+    assert host.check_output("find /var/lib/flaskfleet/sandboxes -mindepth 1 ! -name '*.lock'") == ""
+    assert host.run("ps -o args= -u _flaskfleet_venv").stdout == ""
+
+
 def test_scripts_know_where_they_are(host: Host, app) -> None:
     assert "Python" in host.check_output("/srv/%s/current/venv/bin/flask --version", app.name)
 

@@ -25,6 +25,9 @@ def test_service(host: Host) -> None:
         ("TimeoutStopUSec", "1min 15s"),
         ("LimitNOFILE", "65536"),
         ("StartLimitIntervalUSec", "0"),
+        ("OOMPolicy", "continue"),
+        ("TasksMax", "infinity"),
+        ("LimitNPROC", "4096"),
     ],
 )
 def test_unit(host: Host, name: str, value: str) -> None:

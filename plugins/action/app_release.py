@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import re
 import sys
@@ -18,7 +17,6 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from module_utils.flaskfleet.environments import RECORD
 from module_utils.flaskfleet.shared import linked
 from plugin_utils import packing, sources, wheelhouse
 from plugin_utils.entries import Entry
@@ -140,7 +138,9 @@ class ActionModule(ActionBase):
         sets = {"uwsgi": wheelhouse.Wanted(**args["uwsgi"], **args["build"])}
         if re.search(r"^\s*[^\s#]", required, re.MULTILINE):
             further = tuple(packing.further_wheels(entry))
-            sets["app"] = wheelhouse.Wanted(requirements=required, further=further, **args["build"])
+            sets["app"] = wheelhouse.Wanted(
+                requirements=required, further=further, build_packages=tuple(entry["build_packages"]), **args["build"]
+            )
         return sets
 
     def _known(self, entry: Entry) -> dict[str, Any]:
@@ -183,10 +183,9 @@ class ActionModule(ActionBase):
             sources.prune(archive.parent.glob("*.tar.gz"), KEPT, aside)
         return str(archive.relative_to(PROJECT))
 
-    def _import(self, archive: Path) -> dict[str, Any]:
-        """What makes a packed release's environment on another host, as its donor has recorded it."""
-        with tarfile.open(archive) as tar:
-            record = json.load(tar.extractfile(RECORD) or io.BytesIO())
+    def _import(self, archive: Path, release: str) -> dict[str, Any]:
+        """What makes a packed release's environment on another host."""
+        record = packing.shipped(archive, release)
         sets = {f"set {number}": key for number, key in enumerate(record["sets"])}
         return {
             "archive": self._send(archive),
@@ -216,7 +215,7 @@ class ActionModule(ActionBase):
             "secrets": packing.secrets_sent(entry),
         }
         if step == "import":
-            return {**common, **self._import(PROJECT / args["archive"])}
+            return {**common, **self._import(PROJECT / args["archive"], target)}
         if step != "present" and (step != "warm" or target != "inventory"):
             return common
         return {**common, **self._release(entry, args, task_vars)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ class ActionModule(ActionBase):
             folder = role / "templates"
             if not folder.is_dir():
                 raise AnsibleActionFail(f"config_tree: there is no folder {folder}")
-            arguments["files"], arguments["tree"] = render_tree(
+            files, arguments["tree"] = render_tree(
                 self._templar, folder, task_vars, each or {}, exclude or [], modes or {}
             )
+            arguments["rendered"] = json.dumps({"files": files})
         return self._execute_module("config_tree", arguments, task_vars=task_vars)

@@ -48,9 +48,9 @@ options:
     default: []
   running:
     description:
-      - Where the service tells the hash of the tree it runs; C(http://…), C(supervisor:<socket>), whose identifier
-        ends with it, or C(nftables:<table>), which has a chain C(tree_<hash>). A template puts its tree's hash anywhere
-        with C({{ config_tree_hash }}).
+      - Where the service tells the hash of the tree it runs; C(nginx:<socket>), which answers it for C(/tree),
+        C(supervisor:<socket>), whose identifier ends with it, or C(nftables:<table>), which has a chain C(tree_<hash>).
+        A template puts its tree's hash anywhere with C({{ config_tree_hash }}).
       - V(handlers) where nothing tells it; the tree then counts as running when a handler with O(state=running) has
         come to its turn.
     type: str
@@ -70,7 +70,7 @@ EXAMPLES = r"""
     name: nginx
     each: {site: "{{ nginx_sites }}"}
     check: [nginx, -t, -q, -c, "{stage}/etc/nginx/nginx.conf"]
-    running: http://127.0.0.1:8181/tree
+    running: nginx:/var/lib/nginx/flaskfleet.sock
   notify: nginx config changed
 
 - name: Wait until nginx serves the new tree
@@ -78,7 +78,7 @@ EXAMPLES = r"""
   config_tree:
     name: nginx
     state: running
-    running: http://127.0.0.1:8181/tree
+    running: nginx:/var/lib/nginx/flaskfleet.sock
     log: /var/log/nginx/error.log
 """
 
@@ -103,6 +103,7 @@ removed:
   returned: when O(state=present)
 """
 
+import json
 import os
 import subprocess
 import time
@@ -161,7 +162,9 @@ def main() -> None:
         argument_spec={
             "name": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["present", "running"], "default": "present"},
-            "files": {"type": "list", "elements": "dict", "default": []},
+            # One text, no structure: no_log masks each of its values in results and in the journal, where modules are
+            # logged with their arguments.
+            "rendered": {"type": "str", "no_log": True},
             "tree": {"type": "str"},
             "check": {"type": "list", "elements": "str", "default": []},
             "running": {"type": "str"},
@@ -188,7 +191,7 @@ def main() -> None:
             )
         module.exit_json(changed=False, tree=on_disk, pending=False)
 
-    files = [File(**file) for file in wanted["files"]]
+    files = [File(**file) for file in json.loads(wanted["rendered"])["files"]]
     try:
         with nullcontext() if module.check_mode else lock(tree.state / "lock"):
             changes = present(tree, files, wanted["tree"], wanted["check"], module.check_mode, wanted["running"])

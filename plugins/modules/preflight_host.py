@@ -5,8 +5,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: preflight_host
-short_description: See that ports and users are free, or ours
-description: Only looks. Fails with all problems at once, each with the owner and what to do.
+short_description: See that ports, users and files are free, or ours
+description:
+  - Only looks. Fails with all problems at once, each with the owner and what to do.
+  - Before our nginx.conf is there, sites of others are a problem, because it serves none of them. Before our
+    supervisord.conf is there, programs of others are told in a warning, because they are restarted once.
 options:
   ports:
     description: >-
@@ -19,6 +22,16 @@ options:
     description: Users with the home directory that makes them ours, and the variable that names them.
     type: list
     elements: dict
+    default: []
+  files:
+    description: Paths that are going to be written. Who else has written there, and is no package, is a problem.
+    type: list
+    elements: str
+    default: []
+  take_over:
+    description: Shell patterns of files that are no problem.
+    type: list
+    elements: str
     default: []
 author: flaskfleet
 """
@@ -37,16 +50,26 @@ msg:
 """
 
 import grp
+import hashlib
 import os
 import pwd
+import subprocess
+from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.flaskfleet.files import read_json
 from ansible.module_utils.flaskfleet.journal import Journal
 from ansible.module_utils.flaskfleet.sockets import tcp_owners
 
 JOURNALS = Path("/var/lib/flaskfleet/apps")
+TREES = "var/lib/flaskfleet/trees"
+NGINX = "/etc/nginx/nginx.conf"
+SITES = ("/etc/nginx/sites-enabled/*", "/etc/nginx/conf.d/*.conf")
+SUPERVISOR = "/etc/supervisor/supervisord.conf"
+PROGRAMS = "/etc/supervisor/conf.d/*.conf"
 
 
 def taken_ports(ports: list[dict[str, Any]]) -> list[str]:
@@ -70,16 +93,16 @@ def _is_ours(claim: dict[str, Any]) -> bool:
 
 def foreign_names(users: list[dict[str, Any]]) -> list[str]:
     """Apps whose name is somebody else's user, group or folder on this host, in words."""
-    homes = {user.pw_name: user.pw_dir for user in pwd.getpwall()}
-    groups = {group.gr_name for group in grp.getgrall()}
     problems = []
     for claim in users:
         name, home = claim["name"], claim["home"]
         record = JOURNALS / f"{name}.json"
-        if homes.get(name) == home and Journal(record, None).user:
+        # By name: a directory service need not list whom it knows.
+        user, group = _found(pwd.getpwnam, name), _found(grp.getgrnam, name)
+        if user and user.pw_dir == home and Journal(record, None).user:
             continue  # ours
-        taken = [f"a user {name} with the home {homes[name]}"] if name in homes else []
-        taken += [f"a group {name}"] if name in groups else []
+        taken = [f"a user {name} with the home {user.pw_dir}"] if user else []
+        taken += [f"a group {name}"] if group else []
         if not record.exists():  # remove_app.yml leaves it, with the folders
             taken += [folder for folder in (home, f"/var/log/{name}") if _is_used(Path(folder))]
         if taken:
@@ -92,11 +115,77 @@ def _is_used(folder: Path) -> bool:
     return folder.exists() and not (folder.is_dir() and set(os.listdir(folder)) <= {"lost+found"})
 
 
+def _found(find: Callable[[str], Any], name: str) -> Any:
+    try:
+        return find(name)
+    except KeyError:
+        return None
+
+
+def foreign_files(files: list[str], take_over: list[str], root: Path = Path("/")) -> tuple[list[str], list[str]]:
+    """What others have configured on this host and would lose, and what they would notice, in words.
+
+    :param files: the paths that are going to be written.
+    :param take_over: shell patterns of those that may be lost.
+    :returns: problems, and warnings.
+    """
+    ours = {path for record in (root / TREES).glob("*/*.json") for path in _written(read_json(record))}
+    new = [path for path in files if path not in ours]
+    there = [path for path in new if os.path.lexists(root / path[1:])]
+    sites = [path for pattern in SITES for path in _below(root, pattern)] if NGINX in new else []
+    programs = _below(root, PROGRAMS) if SUPERVISOR in new else []
+    untouched = _untouched_conffiles(root) if there or sites else set()
+
+    def lost(paths: list[str]) -> list[str]:
+        return [
+            path
+            for path in paths
+            if (root / path[1:]).resolve() not in untouched and not any(fnmatch(path, pattern) for pattern in take_over)
+        ]
+
+    problems = [f"{path} is neither ours nor as its package has it, and would be replaced" for path in lost(there)]
+    problems += [f"{path} is a site that nginx would not serve any more" for path in lost(sites)]
+    allow = "; keep what you need of it elsewhere, and name it in base_take_over"
+    told = "stays; its programs are restarted once, when Supervisor gets our settings"
+    return [problem + allow for problem in problems], [f"{path} {told}" for path in programs]
+
+
+def _below(root: Path, pattern: str) -> list[str]:
+    return sorted(f"/{path.relative_to(root)}" for path in root.glob(pattern[1:]))
+
+
+def _written(record: Any) -> list[str]:
+    """The paths in a tree's manifest, or in the journal of one that is being written: see trees.py."""
+    return list((record.get("manifest") or record).get("files", {})) if isinstance(record, dict) else []
+
+
+def _untouched_conffiles(root: Path) -> set[Path]:
+    """The configuration files that are as their package has brought them."""
+    argv = ["dpkg-query", "--show", "--showformat=${Conffiles}\n"]
+    told = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    brought = (line.split()[:2] for line in told.splitlines() if line.strip())
+    return {(root / path[1:]).resolve() for path, digest in brought if _md5(root / path[1:]) == digest}
+
+
+def _md5(path: Path) -> str | None:
+    try:
+        return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    except OSError:
+        return None
+
+
 def main() -> None:
     """Run as an Ansible module."""
     lists = {"type": "list", "elements": "dict", "default": []}
-    module = AnsibleModule(argument_spec={"ports": lists, "users": lists}, supports_check_mode=True)
-    problems = taken_ports(module.params["ports"]) + foreign_names(module.params["users"])
+    texts = {**lists, "elements": "str"}
+    module = AnsibleModule(
+        argument_spec={"ports": lists, "users": lists, "files": texts, "take_over": texts}, supports_check_mode=True
+    )
+    wanted = module.params
+    lost, warnings = foreign_files(wanted["files"], wanted["take_over"])
+    problems = taken_ports(wanted["ports"]) + foreign_names(wanted["users"]) + lost
+    for warning in warnings:
+        module.warn(warning)
     if problems:
         module.fail_json(msg="\n".join(["Nothing was changed.", *(f"- {problem}" for problem in problems)]))
     module.exit_json(changed=False)

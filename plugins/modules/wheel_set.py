@@ -107,11 +107,8 @@ def main() -> None:
     params: dict[str, Any] = module.params
     os.umask(0o022)  # the tar is fetched by who has logged in; its folder is theirs
     os.nice(10)  # what answers goes first
-    given = {
-        **params["recipe"],
-        "packages": tuple(params["recipe"].get("packages", ())),
-        "index_url": params["index_url"],
-    }
+    lists = {name: tuple(params["recipe"].get(name, ())) for name in ("packages", "build_packages")}
+    given = {**params["recipe"], **lists, "index_url": params["index_url"]}
     try:
         built = packed(Recipe(**given), params["python"], params["further"], Path(params["archive"]))
     except BuildFailed as error:

@@ -21,6 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from module_utils.flaskfleet.environments import RECORD
+from module_utils.flaskfleet.journal import release_id
 from pathspec import GitIgnoreSpec
 
 from .entries import Entry
@@ -42,7 +44,7 @@ NOTHING: Mapping[str, Any] = {}
 NEEDS_A_FILE = ("-r", "-c", "-e", "--requirement", "--constraint", "--editable", ".", "/", "file:")
 # What steers other roles: a change of it is no new release.
 NOT_OF_A_RELEASE = {
-    "name", "source", "server_names", "nginx_directives", "secret_env", "http", "hooks", "wheels",
+    "name", "source", "server_names", "nginx_directives", "secret_env", "http", "hooks", "wheels", "packages",
     "files", "secret_files",  # as digests they are
 }  # fmt: skip
 
@@ -407,3 +409,17 @@ def release_inputs(
         "secrets": secrets_id(entry),
         "entry": {name: value for name, value in entry.items() if name not in NOT_OF_A_RELEASE},
     }
+
+
+def shipped(archive: Path, release: str) -> dict[str, Any]:
+    """What makes the environment of a release that a host has packed: its ``python``, and the keys of its ``sets``.
+
+    The interpreter is one that root runs, so it comes from the inputs, for which the release's id stands.
+
+    :raises SourceError: the archive is of other inputs: the host is not to be trusted.
+    """
+    with tarfile.open(archive) as tar:
+        made_of, record = (json.load(tar.extractfile(name) or io.BytesIO()) for name in (RECORD, "release.json"))
+    if digest(record["inputs"])[:12] != release_id(release):
+        raise SourceError(f"{archive} is not what {release} was made from; look at the host that has packed it")
+    return {"python": record["inputs"]["entry"]["python"], "sets": made_of["sets"]}

@@ -140,17 +140,19 @@ def check_host(
     return problems or list(_across_roles(values, fetch))
 
 
-def claims(imports: list[Import], names: set[str], get: Callable[[str], Any]) -> dict[str, list[dict[str, Any]]]:
-    """What a host must have free, or ours: the ports of its daemons and the users of its apps.
+def claims(imports: list[Import], names: set[str], get: Callable[[str], Any]) -> dict[str, list[Any]]:
+    """What a host must have free, or ours: the ports of its daemons, the users of its apps, the files that roles write.
 
     A variable named ``<role>_…_port`` is a port of the daemon that is named like the role, unless ``<role>_enabled`` is
     false.
     """
-    ports = []
+    ports, files, take_over = [], [], []
     for item in imports:
         options = role_specs(item.role).get("main", {})
         values = {name: get(name) if name in names else spec.get("default") for name, spec in options.items()}
-        if values.get(f"{item.role}_enabled", True):
+        take_over += values.get("base_take_over", [])
+        if values.get(f"{item.role}_enabled", True) and values.get("keepalived_virtual_ip", "x"):
+            files += written_files(item.role)
             ports += [
                 {"variable": name, "port": int(value), "program": item.role}
                 for name, value in values.items()
@@ -164,7 +166,14 @@ def claims(imports: list[Import], names: set[str], get: Callable[[str], Any]) ->
             ours = [f"/etc/supervisor/conf.d/{name}-http.conf", f"--http {app['http']}\n"]
             ports.append({"variable": f"flask_apps.{name}.http", "port": port, "program": "uwsgi", "ours": ours})
     users = [{"variable": f"flask_apps.{name}", "name": name, "home": f"/srv/{name}"} for name in apps]
-    return {"ports": ports, "users": users}
+    return {"ports": ports, "users": users, "files": files, "take_over": take_over}
+
+
+def written_files(role: str) -> list[str]:
+    """The paths on a host that a role writes by config_tree, but those that are named after an app."""
+    folder = PROJECT / "roles" / role / "templates"
+    paths = sorted(f"/{template.relative_to(folder).with_suffix('')}" for template in folder.rglob("*.j2"))
+    return [path for path in paths if "{" not in path]
 
 
 def remarks(imports: list[Import], names: set[str], get: Callable[[str], Any]) -> list[str]:

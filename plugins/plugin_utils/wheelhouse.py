@@ -17,7 +17,7 @@ import os
 import re
 import tarfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,17 +27,24 @@ from module_utils.flaskfleet.wheels import Wheel, WheelFailed, see, unpack
 from .sources import CACHE, locked, redact, settle
 
 WHEELHOUSE = CACHE / "wheelhouse"
+COMPILED = re.compile(r"-(any|linux_[^-]*)\.whl$")  # the platforms of what pip compiles
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a set is made from. ``further`` are wheels of the controller's that no index has."""
+    """What a set is made from; the fields of ``Recipe`` in module_utils/flaskfleet/builds.py.
+
+    ``further`` are wheels of the controller's that no index has. Some fields are part of the key: two sets that
+    differ in one of them are two sets.
+    """
 
     requirements: str
     tools: str = ""
+    isolation: bool = True
     gcc: str = ""
     prebuilt: str = ""
     variables: dict[str, str] = field(default_factory=dict)
+    build_packages: tuple[str, ...] = ()
     further: tuple[Path, ...] = ()
     # How it is built, not what it is:
     packages: tuple[str, ...] = field(default=(), compare=False)
@@ -48,14 +55,16 @@ class Wanted:
     def key(self) -> str:
         """12 hex digits over what it is made from."""
         further = sorted(map(_digest, self.further))
-        inputs = [self.requirements, self.tools, self.gcc, self.prebuilt, sorted(self.variables.items()), further]
+        inputs = [
+            self.requirements, self.tools, self.isolation, self.gcc, self.prebuilt, sorted(self.variables.items()),
+            sorted(self.build_packages), further,
+        ]  # fmt: skip
         return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:12]
 
     @property
     def recipe(self) -> dict[str, Any]:
         """The argument of that name of the module wheel_set."""
-        names = ("requirements", "tools", "gcc", "prebuilt", "variables", "packages", "keep_toolchain")
-        return {name: getattr(self, name) for name in names}
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("further", "index_url")}
 
 
 class BuildFailed(Exception):
@@ -107,6 +116,8 @@ def obtain(
         came = {f"{path.parent.name}/{path.name}": path for path in (aside / "new").glob("*/*")}
         if lacking := {f"{wheel['sha256']}/{wheel['file']}" for wheel in done["wheels"]} - came.keys():
             raise WheelFailed(f"{host} has not sent {', '.join(sorted(lacking))}; run this again")
+        for wheel in done["wheels"]:
+            _check(wanted, wheel, _project(wheel["file"]) in map(_project, done["compiled"]), host)
         for name, path in came.items():
             (folder / name).parent.mkdir(exist_ok=True)
             if not (folder / name).exists():
@@ -163,6 +174,33 @@ def _complete(path: Path) -> list[Wheel] | None:
         return None
     wheels = [Wheel(file=wheel["file"], sha256=wheel["sha256"]) for wheel in json.loads(path.read_text())["wheels"]]
     return wheels if all((path.parent / wheel["sha256"] / wheel["file"]).exists() for wheel in wheels) else None
+
+
+def _check(wanted: Wanted, wheel: Wheel, compiled: bool, host: str) -> None:
+    """See that a wheel is one of those whose hashes the requirements list, or was compiled here from what they name.
+
+    :raises WheelFailed: it is another one. The builder checks hashes, too, and is believed in nothing else.
+    """
+    if not _hashes(wanted.requirements) or wheel["sha256"] in map(_digest, wanted.further):
+        return
+    listed = {**_hashes(wanted.prebuilt), **_hashes(wanted.requirements)}.get(_project(wheel["file"]))
+    if listed is not None and (
+        not listed or wheel["sha256"] in listed or (compiled and COMPILED.search(wheel["file"]))
+    ):  # none are listed where there are longer ones than sha256
+        return
+    raise WheelFailed(
+        f"{host} has sent {wheel['file']} with sha256 {wheel['sha256']}, which the requirements do not list; "
+        "look at what that host builds"
+    )
+
+
+def _hashes(requirements: str) -> dict[str, set[str]]:
+    """The hashes that a requirements file lists, by project."""
+    return {
+        _project(name): set(re.findall(r"--hash=sha256:(\w+)", line))
+        for line in requirements.replace("\\\n", " ").splitlines()
+        if "--hash=" in line and (name := line.lstrip().partition("=")[0].partition("[")[0].partition("@")[0].strip())
+    }
 
 
 def _project(name: str) -> str:

@@ -417,7 +417,7 @@ def test_a_refused_body_may_break_off(client: FlaskClient) -> None:
     [
         ("GET", "/nowhere", 404, "Not Found"),
         ("POST", "/version", 405, "Method Not Allowed"),
-        ("PUT", "/echo", 405, "Method Not Allowed"),
+        ("PUT", "/upload", 405, "Method Not Allowed"),
         ("GET", "/upload", 405, "Method Not Allowed"),
         ("GET", "/sleep/61", 400, "Bad Request"),
     ],

@@ -64,12 +64,13 @@ def test_config_tree_hands_the_rendered_tree_to_its_module(role: Path) -> None:
     action.run(task_vars=HOST)
     name, sent = action._execute_module.call_args.args
     assert len(sent.pop("tree")) == 12
+    files = [{"path": "/etc/blog.conf", "content": "blog 2\n", "mode": "0600"}]
+    assert json.loads(sent.pop("rendered")) == {"files": files}
     assert (name, sent) == (
         "config_tree",
         {
             "name": "nginx",
             "running": "http://x",
-            "files": [{"path": "/etc/blog.conf", "content": "blog 2\n", "mode": "0600"}],
         },
     )
 
@@ -88,8 +89,13 @@ def test_config_tree_names_a_folder_that_is_not_there(tmp_path: Path) -> None:
 # app_release
 
 WHEELS = {
-    "uwsgi": {"requirements": "uwsgi==2.0.31 --hash=sha256:0", "tools": "wheel==1", "gcc": "auto", "prebuilt": ""},
-    "build": {"packages": ["gcc"], "index_url": "https://me:s3cret@pypi.example/simple", "keep_toolchain": False},
+    "uwsgi": {"requirements": "uwsgi==2.0.31", "isolation": False, "gcc": "auto", "prebuilt": ""},
+    "build": {
+        "tools": "wheel==1",
+        "packages": ["gcc"],
+        "index_url": "https://me:s3cret@pypi.example/simple",
+        "keep_toolchain": False,
+    },
     "builder": "",
 }
 
@@ -443,8 +449,8 @@ def test_a_host_builds_by_the_recipe_of_the_inventory(hosted: Callable[..., Any]
     uwsgi, app = (arguments for name, arguments in asked(action) if name == "wheel_set")
     assert (uwsgi["python"], uwsgi["archive"]) == ("/usr/bin/python3", "/tmp/task/built.tar")
     common = {name: value for name, value in WHEELS["build"].items() if name != "index_url"}
-    assert uwsgi["recipe"] == {**WHEELS["uwsgi"], "variables": {}, **common}
-    rest = {"tools": "", "gcc": "", "prebuilt": "", "variables": {}}
+    assert uwsgi["recipe"] == {**WHEELS["uwsgi"], "variables": {}, "build_packages": (), **common}
+    rest = {"isolation": True, "gcc": "", "prebuilt": "", "variables": {}, "build_packages": ()}
     assert app["recipe"] == {"requirements": "flask\n", **rest, **common}
     assert (uwsgi["index_url"], app["index_url"]) == (WHEELS["build"]["index_url"],) * 2
 

@@ -121,6 +121,12 @@ def test_a_compiler_is_for_what_has_no_wheel(errors: list[str], expected: list[s
     assert [compiler for _, compiler, _ in ways(Recipe("flask"), *errors)] == expected
 
 
+def test_what_needs_a_librarys_headers_is_compiled_at_once() -> None:
+    recipe = Recipe("psycopg2", build_packages=("libpq-dev",))
+    assert ways(recipe) == [("psycopg2", "gcc", "")]
+    assert ways(recipe, NO_HEADER) == [("psycopg2", "gcc", "")]
+
+
 @pytest.mark.parametrize(
     ("attempt", "variables"),
     [
@@ -155,6 +161,19 @@ def test_an_explanation_has_each_attempt_with_its_last_words() -> None:
     assert lines[0] == "tried uwsgi==2.0.31 by gcc, 0 s:"
     assert lines[1:-2] == [f"    line {number}" for number in range(100 - builds.LINES, 100)]
     assert lines[-2:] == ["tried uwsgi==2.0.31 by gcc-11, 0 s:", "    no"]
+
+
+@pytest.mark.parametrize(
+    ("error", "missing"),
+    [
+        ("x.c:9:10: fatal error: libpq-fe.h: No such file or directory", "libpq-fe.h"),
+        ("Error: pg_config executable not found.", "pg_config"),
+    ],
+)
+def test_an_explanation_tells_what_a_missing_file_takes(error: str, missing: str) -> None:
+    assert explain([Attempt("psycopg2", "gcc", error=error)]).splitlines()[-1] == (
+        f"name the package that brings {missing} in build_packages of the app (apt-file search)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -206,7 +225,10 @@ elif name == "apt-mark":
         sys.exit("E: No packages found")
     installed.update(dict.fromkeys(words[1:], "auto"))
 else:
-    action, *packages = [word for word in words if "::" not in word]
+    if host["locked"] and "--simulate" not in sys.argv:
+        state.write_text(json.dumps({{**host, "locked": host["locked"] - 1}}))
+        sys.exit("E: Could not get lock /var/lib/apt/lists/lock. It is held by process 1 (apt-get)")
+    action, *packages = words
     packages = [host["provides"].get(package, package) for package in packages]
     simulated = "--simulate" in sys.argv
     if action == "update":
@@ -239,7 +261,9 @@ class Host:
     def __init__(self, folder: Path) -> None:
         self.state = folder / "state.json"
         self.noted = folder / "toolchain.json"
-        self.write(installed={"libc6": "auto"}, depends=DEPENDS, provides={}, gone=[], upgrades=[], fails=0, calls=[])
+        self.write(
+            installed={"libc6": "auto"}, depends=DEPENDS, provides={}, gone=[], upgrades=[], fails=0, calls=[], locked=0
+        )
         for name in ("apt-get", "apt-mark", "dpkg-query"):
             path = folder / "bin" / name
             path.parent.mkdir(exist_ok=True)
@@ -440,25 +464,27 @@ def test_wheels_that_no_index_has_are_found(
     )
 
 
-def test_tools_are_installed_by_hash_and_used_as_they_are(host: Host, python: Python, folder: Path) -> None:
+def test_tools_are_installed_by_hash(host: Host, python: Python, folder: Path) -> None:
     build(replace(AUTO, tools="wheel==1 --hash=sha256:2"), python.path, folder)
-    (install,), (wheel,) = python.calls("install"), python.calls()
+    (install,) = python.calls("install")
     assert "--require-hashes" in install
-    assert "--no-build-isolation" in wheel
     assert python.requirements() == ["wheel==1 --hash=sha256:2", UWSGI]
 
 
-@pytest.mark.parametrize(
-    ("recipe", "errors"),
-    [(AUTO, []), (replace(AUTO, tools="wheel==1", prebuilt=PYUWSGI), ["no"])],
-    ids=["without tools", "prebuilt"],
-)
-def test_what_has_no_tools_is_built_in_isolation(
-    host: Host, python: Python, folder: Path, recipe: Recipe, errors: list[str]
+@pytest.mark.parametrize("isolation", [True, False])
+def test_a_recipe_tells_whether_what_builds_it_comes_from_the_index(
+    host: Host, python: Python, folder: Path, isolation: bool
 ) -> None:
-    python.fails_with(*errors)
-    build(recipe, python.path, folder)
-    assert "--no-build-isolation" not in python.calls()[-1]
+    build(replace(AUTO, tools="wheel==1", isolation=isolation), python.path, folder)
+    (call,) = python.calls()
+    assert ("--no-build-isolation" in call) == (not isolation)
+
+
+def test_headers_are_there_for_the_build_alone(host: Host, python: Python, folder: Path) -> None:
+    host.write(depends={**DEPENDS, "libpq-dev": ["libpq5"]})
+    there = during(host, python, folder, gcc="", build_packages=("libpq-dev",))
+    assert {"libpq-dev", "libpq5", "gcc", "python3-dev"} <= there.keys()
+    assert host["installed"] == BEFORE
 
 
 def test_the_login_of_an_index_is_in_a_file_of_the_sandbox_and_nowhere_else(
@@ -700,6 +726,22 @@ def test_lists_that_are_old_are_updated(host: Host, python: Python, folder: Path
 def test_lists_that_are_fresh_are_left_alone(host: Host, python: Python, folder: Path) -> None:
     during(host, python, folder)
     assert not [call for call in host["calls"] if call.endswith(" update")]
+
+
+def test_another_run_of_apt_is_waited_for(host: Host, python: Python, folder: Path) -> None:
+    host.write(gone=["gcc"], locked=2)
+    during(host, python, folder)
+    assert host["locked"] == 0
+    assert [call.split()[-1] for call in host["calls"] if call.endswith(" update")] == ["update"] * 3
+
+
+def test_another_run_of_apt_that_does_not_end_is_told(
+    host: Host, python: Python, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.write(locked=99)
+    monkeypatch.setattr(builds, "APT_LOCK_SECONDS", 0)
+    with pytest.raises(BuildFailed, match="It is held by process 1"):
+        build(replace(AUTO, gcc="9"), python.path, folder)
 
 
 def test_a_compiler_that_the_distribution_has_not_is_told(host: Host, python: Python, folder: Path) -> None:

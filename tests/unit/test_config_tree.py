@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.flaskfleet import trees
 from ansible.module_utils.flaskfleet.files import lock
 from ansible.module_utils.flaskfleet.trees import File, Tree
@@ -24,9 +25,9 @@ def module(
     """A function that runs the module on a tree of two files and returns its result."""
     monkeypatch.setattr(config_tree, "STATE", tmp_path / "state")
 
-    def run(content: str = "a", **arguments: Any) -> dict[str, Any]:
-        files = [{"path": f"{tmp_path}/etc/{name}.conf", "content": content, "mode": "0644", **me} for name in "ab"]
-        defaults = {"name": "nginx", "files": files, "tree": content}
+    def run(content: str = "a", names: str = "ab", **arguments: Any) -> dict[str, Any]:
+        files = [{"path": f"{tmp_path}/etc/{name}.conf", "content": content, "mode": "0644", **me} for name in names]
+        defaults = {"name": "nginx", "rendered": json.dumps({"files": files}), "tree": content}
         with patch_module_args({**defaults, **arguments}), pytest.raises(SystemExit):
             config_tree.main()
         return json.loads(capsys.readouterr().out)
@@ -51,9 +52,20 @@ def test_a_change_is_told(module: Callable[..., dict[str, Any]], tmp_path: Path)
     assert result["diff"][0]["before"] == "a"
 
 
+def test_contents_are_not_in_the_hosts_journal(
+    module: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged = []
+    monkeypatch.setattr(AnsibleModule, "log", lambda self, msg, log_args=None: logged.append(msg))
+    result = module("canary")
+    assert "Invoked with name=nginx" in "".join(logged)
+    assert "canary" not in "".join(logged).replace("tree=canary", "")
+    assert result["diff"][0]["after"] == "canary"
+
+
 def test_a_removal_is_told(module: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     module("a")
-    assert module(files=[], tree="none")["removed"] == [f"{tmp_path}/etc/a.conf", f"{tmp_path}/etc/b.conf"]
+    assert module("none", names="")["removed"] == [f"{tmp_path}/etc/a.conf", f"{tmp_path}/etc/b.conf"]
 
 
 def test_no_change_is_told(module: Callable[..., dict[str, Any]]) -> None:
@@ -122,7 +134,7 @@ def test_pending_is_whether_the_service_runs_something_else(
 ) -> None:
     module("a")
     running[:] = [answer]
-    result = module("a", running="http://127.0.0.1/tree")
+    result = module("a", running="nginx:/x.sock")
     assert (result["pending"], result["changed"]) == (pending, pending)
 
 
@@ -133,13 +145,13 @@ def test_without_a_source_nothing_is_pending(module: Callable[..., dict[str, Any
 def test_running_waits_for_the_tree_on_disk(module: Callable[..., dict[str, Any]], running: list[str | None]) -> None:
     module("a")
     running[:] = ["old", None, "a"]
-    result = module(state="running", running="http://127.0.0.1/tree", files=[])
+    result = module(state="running", running="nginx:/x.sock")
     assert (result["changed"], result["pending"], result["tree"]) == (False, False, "a")
 
 
 def wait_in_vain(module: Callable[..., dict[str, Any]], log: Path) -> str:
     module("a")
-    result = module(state="running", running="http://127.0.0.1/tree", files=[], timeout=0, log=str(log))
+    result = module(state="running", running="nginx:/x.sock", timeout=0, log=str(log))
     assert result["failed"]
     return result["msg"]
 

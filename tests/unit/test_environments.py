@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -26,7 +27,7 @@ from interruption import interruptions
 from sandboxes import stay_who_we_are
 
 
-def make_wheel(pool: Path, name: str, requires: str = "", scripts: str = "", **further: str) -> Wheel:
+def make_wheel(pool: Path, name: str, requires: str = "", scripts: str = "", tag: str = "any", **further: str) -> Wheel:
     """Make a wheel whose console script, of the same name, prints its interpreter and the name of its module.
 
     ``further`` are files by name, with _ for a dot; ``scripts`` lines of its entry_points.txt.
@@ -35,12 +36,12 @@ def make_wheel(pool: Path, name: str, requires: str = "", scripts: str = "", **f
     files = {
         f"{name}.py": "import sys\n\n\ndef main():\n    print(sys.executable, main.__code__.co_filename)\n",
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{requires}",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: hand\nRoot-Is-Purelib: true\nTag: py3-none-{tag}\n",
         f"{info}/entry_points.txt": f"[console_scripts]\n{name} = {name}:main\n{scripts}",
         **{file.replace("_", "."): content for file, content in further.items()},
     }
     pool.mkdir(parents=True, exist_ok=True)
-    path = pool / f"{name}-1.0-py3-none-any.whl"
+    path = pool / f"{name}-1.0-py3-none-{tag}.whl"
     with zipfile.ZipFile(path, "w") as wheel:
         for file, content in files.items():
             wheel.writestr(file, content)
@@ -143,6 +144,57 @@ def test_a_script_of_a_wheel_lies_in_the_environment_or_nowhere(
     assert all(path.is_relative_to(venvs / environment.key / "bin") for path in tmp_path.rglob("escaped"))
 
 
+# libraries
+
+LINKED = "/bin/sh:\n\tlibc.so.6 => /lib/libc.so.6 (0x1)\n"
+
+
+@pytest.fixture
+def linked(venvs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """A function that makes an environment of a wheel with an extension, of which ldd says this; where it is."""
+
+    def make(said: str, tag: str = "linux_x86_64", **further: str) -> Path:
+        ldd = tmp_path / "bin/ldd"
+        ldd.parent.mkdir()
+        ldd.write_text(
+            f"#!/bin/sh\necho \"$@\" > {tmp_path}/asked\nprintf '{LINKED}'\nshift\n"
+            f'for file; do printf "$file:\\n{said}"; done\nexit 1\n'
+        )
+        ldd.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{ldd.parent}:{os.environ['PATH']}")
+        wheel = make_wheel(tmp_path / "pool", "psycopg2", tag=tag, **{"_psycopg_so": "\x7fELF", **further})
+        environment = Environment(sys.executable, PLATFORM, ("1a",), (wheel,))
+        return venvs / build_environment(venvs, environment, tmp_path / "pool")
+
+    return make
+
+
+def test_an_extension_whose_library_is_missing_is_refused(linked: Callable[..., Path], venvs: Path) -> None:
+    words = (
+        r"^psycopg2-1.0-py3-none-linux_x86_64.whl: lib/python3.\d+/site-packages/.psycopg.so needs libpq.so.5, which "
+        r"this host does not have; name the package that brings it \(apt-file search libpq.so.5\) in packages of the "
+        r"app and run site.yml$"
+    )
+    with pytest.raises(EnvironmentFailed, match=words):
+        linked("\\tlibpq.so.5 => not found\\n\\tlibc.so.6 => /lib/libc.so.6 (0x1)\\n")
+    assert list(venvs.iterdir()) == []
+
+
+def test_an_extension_whose_libraries_are_there_is_taken(linked: Callable[..., Path], tmp_path: Path) -> None:
+    assert (linked("\\tlibpq.so.5 => /lib/libpq.so.5 (0x1)\\n") / "bin/python").exists()
+    assert (tmp_path / "asked").read_text().endswith("/site-packages/.psycopg.so\n")
+
+
+def test_a_library_that_another_package_brings_is_not_missing(linked: Callable[..., Path]) -> None:
+    assert (linked("\\tlibgmp.so => not found\\n", **{"libgmp_so": ""}) / "bin/python").exists()
+
+
+def test_wheels_of_an_index_bring_what_they_need(linked: Callable[..., Path], tmp_path: Path) -> None:
+    """Some look for further libraries when they are used: a driver of a graphics card."""
+    assert (linked("\\tlibcuda.so.1 => not found\\n", "manylinux_2_17_x86_64") / "bin/python").exists()
+    assert not (tmp_path / "asked").exists()
+
+
 # the key
 
 WHEELS = (Wheel(file="uwsgi-1.0-py3-none-any.whl", sha256="0" * 64), Wheel(file="flask-3-any.whl", sha256="1" * 64))
@@ -201,6 +253,13 @@ def made(tmp_path: Path) -> Callable[..., Environment]:
 def venvs(tmp_path: Path) -> Path:
     (tmp_path / "venvs").mkdir()
     return tmp_path / "venvs"
+
+
+def test_an_environment_survives_a_power_cut(venvs: Path, made, monkeypatch: pytest.MonkeyPatch) -> None:
+    durable: list[Path] = []
+    monkeypatch.setattr(environments, "fsync_path", durable.append)
+    build_environment(venvs, made())
+    assert durable == [venvs]
 
 
 def test_the_same_inputs_are_built_once(venvs: Path, made, calls) -> None:

@@ -74,7 +74,7 @@ def test_prepare_makes_the_apps_folders_for_who_may_use_them(app: Layout, owners
     app.prepare()
     assert {str(path): (mode(path), owners[str(path)]) for path in [*app.home.iterdir(), app.logs, app.trial]} == {
         f"{app.home}/releases": ("0755", (0, 0)),
-        f"{app.home}/venvs": ("0755", (0, 0)),
+        f"{app.home}/venvs": ("0750", (0, APP_ID)),
         f"{app.home}/secrets": ("0750", (0, APP_ID)),
         f"{app.home}/shared": ("0750", (APP_ID, APP_ID)),
         str(app.logs): ("0750", (0, APP_ID)),
@@ -272,7 +272,7 @@ def test_what_another_user_has_left_is_the_apps(prepared: Layout, shared: list[s
     """Its own link is, and not what that leads to."""
     prepared.prepare()
     assert {owners[path] for path in shared} == {(APP_ID, APP_ID)}
-    assert owners[f"{prepared.home}/venvs"] == (0, 0)
+    assert owners[f"{prepared.home}/venvs"] == (0, APP_ID)
 
 
 def test_what_another_user_has_left_is_the_apps_whatever_interrupts_that(

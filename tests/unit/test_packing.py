@@ -880,3 +880,40 @@ def test_secrets_cannot_be_guessed_from_the_inputs_without_the_key(identify: Cal
 def test_inputs_are_what_a_record_can_hold(entry: dict[str, Any], templates: list[Path]) -> None:
     inputs = release_inputs(entry, "1a", "", templates, {"listen": 1024})
     assert json.loads(json.dumps(inputs)) == inputs
+
+
+# what a host has packed
+
+
+@pytest.fixture
+def ship(tmp_path: Path) -> Callable[..., Path]:
+    """A function that packs the records of a release with these inputs, as a host does."""
+
+    def ship(inputs: dict[str, Any], python: str = "/usr/bin/python3") -> Path:
+        records = {
+            "release.json": {"release": "any", "inputs": inputs},
+            "wheels.json": {"python": python, "sets": ["1a", "2b"]},
+        }
+        with tarfile.open(tmp_path / "shipped.tar.gz", "w:gz") as tar:
+            for name, record in records.items():
+                (tmp_path / name).write_text(json.dumps(record))
+                tar.add(tmp_path / name, name)
+        return tmp_path / "shipped.tar.gz"
+
+    return ship
+
+
+INPUTS = {"source": "1a", "entry": {"python": "/opt/python3.13/bin/python3"}}
+
+
+@pytest.mark.parametrize("restart", ["", ".1"])
+def test_a_shipped_release_runs_under_the_python_of_its_inputs(ship: Callable[..., Path], restart: str) -> None:
+    release = digest(INPUTS)[:12] + restart
+    made_of = packing.shipped(ship(INPUTS, python="/srv/evil/python"), release)
+    assert made_of == {"python": "/opt/python3.13/bin/python3", "sets": ["1a", "2b"]}
+
+
+def test_a_shipped_release_of_other_inputs_is_refused(ship: Callable[..., Path]) -> None:
+    altered = {**INPUTS, "entry": {"python": "/srv/evil/python"}}
+    with pytest.raises(SourceError, match=f"is not what {digest(INPUTS)[:12]} was made from"):
+        packing.shipped(ship(altered), digest(INPUTS)[:12])

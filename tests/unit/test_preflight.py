@@ -143,7 +143,8 @@ def test_the_roles_are_those_of_the_playbook() -> None:
         # out of range, or of the wrong form
         ("base_somaxconn", 1, "base_somaxconn: 1 use 128 to 65535"),
         ("nginx_http_port", 0, "nginx_http_port: 0 use a port"),
-        ("nginx_status_port", 65536, "nginx_status_port: 65536 use a port"),
+        ("nginx_http_port", 65536, "nginx_http_port: 65536 use a port"),
+        ("nginx_status_socket", "x.sock", "nginx_status_socket: 'x.sock' give an absolute path"),
         ("nginx_trusted_proxies", ["lb1"], "nginx_trusted_proxies.0: 'lb1' give an address"),
         ("uwsgi_sha256", "abc", "uwsgi_sha256: 'abc' give the 64 hex digits"),
         ("uwsgi_gcc_version", "gcc-12", "uwsgi_gcc_version: 'gcc-12' use auto or a major version, like 12"),
@@ -262,7 +263,6 @@ def test_the_roles_are_those_of_the_playbook() -> None:
         ("flask_apps blog nginx_directives", ["add_header A b\nreturn"], "has a line break"),
         ("flask_apps blog uwsgi_options", {"max-requests": "1\nsocket = :1"}, "has a line break"),
         # what spans variables
-        ("nginx_status_port", 80, "nginx_status_port: 80 is also nginx_http_port"),
         ("uwsgi_listen", 5000, "uwsgi_listen: 5000 is more than base_somaxconn (4096)"),
         ("flask_apps blog harakiri_seconds", 60, "flask_apps.blog.harakiri_seconds: 60 + 30 seconds is more than"),
         ("flask_apps blog server_names", ["A.lan", "a.lan"], "'A.lan' is claimed by blog more than once"),
@@ -405,15 +405,29 @@ def test_all_problems_are_said_at_once(inventory: dict[str, Any]) -> None:
     assert len(problems(bad)) == 2
 
 
-def test_claims_are_the_ports_of_daemons_and_the_users_of_apps(inventory: dict[str, Any]) -> None:
-    inventory["nginx_http_port"] = 8080
-    assert preflight.claims(IMPORTS, set(inventory), inventory.__getitem__) == {
-        "ports": [
-            {"variable": "nginx_http_port", "port": 8080, "program": "nginx"},
-            {"variable": "nginx_status_port", "port": 8181, "program": "nginx"},
-        ],
+def test_claims_are_ports_of_daemons_users_of_apps_and_files_of_roles(inventory: dict[str, Any]) -> None:
+    inventory |= {"nginx_http_port": 8080, "base_take_over": ["/etc/nginx/conf.d/*"]}
+    claims = preflight.claims(IMPORTS, set(inventory), inventory.__getitem__)
+    files = claims.pop("files")
+    assert {"/etc/nginx/nginx.conf", "/etc/supervisor/supervisord.conf", "/usr/local/bin/uwsgi"} <= {*files}
+    assert not [path for path in files if "{" in path or path.endswith(".j2")]
+    assert claims == {
+        "ports": [{"variable": "nginx_http_port", "port": 8080, "program": "nginx"}],
         "users": [{"variable": "flask_apps.blog", "name": "blog", "home": "/srv/blog"}],
+        "take_over": ["/etc/nginx/conf.d/*"],
     }
+
+
+@pytest.mark.parametrize(
+    ("role", "variable", "off"), [("nginx", "nginx_enabled", False), ("keepalived", "keepalived_virtual_ip", "")]
+)
+def test_a_role_that_a_host_does_not_get_claims_no_file(role: str, variable: str, off: object) -> None:
+    imports = [preflight.Import("all", role, frozenset())]
+    values = {variable: off}
+    assert preflight.claims(imports, set(values), values.__getitem__)["files"] == []
+    assert preflight.claims(imports, set(), values.__getitem__)["files"] == (
+        [] if off == "" else preflight.written_files(role)
+    )
 
 
 def test_an_app_of_its_own_address_claims_that_port_and_needs_no_nginx(inventory: dict[str, Any]) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import grp
+import hashlib
+import json
 import os
 import pwd
 import socket
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,9 +23,15 @@ from examples import A
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A host with the users root and backup and the group video; its folders are below the path."""
-    users = [("root", "/root"), ("backup", "/var/backups")]
-    monkeypatch.setattr(pwd, "getpwall", lambda: [SimpleNamespace(pw_name=name, pw_dir=home) for name, home in users])
-    monkeypatch.setattr(grp, "getgrall", lambda: [SimpleNamespace(gr_name="video")])
+    users = {
+        "root": "/root",
+        "backup": "/var/backups",
+    }
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: SimpleNamespace(pw_dir=users[name]))
+    monkeypatch.setattr(grp, "getgrnam", {"video": "a group"}.__getitem__)
+    # A directory service knows them by name, and lists nobody.
+    monkeypatch.setattr(pwd, "getpwall", list)
+    monkeypatch.setattr(grp, "getgrall", list)
     return tmp_path
 
 
@@ -75,7 +85,7 @@ def test_a_user_is_ours_where_the_record_says_so(
     """Debian's package vsftpd makes a user ``ftp`` with the home /srv/ftp."""
     (host / "ftp").mkdir()
     (host / "ftp/file").touch()
-    monkeypatch.setattr(pwd, "getpwall", lambda: [SimpleNamespace(pw_name="ftp", pw_dir=str(host / "ftp"))])
+    monkeypatch.setattr(pwd, "getpwnam", {"ftp": SimpleNamespace(pw_dir=str(host / "ftp"))}.__getitem__)
     monkeypatch.setattr(preflight_host, "JOURNALS", host / "apps")
     if record is not None:
         (host / "apps").mkdir()
@@ -119,3 +129,72 @@ def test_a_port_is_ours_where_a_file_of_ours_says_so(host: Path, line: str, take
         ours = [str(host / "blog-http.conf"), line]
         claims = [{"variable": "flask_apps.blog.http", "port": port, "program": "uwsgi", "ours": ours}]
         assert len(preflight_host.taken_ports(claims)) == taken
+
+
+NGINX, SUPERVISOR = "/etc/nginx/nginx.conf", "/etc/supervisor/supervisord.conf"
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], None]:
+    """Writes files on a host that has nginx and Supervisor as their packages bring them."""
+
+    def write(files: dict[str, str]) -> None:
+        for path, content in files.items():
+            (tmp_path / path[1:]).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path[1:]).write_text(content)
+
+    default = "/etc/nginx/sites-available/default"
+    brought = {NGINX: "nginx's", SUPERVISOR: "Supervisor's", default: "it works"}
+    write(brought)
+    (tmp_path / "etc/nginx/sites-enabled").mkdir()
+    (tmp_path / "etc/nginx/sites-enabled/default").symlink_to(tmp_path / default[1:])
+    lines = [f" {path} {hashlib.md5(content.encode()).hexdigest()}" for path, content in brought.items()]
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="\n".join(["", *lines, ""])))
+    return write
+
+
+def lost(tmp_path: Path, *take_over: str) -> tuple[list[str], list[str]]:
+    problems, warnings = preflight_host.foreign_files([NGINX, SUPERVISOR], list(take_over), tmp_path)
+    return [problem.split()[0] for problem in problems], warnings
+
+
+@pytest.mark.usefixtures("write")
+def test_what_packages_bring_may_be_replaced(tmp_path: Path) -> None:
+    assert lost(tmp_path) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        (NGINX, NGINX),
+        (SUPERVISOR, SUPERVISOR),
+        ("/etc/nginx/sites-enabled/shop", "/etc/nginx/sites-enabled/shop"),
+        ("/etc/nginx/conf.d/shop.conf", "/etc/nginx/conf.d/shop.conf"),
+        ("/etc/nginx/sites-available/default", "/etc/nginx/sites-enabled/default"),
+    ],
+)
+def test_what_a_neighbour_would_lose_is_named(
+    write: Callable[[dict[str, str]], None], tmp_path: Path, path: str, named: str
+) -> None:
+    write({path: "a neighbour's"})
+    assert lost(tmp_path) == ([named], [])
+    assert lost(tmp_path, named) == ([], [])
+    assert lost(tmp_path, "/etc/*") == ([], [])
+
+
+def test_programs_of_a_neighbour_are_restarted_once(write: Callable[[dict[str, str]], None], tmp_path: Path) -> None:
+    write({"/etc/supervisor/conf.d/shop.conf": "[program:shop]"})
+    problems, (warning,) = lost(tmp_path)
+    assert problems == []
+    assert warning.startswith("/etc/supervisor/conf.d/shop.conf stays; its programs are restarted once")
+
+
+@pytest.mark.parametrize("record", ["manifest", "journal"])
+def test_what_we_have_written_is_ours(write: Callable[[dict[str, str]], None], tmp_path: Path, record: str) -> None:
+    """Whatever became of it, or stands beside it, since: a run that follows goes on."""
+    write({NGINX: "edited", "/etc/nginx/sites-enabled/shop": "a site", "/etc/supervisor/conf.d/a.conf": "a program"})
+    manifest = {"tree": "1", "files": {NGINX: {}, SUPERVISOR: {}}}
+    told = manifest if record == "manifest" else {"write": [], "remove": [], "manifest": manifest}
+    trees = "/var/lib/flaskfleet/trees/nginx"
+    write({f"{trees}/{record}.json": json.dumps(told), f"{trees}/applied.json": '"1"'})
+    assert lost(tmp_path) == ([], [])

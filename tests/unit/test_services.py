@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import http.server
 import os
 import socketserver
 import subprocess
 import time
 import tracemalloc
 import xmlrpc.client
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -202,31 +201,24 @@ def test_what_is_no_json_is_none(sock: Path, words: bytes) -> None:
 # running_tree
 
 
-@pytest.fixture
-def status_page(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An HTTP server that serves a hash at /tree and nothing else, on a host whose proxy leads nowhere."""
+@pytest.mark.parametrize(
+    ("answer", "tree"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n0123456789ab\n", "0123456789ab"),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nlost", None),
+        (b"220 mail.example ESMTP\r\n", None),
+        (b"", None),
+    ],
+    ids=["nginx", "an error page", "somebody else", "nothing"],
+)
+def test_nginx_tells_its_tree_on_a_socket(sock: Path, answer: bytes, tree: str | None) -> None:
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            assert self.rfile.readline() == b"GET /tree HTTP/1.1\r\n"
+            self.wfile.write(answer)
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200 if self.path == "/tree" else 404)
-            self.end_headers()
-            self.wfile.write(b"0123456789ab\n")
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    monkeypatch.delenv("no_proxy", raising=False)
-    with serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
-        yield f"http://127.0.0.1:{server.server_port}"
-
-
-def test_nginx_tells_its_tree_whatever_proxy_is_set(status_page: str) -> None:
-    assert running_tree(f"{status_page}/tree") == "0123456789ab"
-
-
-def test_an_error_page_is_no_tree(status_page: str) -> None:
-    assert running_tree(f"{status_page}/other") is None
+    with serving(UnixServer(str(sock), Handler)):
+        assert running_tree(f"nginx:{sock}") == tree
 
 
 @pytest.mark.parametrize("identifier", ["flaskfleet-0123456789ab", "web-1-0123456789ab"])
@@ -242,9 +234,7 @@ def test_a_supervisor_that_answers_with_a_fault_runs_no_tree(sock: Path) -> None
 
 def test_nobody_runs_no_tree(sock: Path) -> None:
     assert running_tree(f"supervisor:{sock}") is None
-    with serving(http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)) as server:
-        pass
-    assert running_tree(f"http://127.0.0.1:{server.server_port}/tree") is None
+    assert running_tree(f"nginx:{sock}") is None
 
 
 def test_somebody_elses_server_runs_no_tree(sock: Path) -> None:

@@ -18,7 +18,7 @@ from ansible.modules import wheel_set
 INDEX = "https://me:s3cret@pypi.example/simple"
 RECIPE = {
     "requirements": "uwsgi==2.0.31 --hash=sha256:0\n", "tools": "", "gcc": "auto", "prebuilt": "",
-    "packages": ["gcc", "libc6-dev"], "keep_toolchain": False,
+    "packages": ["gcc", "libc6-dev"], "build_packages": ["libpq-dev"], "isolation": False, "keep_toolchain": False,
 }  # fmt: skip
 
 
@@ -94,7 +94,9 @@ def test_a_recipe_is_built_with_the_interpreter(builds: Builds, module: Callable
     module()
     ((recipe, python),) = builds.asked
     assert python == "/usr/bin/python3"
-    assert recipe == Recipe(**{**RECIPE, "packages": ("gcc", "libc6-dev"), "index_url": INDEX})
+    assert recipe == Recipe(
+        **{**RECIPE, "packages": ("gcc", "libc6-dev"), "build_packages": ("libpq-dev",), "index_url": INDEX}
+    )
 
 
 def test_a_recipe_needs_no_more_than_requirements(builds: Builds, module: Callable[..., dict[str, Any]]) -> None:

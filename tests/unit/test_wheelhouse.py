@@ -22,13 +22,16 @@ from interruption import interruptions
 from plugin_utils import wheelhouse
 from plugin_utils.wheelhouse import AlreadyFailed, Wanted, Wheel, WheelFailed, known, obtain, pack
 
-UWSGI = Wanted("uwsgi==2.0.31 --hash=sha256:0\n", tools="wheel==1\n", gcc="auto", prebuilt="pyuwsgi==2.0.30\n")
+UWSGI = Wanted("uwsgi==2.0.31\n", tools="wheel==1\n", gcc="auto", prebuilt="pyuwsgi==2.0.30\n")
 OTHER_PLATFORM = "debian-13-x86_64-cp313/5e6f7a8b"
 OTHER_PYTHON = PLATFORM.replace("1a2b3c4d", "5e6f7a8b")
 
 
 def wheel_of(name: str) -> Wheel:
     return Wheel(file=f"{name}-1.0-py3-none-any.whl", sha256=hashlib.sha256(name.encode()).hexdigest())
+
+
+WHEEL_OF = wheel_of
 
 
 class Builder:
@@ -85,7 +88,14 @@ def expected(*names: str, platform: str = PLATFORM) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     "changed",
-    [{"requirements": "uwsgi==2.0.30\n"}, {"tools": ""}, {"gcc": "11"}, {"prebuilt": ""}],
+    [
+        {"requirements": "uwsgi==2.0.30\n"},
+        {"tools": ""},
+        {"isolation": False},
+        {"gcc": "11"},
+        {"prebuilt": ""},
+        {"build_packages": ("libpq-dev",)},
+    ],
     ids=str,
 )
 def test_what_a_set_is_made_from_makes_another_set(changed: dict[str, Any]) -> None:
@@ -166,19 +176,19 @@ def test_a_record_tells_what_was_built_and_how(house: Path) -> None:
     }
 
 
-LOCKED = """\
+LOCKED = f"""\
 flask==3.1 \\
-    --hash=sha256:0 \\
-    --hash=sha256:1
+    --hash=sha256:{"0" * 64} \\
+    --hash=sha256:{wheel_of("flask")["sha256"]}
     # via blog
-click==8.1 --hash=sha256:2
+u_wsgi[x]==2.0 --hash=sha256:{"2" * 64}
 """
 
 
 def test_a_record_is_readable_where_requirements_have_hashes(house: Path) -> None:
     obtain(Wanted(LOCKED), PLATFORM, "app1", Builder("flask"), house)
     (record,) = house.glob("*/*.json")
-    assert json.loads(record.read_text())["requirements"] == "flask==3.1\n    # via blog\nclick==8.1\n"
+    assert json.loads(record.read_text())["requirements"] == "flask==3.1\n    # via blog\nu_wsgi[x]==2.0\n"
 
 
 def test_a_record_has_no_password_of_an_index(house: Path) -> None:
@@ -340,6 +350,48 @@ def test_a_tar_that_lacks_a_wheel_is_refused(house: Path) -> None:
     with pytest.raises(WheelFailed, match=f"^app1 has not sent .*{wheel_of('click')['file']}"):
         obtain(UWSGI, PLATFORM, "app1", build, house)
     assert known(UWSGI, house) == {}
+
+
+@pytest.mark.parametrize("names", [(), ("flask",), ("flask", "u_wsgi")], ids=str)
+def test_what_a_lock_file_lists_is_taken_and_what_was_compiled_from_it(house: Path, names: tuple[str, ...]) -> None:
+    obtain(Wanted(LOCKED), PLATFORM, "app1", Builder(*names), house)
+    assert known(Wanted(LOCKED), house) == {PLATFORM: list(map(wheel_of, names))}
+
+
+@pytest.mark.parametrize(
+    ("requirements", "name"),
+    [
+        (LOCKED, "click"),
+        (LOCKED.replace(wheel_of("flask")["sha256"], "1" * 64), "flask"),
+        (LOCKED, "unheard_of"),
+    ],
+    ids=["not listed", "another hash", "compiled, and not listed"],
+)
+def test_what_a_lock_file_does_not_list_is_refused(house: Path, requirements: str, name: str) -> None:
+    """The builder has been told to check it, and may be somebody else's by now."""
+    words = f"^app1 has sent {wheel_of(name)['file']} with sha256 {wheel_of(name)['sha256']}, which the requirements"
+    with pytest.raises(WheelFailed, match=words):
+        obtain(Wanted(requirements), PLATFORM, "app1", Builder("u_wsgi", name), house)
+    assert (known(Wanted(requirements), house), has(house)) == ({}, {})
+
+
+def test_what_claims_to_be_compiled_is_none_of_an_index(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = "u_wsgi-1.0-cp311-cp311-manylinux_2_17_x86_64.whl"
+    monkeypatch.setitem(globals(), "wheel_of", lambda name: {**WHEEL_OF(name), "file": file})
+    with pytest.raises(WheelFailed, match=f"^app1 has sent {file}"):
+        obtain(Wanted(LOCKED), PLATFORM, "app1", Builder("u_wsgi"), house)
+
+
+@pytest.mark.parametrize("hash", ["", f"--hash=sha512:{'1' * 128}"], ids=["no lock file", "longer hashes"])
+def test_where_no_sha256_is_listed_the_builder_is_believed(house: Path, hash: str) -> None:
+    obtain(Wanted(f"click==8.1 {hash}\n"), PLATFORM, "app1", Builder("click"), house)
+    assert has(house) == expected("click")
+
+
+def test_a_wheel_of_the_controllers_needs_no_hash_in_a_lock_file(house: Path, tmp_path: Path) -> None:
+    (tmp_path / "click.whl").write_text("click")
+    obtain(Wanted(LOCKED, further=(tmp_path / "click.whl",)), PLATFORM, "app1", Builder("click"), house)
+    assert has(house) == expected("click")
 
 
 def test_an_interruption_leaves_no_set_and_the_next_run_leads_there(tmp_path: Path) -> None:

@@ -194,6 +194,20 @@ def test_received_wheels_are_in_the_pool_and_nothing_else_is(pool: Path, tar_of)
     assert len(list(pool.iterdir())) == 2
 
 
+def test_nobody_but_root_reads_the_pool(pool: Path, tar_of) -> None:
+    """Some wheels are private."""
+    pool.mkdir(mode=0o755)
+    receive(tar_of("flask"), pool)
+    assert pool.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_received_wheel_survives_a_power_cut(pool: Path, tar_of, monkeypatch: pytest.MonkeyPatch) -> None:
+    durable: list[Path] = []
+    monkeypatch.setattr(wheels, "fsync_path", durable.append)
+    receive(tar_of("flask"), pool)
+    assert durable == [pool / wheel_of("flask")["sha256"], pool]
+
+
 def test_a_wheel_that_is_there_stays_as_it_is(pool: Path, tar_of) -> None:
     """An environment may be made from it at this moment."""
     receive(tar_of("flask"), pool)

@@ -111,7 +111,7 @@ def version() -> dict[str, Any]:
     }
 
 
-@routes.route("/echo", methods=["GET", "POST"])
+@routes.route("/echo", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
 def echo() -> dict[str, Any]:
     """Send back what arrived, the body as its size in bytes and its SHA-256.
 

@@ -103,3 +103,11 @@ def test_template_says_who_manages_the_file(template: Path) -> None:
 @pytest.mark.parametrize("module", ["lineinfile", "blockinfile", "replace"])
 def test_files_are_ours_whole_or_not_at_all(path: Path, module: str) -> None:
     assert not re.search(rf"^\s*(- )?(ansible\.builtin\.)?{module}:", path.read_text(), re.MULTILINE)
+
+
+@every_role
+def test_what_handlers_have_applied_is_noted_by_tasks_that_end_where_one_fails(role: Path) -> None:
+    """A handler that fails does not keep the others from running when the play ends (force_handlers)."""
+    path = role / "handlers/main.yml"
+    handlers = yaml.safe_load(path.read_text()) if path.exists() else []
+    assert [task["name"] for task in handlers if task.get("config_tree", {}).get("running") == "handlers"] == []

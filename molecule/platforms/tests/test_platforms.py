@@ -97,6 +97,13 @@ def test_environment_belongs_to_root_and_is_compiled(host: Host) -> None:
     assert host.check_output("find %s -name flaskfleet_private.*.pyc", environment)
 
 
+def test_no_code_of_a_package_runs_as_root(host: Host) -> None:
+    """The private wheel has a .pth that leaves a file of who runs it, as the app does at last."""
+    owners = host.check_output("stat -c %U /var/tmp/flaskfleet-spy-*").splitlines()
+    assert "native" in owners
+    assert "root" not in owners
+
+
 # Faults
 
 

@@ -24,13 +24,15 @@ from .sandbox import CommandFailed, Sandbox, sandbox
 from .wheels import Wheel, sha256_of
 
 TOOLCHAIN = Path("/var/lib/flaskfleet/toolchain.json")
-APT = ["apt-get", "--yes", "--quiet", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120"]
+APT = ["apt-get", "--yes", "--quiet", "--no-install-recommends"]
+APT_LOCK_SECONDS = 600  # for another run of apt; DPkg::Lock::Timeout does not cover the locks of lists and archives
 PATIENCE_SECONDS = 1800  # for another build on the same host
 LTO_MISMATCH = re.compile(r"generated with LTO version|lto-wrapper failed|lto1: fatal error")
 NEEDS_A_COMPILER = re.compile(
     r"(?i)failed building wheel|subprocess-exited-with-error|metadata-generation-failed|command errored out"
     r"|cannot find command|was built without a compiler"
 )
+MISSING = re.compile(r"fatal error: (\S+): No such file|\b(\S+) executable not found")
 BUILT = re.compile(r"^Successfully built (.*)$", re.MULTILINE)
 LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
 LINES = 40  # of what a build said, in a message
@@ -45,8 +47,10 @@ class Recipe:
     """What is asked for."""
 
     requirements: str  # the text of a requirements file
-    tools: str = ""  # one of what builds it, all by hash; empty: pip sees to that by itself
-    packages: tuple[str, ...] = ()  # the distribution's, that compiling needs
+    tools: str = ""  # one of what builds it, pip among it, all by hash; empty: what the interpreter brings
+    isolation: bool = True  # whether a pyproject.toml gets what it asks for, as pip does; else it has the tools
+    packages: tuple[str, ...] = ()  # the distribution's, that any compiling needs
+    build_packages: tuple[str, ...] = ()  # and those for what is asked for here: headers of libraries
     gcc: str = ""  # of what links with Python: auto, or a major version; empty: it does not
     prebuilt: str = ""  # a requirement to take where none of that works
     variables: Mapping[str, str] = field(default_factory=dict)  # of the environment, for all attempts
@@ -115,7 +119,7 @@ def _build(recipe: Recipe, python: str, folder: Path, further: Path | None) -> B
             started, wheels = time.monotonic(), box.work / f"wheels-{len(tried)}"
             try:
                 if attempt.compiler:
-                    attempt.upgraded = install([*recipe.packages, attempt.compiler])
+                    attempt.upgraded = install([*recipe.packages, *recipe.build_packages, attempt.compiler])
                 said = _wheel(box, pip, recipe, attempt, wheels, variables)
                 compiled = " ".join(BUILT.findall(said)).split()
                 if compiled and not attempt.compiler and attempt.requirements == recipe.requirements:
@@ -146,8 +150,9 @@ def attempts(recipe: Recipe, built_by: Callable[[], str], tried: Sequence[Attemp
     elif recipe.gcc:
         yield Attempt(asked, f"gcc-{recipe.gcc}")
     else:
-        yield Attempt(asked)
-        if NEEDS_A_COMPILER.search(tried[-1].error):
+        if not recipe.build_packages:
+            yield Attempt(asked)
+        if recipe.build_packages or NEEDS_A_COMPILER.search(tried[-1].error):
             yield Attempt(asked, "gcc")
     if recipe.prebuilt:
         yield Attempt(recipe.prebuilt)
@@ -161,12 +166,17 @@ def gcc_of(python: str) -> str:
 
 
 def explain(tried: Sequence[Attempt]) -> str:
-    """What was tried, and what each attempt said in the end."""
-    return "\n".join(
+    """What was tried, what each attempt said in the end, and which file of a library was missing."""
+    lines = [
         line
         for attempt in tried
         for line in (f"tried {attempt}:", *(f"    {line}" for line in attempt.error.strip().splitlines()[-LINES:]))
-    )
+    ]
+    if found := MISSING.search(tried[-1].error):
+        lines.append(
+            f"name the package that brings {found[1] or found[2]} in build_packages of the app (apt-file search)"
+        )
+    return "\n".join(lines)
 
 
 @contextmanager
@@ -246,7 +256,7 @@ def _wheel(
 ) -> str:
     """Run ``pip wheel`` into a folder of the sandbox; what it said."""
     options = ["--wheel-dir", str(wheels), "--progress-bar", "off"]
-    if recipe.tools and attempt.compiler:
+    if not recipe.isolation:
         options.append("--no-build-isolation")
     if "--hash=" in attempt.requirements:
         options.append("--require-hashes")
@@ -271,7 +281,7 @@ def _index(url: str, box: Sandbox) -> dict[str, str]:
 
 
 def _run(argv: Sequence[str]) -> str:
-    """Run a program of the distribution as root; what it said."""
+    """Run a program of the distribution as root, once apt's locks are free; what it said."""
     environment = {
         "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
         "HOME": "/root",
@@ -279,10 +289,14 @@ def _run(argv: Sequence[str]) -> str:
         "DEBIAN_FRONTEND": "noninteractive",
         **{name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")},
     }
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment, errors="replace")
-    except OSError as error:
-        raise BuildFailed(f"{argv[0]} can't be run: {error.strerror}") from error
-    if done.returncode:
-        raise BuildFailed(f"{' '.join(argv)}\n{(done.stdout + done.stderr).strip()}")
-    return done.stdout
+    deadline = time.monotonic() + APT_LOCK_SECONDS
+    while True:
+        try:
+            done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment, errors="replace")
+        except OSError as error:
+            raise BuildFailed(f"{argv[0]} can't be run: {error.strerror}") from error
+        if not done.returncode:
+            return done.stdout
+        if "Could not get lock" not in done.stderr or time.monotonic() > deadline:
+            raise BuildFailed(f"{' '.join(argv)}\n{(done.stdout + done.stderr).strip()}")
+        time.sleep(1)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
+import zipfile
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +20,9 @@ from .wheels import POOL, Wheel
 
 RECORD = "wheels.json"  # of an environment: what it was made of
 PATIENCE_SECONDS = 600  # for other environments of the host
+LOCAL = re.compile(r"-linux_[^-]*\.whl$")  # the platform of a wheel that no index takes (PEP 513)
+SCRIPTS = re.compile(r"[^/]+\.data/scripts/")
+NOT_FOUND = re.compile(r"\s+(\S+) => not found$")
 
 
 class EnvironmentFailed(Exception):
@@ -82,6 +88,8 @@ def _build(aside: Path, final: Path, environment: Environment, pool: Path) -> No
             box.run([venv / "bin/python", "-I", "-m", "pip", "install", *options, "-r", requirements])
             with suppress(CommandFailed):  # a file that does not compile is its package's business
                 box.run([environment.python, "-I", "-m", "compileall", "-q", "-s", venv, "-p", final, venv])
+            if lacking := _missing_libraries(box, venv, environment.wheels or ()):
+                raise EnvironmentFailed("\n".join(lacking))
             box.take(venv, aside)
     except CommandFailed as error:
         raise EnvironmentFailed(str(error)) from error
@@ -97,6 +105,42 @@ def _give(box: Sandbox, wheel: Wheel, pool: Path) -> str:
     path.parent.mkdir(exist_ok=True)
     os.link(pool / wheel["sha256"] / wheel["file"], path)
     return f"{path} --hash=sha256:{wheel['sha256']}\n"
+
+
+def _missing_libraries(box: Sandbox, venv: Path, wheels: Sequence[Wheel]) -> list[str]:
+    """What programs and extensions need that this host does not have, in words.
+
+    Of wheels that were compiled for the fleet: an index's (manylinux) bring their libraries, or look for them when
+    they are used. ldd runs what it looks at, see its manual page, and so in the sandbox.
+    """
+    site = next(venv.glob("lib/python*/site-packages"), venv)
+    binaries = {
+        str(path): wheel["file"]
+        for wheel in wheels
+        if LOCAL.search(wheel["file"])
+        for name in zipfile.ZipFile(box.given / wheel["sha256"] / wheel["file"]).namelist()
+        if _is_binary(path := venv / "bin" / name.rpartition("/")[2] if SCRIPTS.match(name) else site / name)
+    }
+    words, binary = [], ""
+    # Of a single file ldd does not tell the name.
+    for line in box.run(["sh", "-c", 'ldd "$@"; :', "ldd", "/bin/sh", *binaries]).splitlines() if binaries else ():
+        if found := NOT_FOUND.match(line):
+            if not any(path.name == found[1] for path in venv.rglob("*")):  # or another package loads it first
+                words.append(
+                    f"{binaries[binary]}: {binary.removeprefix(f'{venv}/')} needs {found[1]}, which this host does not "
+                    f"have; name the package that brings it (apt-file search {found[1]}) in packages of the app and "
+                    "run site.yml"
+                )
+        elif line.removesuffix(":") in binaries:
+            binary = line.removesuffix(":")
+    return words
+
+
+def _is_binary(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4) == b"\x7fELF"
 
 
 def _relocate(aside: Path, made: Path, final: Path) -> None:

@@ -169,7 +169,7 @@ class Layout:
         for path, owner, group, mode in (
             (self.home, 0, 0, 0o755),
             (self.home / "releases", 0, 0, 0o755),
-            (self.venvs, 0, 0, 0o755),
+            (self.venvs, 0, gid, 0o750),
             (self.home / "secrets", 0, gid, 0o750),
             (self.home / "shared", uid, gid, 0o750),
             (self.logs, 0, gid, 0o750),

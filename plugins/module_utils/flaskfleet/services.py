@@ -12,9 +12,9 @@ import stat
 import struct
 import subprocess
 import time
-import urllib.request
 import xmlrpc.client
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any, NamedTuple
 
 ANSWER_BYTES = 65_536  # of an app's answer that are kept
@@ -71,19 +71,21 @@ def supervisor(path: str, timeout: float = 90) -> Any:
 def running_tree(source: str) -> str | None:
     """The hash of the configuration tree that a service runs; ``None`` where it does not answer.
 
-    :param source: ``http://…``, which answers the hash, ``supervisor:<socket>``, whose identifier ends with it, or
-        ``nftables:<table>``, a chain of which is called ``tree_<hash>``.
+    :param source: ``nginx:<socket>``, which answers the hash for ``/tree``, ``supervisor:<socket>``, whose identifier
+        ends with it, or ``nftables:<table>``, a chain of which is called ``tree_<hash>``.
     """
+    kind, _, place = source.partition(":")
     try:
-        if source.startswith("nftables:"):
-            argv = ["/usr/sbin/nft", "list", "table", "inet", source.partition(":")[2]]
+        if kind == "nftables":
+            argv = ["/usr/sbin/nft", "list", "table", "inet", place]
             found = re.search(r"chain tree_(\w+) ", subprocess.run(argv, capture_output=True, text=True).stdout)
             return found[1] if found else None
-        if source.startswith("supervisor:"):
-            return supervisor(source.partition(":")[2], timeout=5).getIdentification().rpartition("-")[2]
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(source, timeout=5) as answer:
-            return answer.read().decode().strip()
+        if kind == "supervisor":
+            return supervisor(place, timeout=5).getIdentification().rpartition("-")[2]
+        with closing(_UnixConnection(place, timeout=5)) as nginx:
+            nginx.request("GET", "/tree")
+            answer = nginx.getresponse()
+            return answer.read(64).decode().strip() if answer.status == 200 else None
     except (OSError, http.client.HTTPException, xmlrpc.client.Error):
         return None
 

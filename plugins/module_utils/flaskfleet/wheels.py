@@ -2,7 +2,7 @@
 
 ::
 
-    /var/lib/flaskfleet/wheels/<sha256>/<file>.whl     each complete or not there
+    /var/lib/flaskfleet/wheels/<sha256>/<file>.whl     each complete or not there; root's alone: some are private
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import TypedDict
 
-from .files import Busy, fsync_tree, lock
+from .files import Busy, fsync_path, fsync_tree, lock
 
 POOL = Path("/var/lib/flaskfleet/wheels")
 PATIENCE_SECONDS = 60
@@ -101,6 +101,7 @@ def receive(archive: Path, pool: Path = POOL) -> None:
     with _alone(pool):
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
+        pool.chmod(0o700)
         try:
             unpack(archive, aside)
             fsync_tree(aside)
@@ -109,6 +110,8 @@ def receive(archive: Path, pool: Path = POOL) -> None:
                 final.parent.mkdir(exist_ok=True)
                 if not final.exists():
                     path.rename(final)
+                    fsync_path(final.parent)
+            fsync_path(pool)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 

@@ -36,6 +36,16 @@ def create_app() -> Flask:
         time.sleep(request.args.get("seconds", 0.0, type=float))
         return answer
 
+    @app.get("/headers/<int:kilobytes>")
+    def headers(kilobytes: int) -> Response:
+        """An answer whose header has so many kilobytes."""
+        return Response("fine", headers={f"X-Fill-{n}": "x" * (1020 - len(f"X-Fill-{n}")) for n in range(kilobytes)})
+
+    @app.get("/stream/<int:megabytes>")
+    def stream(megabytes: int) -> Response:
+        """An answer whose length nobody knows before its end."""
+        return Response(bytes(1 << 20) for _ in range(megabytes))
+
     @app.get("/env/<name>")
     def env(name: str) -> Response:
         if name not in os.environ:
