@@ -18,7 +18,7 @@ url = "unix:///run/supervisor.sock"
 rpc = xmlrpc.client.ServerProxy("http://localhost", transport=SupervisorTransport(serverurl=url)).supervisor
 for _ in range(20):
     rpc.stopProcess(sys.argv[1])
-    left = subprocess.run(["pgrep", "-fc", "^hello uWSGI"], capture_output=True, text=True).stdout.strip()
+    left = subprocess.run(["pgrep", "-fc", "^uwsgi hello uWSGI"], capture_output=True, text=True).stdout.strip()
     print(rpc.getProcessInfo(sys.argv[1])["statename"], left, sep="/")
     rpc.startProcess(sys.argv[1], False)
     while not os.path.exists("/srv/hello/current/run/stats.sock"):
@@ -48,11 +48,11 @@ def test_a_killed_daemon_is_back(host: Host, hello: App, get: Callable[..., Answ
 
 @pytest.mark.parametrize("worker", [1, 2, 3, 4])
 def test_a_killed_worker_is_back(host: Host, hello: App, get: Callable[..., Answer], worker: int) -> None:
-    (pid,) = pids(host, f"^hello uWSGI worker {worker}$")
+    (pid,) = pids(host, f"^uwsgi hello uWSGI worker {worker}$")
     with Load(get, hello.server_name) as load:
         host.check_output(f"kill -KILL {pid}")
         load.await_answers(time.monotonic())
-        eventually(lambda: pids(host, f"^hello uWSGI worker {worker}$") - {pid}, "another worker")
+        eventually(lambda: pids(host, f"^uwsgi hello uWSGI worker {worker}$") - {pid}, "another worker")
     assert len(load.failed) <= 1, "more than the request that the worker had"
 
 
@@ -125,11 +125,11 @@ def test_a_stop_ends_also_what_hangs(host: Host, get: Callable[..., Answer]) -> 
 
 
 def test_a_second_supervisord_is_refused(host: Host, hello: App, get: Callable[..., Answer]) -> None:
-    before = pids(host, "^hello uWSGI")
+    before = pids(host, "^uwsgi hello uWSGI")
     second = host.run("supervisord -n -c /etc/supervisor/supervisord.conf")
     assert second.rc != 0
     assert "already listening" in second.stdout + second.stderr
-    assert pids(host, "^hello uWSGI") == before
+    assert pids(host, "^uwsgi hello uWSGI") == before
     assert host.run("supervisorctl status").stdout.count("RUNNING") == 4
 
 

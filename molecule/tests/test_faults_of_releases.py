@@ -112,6 +112,23 @@ def test_broken_release_is_refused_in_the_apps_own_words(host: Host, tmp_path: P
     assert look(host).left == before.left
 
 
+HIDDEN_HOOK = {"hooks": {"before_switch": ["sh -c 'echo said; exit 3'"]}}
+
+
+@pytest.mark.parametrize(
+    "broken", [{"uwsgi_options": {"procesess": 3}}, HIDDEN_HOOK], ids=["while it is warmed up", "by a hook"]
+)
+def test_a_refused_release_leaves_the_live_one_its_secrets(host: Host, broken: dict[str, object]) -> None:
+    """Also where the live one is started anew, as by a reboot, and one that is as short as a digit of an id."""
+    run(host, "deploy", options={"env": unique(), "secret_env": {"COUNTER_SECRET": "1"}})
+    before = look(host)
+    refused(host, "deploy", options={"env": unique(), "secret_env": {"COUNTER_SECRET": "2", "MORE": "3"}, **broken})
+    host.check_output("supervisorctl restart %s:*", f"counter-{before.current}")
+    eventually(lambda: ask(host, "/env/COUNTER_SECRET").text == "1", "the secret that it was started with")
+    assert look(host).current == before.current
+    assert host.file("/srv/counter/current/secrets/env").listdir() == ["COUNTER_SECRET"]
+
+
 # Cut off
 
 

@@ -49,7 +49,7 @@ def test_a_first_release_that_is_broken_never_lives(host: Host, tmp_path: Path, 
         "health": {"timeout_seconds": 4},
         **options,
     }
-    others = pids(host, "^(hello|notes) uWSGI (master|worker)")
+    others = pids(host, "^uwsgi (hello|notes) uWSGI (master|worker)")
     play = site(host, "--tags", "flask_app", flask_apps={"broken": entry})
     assert play.process.returncode != 0
     assert words in play.output
@@ -58,7 +58,7 @@ def test_a_first_release_that_is_broken_never_lives(host: Host, tmp_path: Path, 
     assert host.check_output("find /srv/broken/releases -mindepth 1") == ""
     assert not host.file("/srv/broken/current").exists
     assert host.run("ls /etc/supervisor/conf.d /run/flaskfleet/supervisor.d").stdout.count("broken") == 0
-    assert pids(host, "^(hello|notes) uWSGI (master|worker)") == others, "another app was disturbed"
+    assert pids(host, "^uwsgi (hello|notes) uWSGI (master|worker)") == others, "another app was disturbed"
 
 
 def test_a_server_block_that_nginx_refuses_changes_no_byte(host: Host, hello: App, get: Callable[..., Answer]) -> None:

@@ -79,16 +79,18 @@ def test_app_can_only_write_where_it_should(host: Host, app) -> None:
     # find may not look everywhere, which is as it should be.
     writable = host.run("runuser -u %s -- find / -xdev ! -path '/proc/*' -type d -writable", app.name).stdout.split()
     live = host.check_output("readlink -f /srv/%s/current/run", app.name)
-    assert sorted({*writable} - {"/tmp", "/var/tmp"}) == sorted([live, f"/srv/{app.name}/shared"])
+    assert sorted({*writable} - {"/tmp", "/var/tmp"}) == sorted(
+        [live, f"/srv/{app.name}/shared", f"/srv/{app.name}/shared/var"]
+    )
 
 
 @pytest.mark.parametrize(
     ("user", "path", "rc"),
     [
-        ("notes", "secrets/NOTES_SECRET", 0),
-        ("www-data", "secrets/NOTES_SECRET", 1),
-        ("hello", "secrets/NOTES_SECRET", 1),
-        ("nobody", "secrets/NOTES_SECRET", 1),
+        ("notes", "current/secrets/env/NOTES_SECRET", 0),
+        ("www-data", "current/secrets/env/NOTES_SECRET", 1),
+        ("hello", "current/secrets/env/NOTES_SECRET", 1),
+        ("nobody", "current/secrets/env/NOTES_SECRET", 1),
         ("www-data", "current/env/NOTES_AT", 1),
         ("hello", "current/src/notes/web.py", 1),
         ("hello", "shared/notes.sqlite3", 1),
@@ -100,12 +102,12 @@ def test_who_reads(host: Host, user: str, path: str, rc: int) -> None:
 
 
 def test_secret_file(host: Host) -> None:
-    file = host.file("/srv/notes/secrets/NOTES_SECRET")
+    file = host.file("/srv/notes/current/secrets/env/NOTES_SECRET")
     assert (file.user, file.group, file.mode) == ("root", "notes", 0o640)
 
 
 def test_app_without_secrets_has_none(host: Host) -> None:
-    assert host.file("/srv/hello/secrets").listdir() == []
+    assert host.file("/srv/hello/current/secrets/env").listdir() == []
 
 
 @pytest.mark.parametrize("path", ["/var/lib/flaskfleet", "/srv/notes/releases", "/var/log", "/etc"])
@@ -132,7 +134,7 @@ def test_secret_is_nowhere_else(host: Host, path: str) -> None:
         ("NOTES_SECRET", "%(nothing)s @(/etc/hostname) $x #1;2"),
         ("FLASKFLEET_APP", "notes"),
         ("FLASKFLEET_SHARED", "/srv/notes/shared"),
-        ("HOME", "/srv/notes"),
+        ("HOME", "/srv/notes/shared"),
     ],
 )
 def test_environment_arrives_verbatim(get, name: str, value: str) -> None:

@@ -236,9 +236,35 @@ def test_changed_setting_is_a_release_with_the_same_code(
     assert after.previous == before.current != after.current
     assert after.master != before.master
     host.check_output("diff -r -x __pycache__ /srv/counter/releases/%s/src /srv/counter/current/src", before.current)
-    workers = [row for row in after.processes if row[3].startswith("counter uWSGI worker")]
+    workers = [row for row in after.processes if row[3].startswith("uwsgi counter uWSGI worker")]
     assert len(workers) == options.get("processes", 8)
     assert not url or ask(host, url).text == told
+
+
+SHARES = {
+    "shared_paths": ["instance", "counter/static/media", "journal.db"],
+    "files": {"motd.txt": "hello", "instance/motd.txt": "hello"},
+    "secret_files": {"instance/config.py": "KEY = 'canary'\n"},
+}
+
+
+def test_what_an_app_shares_outlives_releases(host: Host) -> None:
+    """What it writes at its shared paths is there after a deploy, a rollback and a deploy; no other app reads it."""
+    run(host, "deploy", options={"env": unique(), **SHARES})
+    src = "/srv/counter/current/src"
+    write = f"cd {src} && for file in instance/kept counter/static/media/kept journal.db; do echo kept > $file; done"
+    host.check_output("runuser -u counter -- sh -ec %s", write)
+    for playbook, options in (("deploy", unique()), ("rollback", {}), ("deploy", unique())):
+        run(host, playbook, options={"env": options, **SHARES}, **({"force": True} if playbook == "deploy" else {}))
+        for path in ("instance/kept", "counter/static/media/kept", "journal.db"):
+            file = host.file(host.check_output("readlink -f %s", f"{src}/{path}"))
+            assert (file.content_string, file.user) == ("kept\n", "counter"), path
+            assert host.run("runuser -u notes -- cat %s", file.path).rc == 1, path
+        motd = host.check_output("runuser -u counter -- cat %s", f"{src}/instance/motd.txt")
+        config = host.check_output("runuser -u counter -- cat %s", f"{src}/instance/config.py")
+        assert (motd, config) == ("hello", "KEY = 'canary'")
+    assert host.run("runuser -u www-data -- cat %s", f"{src}/instance/config.py").rc == 1
+    assert host.run("runuser -u notes -- cat %s", f"{src}/instance/config.py").rc == 1
 
 
 @pytest.fixture(scope="module")

@@ -95,12 +95,12 @@ def test_nothing_listens_on_tcp_but_the_router_of_an_app(listeners) -> None:
 def test_one_master_under_supervisor(app, processes) -> None:
     (supervisord,) = (process.pid for process in processes if process.command == "supervisord")
     masters = [process for process in processes if process.user == app.name and process.parent == supervisord]
-    assert [process.line for process in masters] == [f"{app.name} uWSGI master"]
+    assert [process.line for process in masters] == [f"uwsgi {app.name} uWSGI master"]
 
 
 def test_workers_of_the_master(app, processes, master: int) -> None:
     workers = sorted(process.line for process in processes if process.parent == master)
-    assert workers == [f"{app.name} uWSGI worker {number + 1}" for number in range(app.workers)]
+    assert workers == [f"uwsgi {app.name} uWSGI worker {number + 1}" for number in range(app.workers)]
 
 
 def test_nothing_else_runs_as_the_app(app, processes) -> None:
