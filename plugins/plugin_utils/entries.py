@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from module_utils.flaskfleet.shared import served_at
 
 from .rendering import PROJECT
 
@@ -66,6 +67,7 @@ def sites(apps: dict[str, Entry]) -> list[dict[str, Any]]:
             "root": f"/srv/{name}",
             "socket": f"/srv/{name}/current/run/uwsgi.sock",
             "static_prefixes": sorted(entry["static"]),
+            "shared_urls": sorted(filter(None, (served_at(path, entry["static"]) for path in entry["shared_paths"]))),
             "read_timeout_seconds": entry["harakiri_seconds"] + 5,
             "directives": entry["nginx_directives"],
         }

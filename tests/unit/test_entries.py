@@ -127,6 +127,7 @@ def test_a_site_has_what_nginx_needs() -> None:
         static={"/static": "static", "/favicon": "icons"},
         harakiri_seconds=10,
         nginx_directives=["add_header X-Frame-Options DENY"],
+        shared_paths=["static/media", "instance"],
     )
     assert sites(apps) == [
         {
@@ -135,6 +136,7 @@ def test_a_site_has_what_nginx_needs() -> None:
             "root": "/srv/blog",
             "socket": "/srv/blog/current/run/uwsgi.sock",
             "static_prefixes": ["/favicon", "/static"],
+            "shared_urls": ["/static/media"],
             "read_timeout_seconds": 15,
             "directives": ["add_header X-Frame-Options DENY"],
         }
