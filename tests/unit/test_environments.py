@@ -94,6 +94,10 @@ def test_nothing_else_is_left(real: Path) -> None:
     assert [path.name for path in real.parent.iterdir()] == [real.name]
 
 
+def test_the_instance_folder_of_a_package_is_the_apps_own(real: Path) -> None:
+    assert os.readlink(real / "var") == "../../shared/var"
+
+
 def test_a_record_tells_what_an_environment_was_made_of(real: Path) -> None:
     record = json.loads((real / environments.RECORD).read_text())
     assert (record["python"], record["platform"], record["sets"]) == (sys.executable, PLATFORM, ["1a", "2b"])

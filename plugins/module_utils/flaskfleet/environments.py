@@ -97,6 +97,8 @@ def _build(aside: Path, final: Path, environment: Environment, pool: Path) -> No
         raise EnvironmentFailed(f"process {other} has been making an environment for long; run this again") from other
     write_json(aside / RECORD, asdict(environment))
     _relocate(aside, venv, final)
+    if not os.path.lexists(aside / "var"):  # where Flask looks for the instance folder of what is installed
+        (aside / "var").symlink_to("../../shared/var")
 
 
 def _give(box: Sandbox, wheel: Wheel, pool: Path) -> str:
