@@ -123,10 +123,10 @@ docs: .venv ## write the tables of variables in the roles' READMEs
 	@tools/role_readmes.py
 
 .PHONY: lock
-lock: ## resolve requirements.in anew into requirements.txt
-	@command -v uv >/dev/null || { echo 'uv is needed: https://docs.astral.sh/uv' >&2; exit 1; }
-	uv pip compile --quiet --universal --upgrade --no-header --no-annotate --python-version 3.11 \
-	    --generate-hashes requirements.in -o requirements.txt
+lock: .venv ## resolve requirements.in anew into requirements.txt, and so what exports lock files
+	for list in requirements plugins/plugin_utils/exporters; do \
+	    uv pip compile --quiet --universal --upgrade --no-header --no-annotate --python-version 3.11 \
+	        --generate-hashes $$list.in -o $$list.txt; done
 
 .PHONY: clean
 clean: ## remove .venv, .cache (wheelhouse and keys, too) and the lab's images; demo-down comes first

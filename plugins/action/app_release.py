@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 import sys
 import tarfile
 import tempfile
@@ -17,8 +16,9 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
+from module_utils.flaskfleet.builds import PROJECT as PROJECT_ARCHIVE
 from module_utils.flaskfleet.shared import linked
-from plugin_utils import packing, sources, wheelhouse
+from plugin_utils import exporters, packing, requirements, sources, wheelhouse
 from plugin_utils.entries import Entry
 from plugin_utils.rendering import PROJECT, render
 from plugin_utils.rollouts import owner, taking_over
@@ -28,6 +28,12 @@ PASSED_ON = (
 )  # fmt: skip
 KEPT = 3  # releases that were shipped from host to host
 SMALL = 500_000  # bytes of an archive that goes along with the question whether it is needed
+
+
+def _readable(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """A member that whoever builds may read, whatever the controller's umask was."""
+    member.mode = 0o644
+    return member
 
 
 class ActionModule(ActionBase):
@@ -114,11 +120,14 @@ class ActionModule(ActionBase):
             there = self._connection._shell.join_path(self._tmp(), "built.tar")
             arguments = {"python": entry["python"], "recipe": wanted.recipe, "index_url": wanted.index_url}
             arguments["archive"] = there
-            if wanted.further:
+            further = {path.name: path for path in wanted.further}
+            if wanted.project:
+                further[PROJECT_ARCHIVE] = wanted.project
+            if further:
                 with tempfile.NamedTemporaryFile(suffix=".tar") as file:
                     with tarfile.open(fileobj=file, mode="w") as tar:
-                        for path in wanted.further:
-                            tar.add(path, path.name)
+                        for name, path in further.items():
+                            tar.add(path, name, filter=_readable)
                     file.flush()
                     arguments["further"] = self._send(Path(file.name))
             result = self._execute_module("wheel_set", arguments, task_vars=task_vars)
@@ -134,12 +143,24 @@ class ActionModule(ActionBase):
     def _sets(self, entry: Entry) -> dict[str, wheelhouse.Wanted]:
         """The sets of wheels that the app's environment is made from."""
         args = json.loads(json.dumps(self._task.args["wheels"]))
-        required = packing.required(sources.fetched(entry["source"]), entry)
+        required = requirements.required(sources.fetched(entry["source"]), entry)
         sets = {"uwsgi": wheelhouse.Wanted(**args["uwsgi"], **args["build"])}
-        if re.search(r"^\s*[^\s#]", required, re.MULTILINE):
-            further = tuple(packing.further_wheels(entry))
+        # The project changes with each release, and what it needs does not; they are one set if only a build tells.
+        project = {} if required.project is None else {"project": self._pack(entry)}
+        if not required.resolved:
+            project["dependencies"] = required.project
+        elif project:
+            sets["project"] = wheelhouse.Wanted(
+                requirements="", build_packages=tuple(entry["build_packages"]), **project, **args["build"]
+            )
+        if required.lines or not required.resolved:
             sets["app"] = wheelhouse.Wanted(
-                requirements=required, further=further, build_packages=tuple(entry["build_packages"]), **args["build"]
+                requirements=required.lines,
+                constraints=required.constraints,
+                further=tuple(packing.further_wheels(entry)),
+                build_packages=tuple(entry["build_packages"]),
+                **({} if required.resolved else project),
+                **args["build"],
             )
         return sets
 
@@ -157,6 +178,9 @@ class ActionModule(ActionBase):
         folder = sources.fetched(entry["source"]).folder
         if folder and folder.is_relative_to(sources.CACHE):
             yield folder.relative_to(PROJECT)
+        lock = folder / entry["requirements"] if folder else Path()
+        if lock.name in exporters.EXPORTERS:
+            yield exporters.kept(lock, entry["extras"], entry["groups"]).relative_to(PROJECT)
         for wanted in self._sets(entry).values():
             yield wheelhouse.record(wanted, platform, self._house()).relative_to(PROJECT)
             for wheel in wheelhouse.known(wanted, self._house())[platform]:
@@ -224,7 +248,7 @@ class ActionModule(ActionBase):
         """What the inventory asks for: the release and the router before it."""
         fetched = sources.fetched(entry["source"])
         files = packing.contents(fetched.folder, entry["source"], entry["static"].values()).files
-        required = packing.required(fetched, entry)
+        required = requirements.required(fetched, entry)
         templates = [path for folder in args["templates"] for path in sorted((PROJECT / folder).glob("*.j2"))]
         source = packing.source_hash(fetched.folder, files)
         inputs = packing.release_inputs(entry, source, required, templates, args["settings"])

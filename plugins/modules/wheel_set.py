@@ -41,7 +41,7 @@ options:
     type: path
     required: true
   further:
-    description: A tar of wheels that no index has.
+    description: A tar of wheels that no index has, and of a C(project.tar.gz) whose C(src) is built, too.
     type: path
 author:
   - flaskfleet

@@ -1,4 +1,4 @@
-"""Packing a release on the controller: its source, what it requires, and the id over all its inputs."""
+"""Packing a release on the controller: its source, and the id over all its inputs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ import hmac
 import io
 import json
 import os
-import re
 import secrets
 import stat
 import tarfile
 import tempfile
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -26,7 +24,8 @@ from module_utils.flaskfleet.journal import release_id
 from pathspec import GitIgnoreSpec
 
 from .entries import Entry
-from .sources import CACHE, Fetched, SourceError, locked, prune, settle
+from .requirements import Required
+from .sources import CACHE, SourceError, locked, prune, settle
 
 VERSION_CONTROL_AND_CACHES = {
     ".git", ".hg", ".svn", "__pycache__", ".pytest_cache", ".ruff_cache", ".mypy_cache", ".tox",
@@ -41,7 +40,6 @@ COMPRESSIBLE = {
 COMPRESSIBLE_BYTES = 1024  # below, the headers of an answer weigh more than what is saved
 KEPT_ARCHIVES = 10
 NOTHING: Mapping[str, Any] = {}
-NEEDS_A_FILE = ("-r", "-c", "-e", "--requirement", "--constraint", "--editable", ".", "/", "file:")
 # What steers other roles: a change of it is no new release.
 NOT_OF_A_RELEASE = {
     "name", "source", "server_names", "nginx_directives", "secret_env", "http", "hooks", "wheels", "packages",
@@ -288,55 +286,6 @@ def _content_time(content: bytes) -> int:
     return EARLIEST + int(hashlib.sha256(content).hexdigest()[:15], 16) % (LATEST - EARLIEST)
 
 
-def required(found: Fetched, entry: Entry) -> str:
-    """What pip is to install for an app, as the text of a requirements file.
-
-    :raises SourceError: it can't be told, or needs files that a release does not have.
-    """
-    if found.folder:
-        return requirements(found.folder, entry["requirements"])
-    return _installable(entry["source"]["package"] + "\n", "package")
-
-
-def requirements(source: Path, name: str) -> str:
-    """What pip is to install: of a ``pyproject.toml`` its dependencies, else the lines of the file.
-
-    :raises SourceError: the file is missing, or needs files that a release does not have.
-    """
-    path = source / name
-    if not path.is_file():
-        raise SourceError(f"requirements: there is no file {path}; name one below the source")
-    if path.suffix == ".toml":
-        try:
-            project = tomllib.loads(path.read_text())["project"]
-        except (KeyError, tomllib.TOMLDecodeError) as error:
-            raise SourceError(f"{path}: no [project] can be read from it ({error})") from error
-        if "dependencies" in project.get("dynamic", []):
-            raise SourceError(f"{path}: its dependencies are dynamic; name a lock file in requirements instead")
-        return "".join(f"{line}\n" for line in project.get("dependencies", []))
-    return _installable(path.read_text(), str(path))
-
-
-def _installable(text: str, where: str) -> str:
-    for line in text.splitlines():
-        if line.lstrip().startswith(NEEDS_A_FILE) or " @ file:" in line:
-            raise SourceError(
-                f"{where}: {line!r} needs another file; lock everything into one (uv pip compile, pip-compile)"
-            )
-        if re.match(r"\s*uwsgi\b", line, re.IGNORECASE):
-            raise SourceError(
-                f"{where}: {line!r} would replace the uWSGI that was built for this host; remove the line"
-            )
-    if "--hash=" in text:
-        for line in text.replace("\\\n", " ").splitlines():
-            if re.match(r"\s*\w", line) and "--hash=" not in line:
-                raise SourceError(
-                    f"{where}: {line.strip()!r} has no --hash, and others have, so that pip would refuse it; "
-                    "lock the file anew (uv pip compile --generate-hashes)"
-                )
-    return text
-
-
 def further_wheels(entry: Entry) -> list[Path]:
     """The wheels of the controller's that an app may require: files, and all wheels of folders.
 
@@ -391,7 +340,7 @@ def digest(value: Any) -> str:
 
 
 def release_inputs(
-    entry: Entry, source: str, required: str, templates: list[Path], settings: dict[str, Any]
+    entry: Entry, source: str, required: Required, templates: list[Path], settings: dict[str, Any]
 ) -> dict[str, Any]:
     """What a release is made from; two hosts with the same inputs have the same release.
 
@@ -401,7 +350,7 @@ def release_inputs(
     return {
         "source": source,
         "requirements": digest(
-            [required, *(hashlib.sha256(path.read_bytes()).hexdigest() for path in further_wheels(entry))]
+            [*required, *(hashlib.sha256(path.read_bytes()).hexdigest() for path in further_wheels(entry))]
         ),
         "templates": digest([[template.name, template.read_text()] for template in templates]),
         "settings": settings,

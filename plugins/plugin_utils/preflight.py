@@ -21,7 +21,7 @@ import jsonschema
 import yaml
 from module_utils.flaskfleet.shared import below
 
-from . import fleet, packing, sources
+from . import fleet, packing, requirements, sources
 from .entries import complete, role_specs, validate
 from .rendering import PROJECT
 from .sources import Fetched, SourceError, redact
@@ -267,7 +267,7 @@ def _did_you_mean(near: list[str]) -> str:
 def _check_options(path: str, options: dict[str, Any], values: Any) -> Iterator[Problem]:
     """Types, required options and unknown ones, for values in the shape of an argument spec."""
     if not isinstance(values, dict):
-        yield Problem(path, values, "must be a mapping of options")
+        yield Problem(path, HIDDEN, "must be a mapping of options")
         return
     for name in sorted(values.keys() - options.keys(), key=str):
         near = difflib.get_close_matches(str(name), sorted(options), 1)
@@ -281,11 +281,14 @@ def _check_options(path: str, options: dict[str, Any], values: Any) -> Iterator[
         value = values[name]
         leaf = {key: spec[key] for key in ("type", "elements", "choices") if key in spec}
         _, errors = validate({name: leaf}, {name: value})
-        # Ansible takes text for a number, JSON Schema then does not look at its range.
+        # Ansible takes text for a number, JSON Schema then does not look at its range; and what holds others for text.
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if errors or value is None or (spec["type"] in ("int", "float") and not is_number):
-            hidden = HIDDEN if spec.get("no_log") else value
-            yield Problem(here, hidden, f"must be {_type(spec)}. {_text(spec['description'])}")
+        lacks_number = spec["type"] in ("int", "float") and not is_number
+        lacks_text = spec["type"] in ("str", "path") and isinstance(value, dict | list)
+        if errors or value is None or lacks_number or lacks_text:
+            is_secret = spec.get("no_log") or (path and spec["type"] in ("dict", "list"))
+            shown = HIDDEN if is_secret else _visible(here, value)
+            yield Problem(here, shown, f"must be {_type(spec)}. {_text(spec['description'])}")
         elif "options" in spec:
             inner = [(here, value)] if spec["type"] == "dict" else [(f"{here}[{i}]", v) for i, v in enumerate(value)]
             for where, item in inner:
@@ -307,30 +310,43 @@ def _text(description: str | list[str]) -> str:
     return re.sub(r"[A-Z]\(([^()]*(?:\(\))?[^()]*)\)", r"\1", text)  # C(x) of ansible-doc is x
 
 
+def _check_pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[jsonschema.ValidationError]:
+    """As ECMA-262 has it, and so JSON Schema: ``$`` is the end, and not before a last line break, as in Python."""
+    pattern = re.sub(r"(?<!\\)\$", r"\\Z", pattern)
+    if validator.is_type(instance, "string") and not re.search(pattern, instance):
+        yield jsonschema.ValidationError(f"does not match {pattern}")
+
+
+Validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"pattern": _check_pattern})
+
+
 def _check_constraints(schema: dict[str, Any], values: dict[str, Any]) -> Iterator[Problem]:
-    for error in jsonschema.Draft202012Validator(schema).iter_errors(values):
+    for error in Validator(schema).iter_errors(values):
         if error.validator == "type" and not {*VERBATIM} & {*error.absolute_path}:
             continue  # the argument spec has said it
-        path = ".".join(map(str, error.absolute_path))
-        key = (
-            []
-            if error.validator != "pattern" or "propertyNames" not in error.absolute_schema_path
-            else [error.instance]
-        )
-        value = HIDDEN if {"secret_env", "files", "secret_files"} & {*error.absolute_path} else error.instance
-        yield Problem(".".join([path, *map(str, key)]), value, error.schema.get("description", error.message))
+        key = [error.instance] if "propertyNames" in error.absolute_schema_path else []
+        path = ".".join(map(str, [*error.absolute_path, *key]))
+        value = HIDDEN if {*VERBATIM} & {*error.absolute_path} and not key else _visible(path, error.instance)
+        yield Problem(path, value, error.schema.get("description", error.message))
+
+
+def _visible(path: str, value: Any) -> Any:
+    """A value for a message; of an app, no more than a single one, for there may be a secret in it somewhere."""
+    return HIDDEN if path.partition(".")[0] == "flask_apps" and isinstance(value, dict | list) else value
 
 
 def _line_breaks(path: str, value: Any) -> Iterator[Problem]:
     if isinstance(value, dict):
         for key, inner in value.items():
+            yield from _line_breaks(path, str(key))
             if key not in VERBATIM:
                 yield from _line_breaks(_join(path, key), inner)
     elif isinstance(value, list):
         for index, inner in enumerate(value):
             yield from _line_breaks(f"{path}[{index}]", inner)
     elif isinstance(value, str) and any(character in value for character in "\r\n\0"):
-        yield Problem(path, value, "has a line break, which would end the line in a configuration file; remove it")
+        shown = HIDDEN if path.startswith("flask_apps") else value  # whatever option it was to be
+        yield Problem(path, shown, "has a line break, which would end the line in a configuration file; remove it")
 
 
 def _across_roles(values: dict[str, Any], fetch: Fetch) -> Iterator[Problem]:
@@ -418,7 +434,7 @@ def _check_source(where: str, app: dict[str, Any], fetch: Fetch) -> Iterator[Pro
     try:
         found = fetch(app["source"])
         files = packing.contents(found.folder, app["source"], app["static"].values()).files
-        packing.required(found, app)
+        requirements.required(found, app)
         served = packing.static_files(found.folder, files, app["static"])
     except (SourceError, OSError, UnicodeDecodeError) as error:
         yield Problem(f"{where}.source.{kind}", HIDDEN, str(error))

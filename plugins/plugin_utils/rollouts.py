@@ -27,7 +27,15 @@ def has_ended(process: str) -> bool:
     """Whether a controller's process was one of this machine, and is gone. Of others nobody knows that."""
     here, _, began = process.rpartition(" ")
     where, _, pid = here.rpartition(" ")
-    return where == _here() and pid.isdecimal() and began != _began(int(pid))
+    if where != _here() or not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:  # another person's, of which /proc may tell nothing (hidepid, see proc(5))
+        return _began(int(pid)) not in (began, "?")
+    return _began(int(pid)) != began
 
 
 def _token(pid: int) -> str:

@@ -34,11 +34,14 @@ COMPILED = re.compile(r"-(any|linux_[^-]*)\.whl$")  # the platforms of what pip 
 class Wanted:
     """What a set is made from; the fields of ``Recipe`` in module_utils/flaskfleet/builds.py.
 
-    ``further`` are wheels of the controller's that no index has. Some fields are part of the key: two sets that
-    differ in one of them are two sets.
+    ``further`` are wheels of the controller's that no index has, ``project`` is a packed source that is built, too.
+    Some fields are part of the key: two sets that differ in one of them are two sets.
     """
 
     requirements: str
+    constraints: str = ""
+    project: Path | None = None
+    dependencies: str | None = None
     tools: str = ""
     isolation: bool = True
     gcc: str = ""
@@ -55,16 +58,18 @@ class Wanted:
     def key(self) -> str:
         """12 hex digits over what it is made from."""
         further = sorted(map(_digest, self.further))
+        project = _digest(self.project) if self.project else ""
         inputs = [
-            self.requirements, self.tools, self.isolation, self.gcc, self.prebuilt, sorted(self.variables.items()),
-            sorted(self.build_packages), further,
+            self.requirements, self.constraints, project, self.dependencies, self.tools, self.isolation, self.gcc,
+            self.prebuilt, sorted(self.variables.items()), sorted(self.build_packages), further,
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:12]
 
     @property
     def recipe(self) -> dict[str, Any]:
         """The argument of that name of the module wheel_set."""
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("further", "index_url")}
+        apart = ("further", "project", "index_url")
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in apart}
 
 
 class BuildFailed(Exception):

@@ -30,7 +30,7 @@ from ansible.modules import app_release
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from examples import PLATFORM
-from plugin_utils import packing, rollouts, sources
+from plugin_utils import exporters, packing, rollouts, sources
 from plugin_utils.entries import complete
 
 HERE = rollouts._token(os.getpid())
@@ -449,8 +449,9 @@ def test_a_host_builds_by_the_recipe_of_the_inventory(hosted: Callable[..., Any]
     uwsgi, app = (arguments for name, arguments in asked(action) if name == "wheel_set")
     assert (uwsgi["python"], uwsgi["archive"]) == ("/usr/bin/python3", "/tmp/task/built.tar")
     common = {name: value for name, value in WHEELS["build"].items() if name != "index_url"}
-    assert uwsgi["recipe"] == {**WHEELS["uwsgi"], "variables": {}, "build_packages": (), **common}
-    rest = {"isolation": True, "gcc": "", "prebuilt": "", "variables": {}, "build_packages": ()}
+    project = {"constraints": "", "dependencies": None}
+    assert uwsgi["recipe"] == {**WHEELS["uwsgi"], "variables": {}, "build_packages": (), **project, **common}
+    rest = {"isolation": True, "gcc": "", "prebuilt": "", "variables": {}, "build_packages": (), **project}
     assert app["recipe"] == {"requirements": "flask\n", **rest, **common}
     assert (uwsgi["index_url"], app["index_url"]) == (WHEELS["build"]["index_url"],) * 2
 
@@ -593,6 +594,44 @@ def test_a_bundle_has_the_wheels_their_records_and_the_packed_source(
     assert built_files <= set(found)
 
 
+def test_a_bundle_has_what_a_lock_file_was_exported_to(
+    bundle: Callable[[], list[str]], entry: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a controller without access needs no tool for it."""
+    monkeypatch.setattr(exporters, "CACHE", tmp_path / "cache")
+    monkeypatch.setitem(
+        exporters.EXPORTERS, "poetry.lock", (lambda extras, groups: ["echo", "flask"], "requirements.txt")
+    )
+    entry["requirements"] = "poetry.lock"
+    Path(entry["source"]["path"], "poetry.lock").touch()
+    assert [path for path in bundle() if path.startswith("cache/exported/")] == [
+        str(path.relative_to(tmp_path)) for path in (tmp_path / "cache/exported").glob("*.txt")
+    ]
+
+
+def test_the_project_itself_is_a_set_of_its_own_and_goes_to_the_builder_packed(
+    hosted: Callable[..., Any], entry: dict[str, Any], tmp_path: Path
+) -> None:
+    entry["install"] = True
+    Path(entry["source"]["path"], "pyproject.toml").write_text("[project]\nname = 'blog'\n")
+    needs = {"needs": {**LACKS_ALL["needs"], "sets": ["uwsgi", "app", "project"]}}
+    action = hosted(needs, built("uwsgi"), built("flask"), built("blog"), {"changed": True})
+    action.run(task_vars=HOST)
+    recipes = [arguments["recipe"] for name, arguments in asked(action) if name == "wheel_set"]
+    assert [(one["requirements"], one["dependencies"]) for one in recipes[1:]] == [("flask\n", None), ("", None)]
+    assert [names for name, names in action.packed.items() if "wheels" not in name] == [["project.tar.gz"]]
+
+
+def test_a_project_that_tells_only_its_build_what_it_needs_is_one_set_with_that(
+    hosted: Callable[..., Any], entry: dict[str, Any]
+) -> None:
+    Path(entry["source"]["path"], "requirements.txt").write_text("flask\n-e .[mail]\n")
+    action = hosted(LACKS_ALL, built("uwsgi"), built("flask"), {"changed": True})
+    action.run(task_vars=HOST)
+    _, recipe = (arguments["recipe"] for name, arguments in asked(action) if name == "wheel_set")
+    assert (recipe["requirements"], recipe["dependencies"]) == ("flask\n", "[mail]")
+
+
 def test_a_bundle_has_a_source_that_came_from_elsewhere(
     bundle: Callable[[], list[str]], entry: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -733,6 +772,25 @@ def test_a_failure_of_another_kind_is_not_tried_again(release: Callable[..., Any
 
 def test_a_process_of_this_machine_that_is_gone_has_ended(gone: str) -> None:
     assert rollouts.has_ended(gone)
+
+
+@pytest.mark.parametrize(("seen", "expected"), [("?", False), ("same", False), ("another", True)])
+def test_another_persons_process_lives_although_it_can_not_be_looked_at(
+    monkeypatch: pytest.MonkeyPatch, seen: str, expected: bool
+) -> None:
+    """With hidepid, /proc shows it to nobody else (proc(5)); kill(2) fails with EPERM if there is one."""
+
+    def kill(pid: int, signal: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", kill)
+    monkeypatch.setattr(rollouts, "_began", lambda pid: HERE.split()[-1] if seen == "same" else seen)
+    assert rollouts.has_ended(HERE) is expected
+
+
+def test_a_number_that_no_process_can_have_has_ended() -> None:
+    here, _, _ = HERE.rpartition(" ")
+    assert rollouts.has_ended(f"{here.rpartition(' ')[0]} {10**30} 1")
 
 
 def test_a_number_that_another_process_has_now_is_no_proof_of_life() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -147,7 +148,7 @@ def test_a_compiler_and_its_flags_are_in_the_environment(attempt: Attempt, varia
         (Attempt(UWSGI, "gcc", "-fno-lto", 12.4), "uwsgi==2.0.31 by gcc -fno-lto, 12 s"),
         (Attempt("--no-binary :all:\nflask\n  # via me\n", seconds=0.6), "flask by no compiler, 1 s"),
         (Attempt("flask\nclick\n", "gcc"), "flask and 1 more by gcc, 0 s"),
-        (Attempt("# flask\n"), "nothing by no compiler, 0 s"),
+        (Attempt("# flask\n"), "the project by no compiler, 0 s"),
         (Attempt("git+https://me:s3cret@host/x\n"), "git+https://host/x by no compiler, 0 s"),
     ],
 )
@@ -324,11 +325,15 @@ class Python:
             printf '%s\\n' "$@" > "calls$number"
             env > "env$number"
             [ -z "$NETRC" ] || cat "$NETRC" > login
-            for last; do :; done
-            cp "$last" "requirements$number"
+            for last; do [ "$previous" != -c ] || [ "$3" != wheel ] || cp "$last" constraints; previous=$last; done
+            [ -d "$last" ] || cp "$last" "requirements$number"
             [ "$3" = wheel ] || exit 0
             while [ "$1" != --wheel-dir ]; do shift; done
-            mkdir "$2"
+            mkdir -p "$2"
+            case " $* " in *" --no-deps "*)
+              echo blog > "$2/blog-1.0-py3-none-any.whl"; ls "$last" > project
+              echo "Successfully built blog"; exit ;;
+            esac
             echo half > "$2/half.whl"
             for fails in fails-*; do [ -f "$fails" ] && cat "$fails" >&2 && rm "$fails" && exit 1; done
             rm "$2/half.whl"
@@ -355,6 +360,10 @@ class Python:
         """What each call has read."""
         return [path.read_text() for path in sorted(self.folder.glob("requirements*"))]
 
+    def constraints(self) -> str:
+        """What the last call has read as constraints."""
+        return (self.folder / "constraints").read_text()
+
     def variables(self) -> list[dict[str, str]]:
         """The environment of each call."""
         found = (path.read_text().splitlines() for path in sorted(self.folder.glob("env*")))
@@ -367,6 +376,72 @@ def python(tmp_path: Path) -> Python:
 
 
 # build
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Callable[..., Path]:
+    """A function that packs a project with some files, as it comes with further wheels."""
+
+    def make(*files: str) -> Path:
+        for name in ("pyproject.toml", *files):
+            (tmp_path / "source/src" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "source/src" / name).write_text("")
+        (tmp_path / "source/static").mkdir()
+        (tmp_path / "given").mkdir()
+        with tarfile.open(tmp_path / "given" / builds.PROJECT, "w:gz") as tar:
+            for part in ("src", "static"):
+                tar.add(tmp_path / "source" / part, part)
+        return tmp_path / "given"
+
+    return make
+
+
+def test_a_project_is_built_alone(host: Host, python: Python, folder: Path, project: Callable[..., Path]) -> None:
+    built = build(Recipe(""), python.path, folder, project("blog/__init__.py"))
+    assert [wheel["file"] for wheel in built.wheels] == ["blog-1.0-py3-none-any.whl"]
+    assert (built.compiled, str(built.tried[0])) == (["blog"], "the project by no compiler, 0 s")
+    (call,) = python.calls()
+    assert "--no-deps" in call
+    assert "--require-hashes" not in call
+    assert (python.folder / "project").read_text().split() == ["blog", "pyproject.toml"]
+
+
+def test_a_project_is_built_with_what_it_needs(
+    host: Host, python: Python, folder: Path, project: Callable[..., Path]
+) -> None:
+    built = build(Recipe("flask<4\n", dependencies="[mail]"), python.path, folder, project())
+    assert len(built.wheels) == 3
+    first, second = python.calls()
+    assert "--no-deps" in first
+    assert "--no-deps" not in second
+    assert [word.rpartition("/")[2] for word in second if word.endswith("[mail]")] == [
+        "blog-1.0-py3-none-any.whl[mail]"
+    ]
+    assert python.requirements() == ["flask<4\n"]
+
+
+def test_what_a_project_needs_may_be_told_by_it_alone(
+    host: Host, python: Python, folder: Path, project: Callable[..., Path]
+) -> None:
+    build(Recipe("", dependencies=""), python.path, folder, project())
+    _, second = python.calls()
+    assert second[-1].endswith("/blog-1.0-py3-none-any.whl")
+    assert "-r" not in second
+
+
+@pytest.mark.parametrize("name", ["blog/fast.c", "blog/fast.pyx", "src/lib.rs", "fast.cpp"])
+def test_a_project_with_an_extension_is_built_with_a_compiler(
+    host: Host, python: Python, folder: Path, project: Callable[..., Path], name: str
+) -> None:
+    built = build(Recipe(""), python.path, folder, project(name))
+    assert [attempt.compiler for attempt in built.tried] == ["", "gcc"]
+
+
+def test_constraints_are_a_file_of_their_own(host: Host, python: Python, folder: Path) -> None:
+    build(Recipe("flask\n", constraints="click<9\n"), python.path, folder)
+    (call,) = python.calls()
+    assert Path(call[call.index("-c") + 1]).name == "constraints.txt"
+    assert python.constraints() == "click<9\n"
 
 
 def test_all_wheels_are_told_by_name_and_hash(host: Host, python: Python, folder: Path) -> None:

@@ -25,11 +25,10 @@ from plugin_utils.packing import (
     packed,
     release_inputs,
     release_key,
-    required,
-    requirements,
     static_files,
 )
-from plugin_utils.sources import Fetched, SourceError
+from plugin_utils.requirements import Required
+from plugin_utils.sources import SourceError
 
 FILES = {"app.py": "app = None\n", "pkg/__init__.py": "", "pkg/data.txt": "☃\n", "manage": "#!/bin/sh\n"}
 
@@ -108,13 +107,6 @@ def test_an_absolute_link_is_refused_by_name(source: Path) -> None:
     (source / "escape").symlink_to(source / "app.py")
     with pytest.raises(SourceError, match=f"^{source}/escape: the link is absolute"):
         contents(source)
-
-
-@pytest.mark.parametrize("line", ["uwsgi", "uWSGI==2.0.21", " uwsgi>=2 ; python_version > '3'"])
-def test_uwsgi_itself_is_no_requirement(source: Path, line: str) -> None:
-    (source / "requirements.txt").write_text(f"flask\n{line}\n")
-    with pytest.raises(SourceError, match="would replace the uWSGI"):
-        requirements(source, "requirements.txt")
 
 
 def test_a_hidden_file_is_part_of_it(source: Path) -> None:
@@ -581,117 +573,6 @@ def test_of_old_archives_the_newest_stay_and_those_a_run_may_use(source: Path, a
     assert {first, last} <= set(kept)
 
 
-# requirements
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "flask\n",
-        "# -r is not here\nflask==3.1 \\\n    --hash=sha256:0\n",
-        "--index-url https://pypi.example/simple\nflask-restful\n",
-        "thing @ https://example.com/thing-1.0.tar.gz\n",
-        "",
-    ],
-)
-def test_a_file_of_requirements_is_taken_as_it_is(source: Path, text: str) -> None:
-    assert requirements(source, write(source, "lock.txt", text)) == text
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "-r base.txt",
-        "-rbase.txt",
-        "  -r base.txt",
-        "--requirement base.txt",
-        "-c pins.txt",
-        "--constraint=pins.txt",
-        "-e .",
-        "--editable ./lib",
-        ".",
-        "./lib",
-        "../lib",
-        "/opt/thing.whl",
-        "file:///opt/thing.whl",
-        "thing @ file:///opt/thing.whl",
-    ],
-)
-def test_a_line_that_needs_another_file_is_refused_by_name(source: Path, line: str) -> None:
-    write(source, "requirements.txt", f"flask\n{line}\n")
-    with pytest.raises(SourceError) as raised:
-        requirements(source, "requirements.txt")
-    assert str(raised.value).startswith(f"{source}/requirements.txt: {line!r} needs another file; lock everything")
-
-
-@pytest.mark.parametrize(
-    ("project", "expected"),
-    [
-        ('dependencies = ["flask>=3", "gunicorn"]', "flask>=3\ngunicorn\n"),
-        ("dependencies = []", ""),
-        ('name = "blog"', ""),
-        ('dynamic = ["version"]\ndependencies = ["flask"]', "flask\n"),
-    ],
-)
-def test_of_a_pyproject_the_dependencies_are_taken(source: Path, project: str, expected: str) -> None:
-    assert requirements(source, write(source, "pyproject.toml", f"[project]\n{project}\n")) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ('[project]\ndynamic = ["dependencies"]\n', "its dependencies are dynamic; name a lock file"),
-        ("[tool.poetry]\n", r"no \[project\] can be read from it"),
-        ("[project\n", r"no \[project\] can be read from it"),
-    ],
-    ids=["dynamic", "no project", "not TOML"],
-)
-def test_a_pyproject_without_readable_dependencies_is_refused_by_name(source: Path, text: str, words: str) -> None:
-    write(source, "pyproject.toml", text)
-    with pytest.raises(SourceError, match=f"^{source}/pyproject.toml: {words}"):
-        requirements(source, "pyproject.toml")
-
-
-@pytest.mark.parametrize("name", ["lock.txt", "pyproject.toml", "pkg"])
-def test_a_missing_file_is_named(source: Path, name: str) -> None:
-    with pytest.raises(SourceError, match=f"there is no file {source}/{name}"):
-        requirements(source, name)
-
-
-def test_what_an_app_requires_is_in_its_folder_or_is_its_package(source: Path) -> None:
-    entry = {"source": {"package": "blog==1.2 --hash=sha256:0"}, "requirements": write(source, "lock.txt", "flask\n")}
-    assert required(Fetched(source, {}), entry) == "flask\n"
-    assert required(Fetched(None, {}), entry) == "blog==1.2 --hash=sha256:0\n"
-
-
-def test_uwsgi_itself_is_no_package() -> None:
-    with pytest.raises(SourceError, match=r"^package: 'uwsgi==2' would replace the uWSGI"):
-        required(Fetched(None, {}), {"source": {"package": "uwsgi==2"}})
-
-
-LOCKED = """\
-flask==3.1 \\
-    --hash=sha256:0
-# a comment
-
---index-url https://pypi.example/simple
-werkzeug==3 --hash=sha256:1
-"""
-
-
-def test_a_lock_file_with_all_hashes_is_taken_as_it_is(source: Path) -> None:
-    assert requirements(source, write(source, "lock.txt", LOCKED)) == LOCKED
-
-
-@pytest.mark.parametrize("line", ["click==8.1", "  click==8.1 ", "click \\\n    ==8.1"])
-def test_a_line_without_a_hash_beside_others_is_refused_by_name(source: Path, line: str) -> None:
-    """Pip would refuse it on the host that builds."""
-    write(source, "lock.txt", f"{LOCKED}{line}\n")
-    words = f"^{source}/lock.txt: 'click.*==8.1' has no --hash, and others have, .*; lock the file anew"
-    with pytest.raises(SourceError, match=words):
-        requirements(source, "lock.txt")
-
-
 # wheels that no index has
 
 
@@ -777,6 +658,8 @@ def test_who_wants_the_key_while_it_is_made_has_the_same(monkeypatch: pytest.Mon
 
 # the inputs
 
+FLASK = Required("flask\n")
+
 
 @pytest.fixture
 def entry() -> dict[str, Any]:
@@ -804,7 +687,7 @@ def templates(tmp_path: Path) -> list[Path]:
 def identify(entry: dict[str, Any], templates: list[Path]) -> Callable[..., str]:
     """A function that tells the digest of the inputs, some of which are other ones."""
 
-    def inputs(source: str = "1a", required: str = "flask\n", listen: int = 1024, **changed: Any) -> str:
+    def inputs(source: str = "1a", required: Required = FLASK, listen: int = 1024, **changed: Any) -> str:
         return digest(release_inputs({**entry, **changed}, source, required, templates, {"listen": listen}))
 
     return inputs
@@ -814,7 +697,10 @@ def identify(entry: dict[str, Any], templates: list[Path]) -> Callable[..., str]
     "changed",
     [
         {"source": "2b"},
-        {"required": "flask<4\n"},
+        {"required": FLASK._replace(lines="flask<4\n")},
+        {"required": FLASK._replace(constraints="flask<4\n")},
+        {"required": FLASK._replace(project="")},
+        {"required": FLASK._replace(project="[mail]")},
         {"listen": 2048},
         {"processes": 8},
         {"env": {"A": "b"}},
@@ -858,7 +744,7 @@ def test_what_steers_other_roles_makes_no_other_release(identify: Callable[..., 
 
 def test_where_the_source_lies_makes_no_other_release(entry: dict[str, Any], templates: list[Path]) -> None:
     moved = {**entry, "source": {"path": "/srv/checkouts/blog"}}
-    assert release_inputs(moved, "1a", "", templates, {}) == release_inputs(entry, "1a", "", templates, {})
+    assert release_inputs(moved, "1a", FLASK, templates, {}) == release_inputs(entry, "1a", FLASK, templates, {})
 
 
 def test_the_order_of_keys_makes_no_other_release(identify: Callable[..., str]) -> None:
@@ -866,7 +752,7 @@ def test_the_order_of_keys_makes_no_other_release(identify: Callable[..., str]) 
 
 
 def test_secrets_are_not_in_the_inputs(entry: dict[str, Any], templates: list[Path]) -> None:
-    shown = json.dumps(release_inputs(entry, "1a", "", templates, {}))
+    shown = json.dumps(release_inputs(entry, "1a", FLASK, templates, {}))
     assert "s3cret" not in shown
     assert "KEY" not in shown
 
@@ -878,7 +764,7 @@ def test_secrets_cannot_be_guessed_from_the_inputs_without_the_key(identify: Cal
 
 
 def test_inputs_are_what_a_record_can_hold(entry: dict[str, Any], templates: list[Path]) -> None:
-    inputs = release_inputs(entry, "1a", "", templates, {"listen": 1024})
+    inputs = release_inputs(entry, "1a", FLASK, templates, {"listen": 1024})
     assert json.loads(json.dumps(inputs)) == inputs
 
 

@@ -88,8 +88,8 @@ def test_the_roles_are_those_of_the_playbook() -> None:
         ("uwsgi_listen", "1k", "uwsgi_listen: '1k' must be an integer"),
         ("supervisor_log_mb", [], "supervisor_log_mb: [] must be an integer"),
         ("nginx_http_port", "http", "nginx_http_port: 'http' must be an integer"),
-        ("flask_apps", ["blog"], "flask_apps: ['blog'] must be a mapping"),
-        ("flask_apps blog", "blog", "flask_apps.blog: 'blog' must be a mapping"),
+        ("flask_apps", ["blog"], "flask_apps: must be a mapping"),
+        ("flask_apps blog", "blog", "flask_apps.blog: must be a mapping of options"),
         ("flask_apps blog processes", "four", "flask_apps.blog.processes: 'four' must be an integer"),
         ("flask_apps blog processes", None, "flask_apps.blog.processes: None must be an integer"),
         ("flask_apps blog preload", "perhaps", "flask_apps.blog.preload: 'perhaps' must be true or false"),
@@ -164,18 +164,30 @@ def test_the_roles_are_those_of_the_playbook() -> None:
             "flask_apps.blog.static.static: 'static' a URL prefix starts with /",
         ),
         ("flask_apps blog health", {"path": "healthz"}, "flask_apps.blog.health.path: 'healthz' a path starts with /"),
-        ("flask_apps blog uwsgi_options", {"socket": ":1"}, "are set by the release and the app's own"),
+        (
+            "flask_apps blog uwsgi_options",
+            {"socket": ":1"},
+            "socket: 'socket' the release has one socket",
+        ),
         ("flask_apps blog nginx_directives", ["return 200;"], "'return 200;' write one directive without ;"),
         ("flask_apps blog env", {"A-B": "x"}, "flask_apps.blog.env.A-B: 'A-B' a variable's name is"),
-        ("flask_apps blog env", {"A": "x "}, "flask_apps.blog.env.A: 'x ' quote the value"),
-        ("flask_apps blog env", {"A": True}, "flask_apps.blog.env.A: True quote the value"),
+        ("flask_apps blog env", {"A": "x "}, "flask_apps.blog.env.A: leave white space at its end and NUL out"),
+        (
+            "flask_apps blog env",
+            {"A": True},
+            "flask_apps.blog.env.A: quote the value: without quotes, YAML makes 83 of 0123",
+        ),
         ("flask_apps blog env", {"FLASKFLEET_APP": "x"}, "is set by the release; rename it"),
         # something missing
         ("flask_apps blog", {}, "flask_apps.blog.wsgi: is missing."),
-        ("flask_apps blog source", {}, "flask_apps.blog.source: {} give exactly one of path, git, archive and package"),
-        ("flask_apps blog source", {"path": "/", "package": "a==1"}, "'package': 'a==1'} give exactly one of path"),
+        ("flask_apps blog source", {}, "flask_apps.blog.source: give exactly one of path, git, archive and package"),
+        (
+            "flask_apps blog source",
+            {"path": "/", "package": "a==1"},
+            "flask_apps.blog.source: give exactly one of path",
+        ),
         ("flask_apps blog source", {"pth": "/"}, "flask_apps.blog.source.pth: there is no such option; did you mean"),
-        ("flask_apps blog source", {"git": "https://h/x"}, "source.git: 'https://h/x' must be a mapping"),
+        ("flask_apps blog source", {"git": "https://h/x"}, "flask_apps.blog.source.git: must be a mapping"),
         ("flask_apps blog source", {"git": {"url": "/x"}}, "flask_apps.blog.source.git.version: is missing. A branch"),
         ("flask_apps blog source", {"git": {"version": "main"}}, "flask_apps.blog.source.git.url: is missing."),
         ("flask_apps blog source", {"git": {"url": "/x", "version": 1.1}}, "git.version: 1.1 quote it; as a number"),
@@ -185,22 +197,22 @@ def test_the_roles_are_those_of_the_playbook() -> None:
             "source.git: '/x': '-d' can't be a version",
         ),
         ("flask_apps blog source", {"git": {"url": "-x", "version": "main"}}, "source.git: '-x' is no address of a"),
-        ("flask_apps blog source", {"git": {"url": "/x\ny", "version": "main"}}, "'/x\\ny' has a line break"),
+        ("flask_apps blog source", {"git": {"url": "/x\ny", "version": "main"}}, "source.git.url: has a line break"),
         (
             "flask_apps blog source",
             {"git": {"url": "/no-such-folder", "version": "main"}},
             "'/no-such-folder' can't be fetched",
         ),
-        ("flask_apps blog source", {"archive": {}}, "source.archive: {} give either a path, or a url with its sha256"),
+        ("flask_apps blog source", {"archive": {}}, "source.archive: give either a path, or a url with its sha256"),
         (
             "flask_apps blog source",
             {"archive": {"url": "https://h/x"}},
-            "} give either a path, or a url with its sha256",
+            "source.archive: give either a path, or a url with its sha256",
         ),
         (
             "flask_apps blog source",
             {"archive": {"url": "https://h/x", "path": "/x", "sha256": "0" * 64}},
-            "} give either a path, or a url with its sha256",
+            "source.archive: give either a path, or a url with its sha256",
         ),
         (
             "flask_apps blog source",
@@ -388,6 +400,118 @@ def test_a_secret_is_not_in_the_message(inventory: dict[str, Any]) -> None:
     (found,) = problems(changed(inventory, "flask_apps blog secret_env", {"KEY": "canary "}))
     assert "flask_apps.blog.secret_env.KEY" in found
     assert "canary" not in found
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("flask_apps", [{"blog": {"secret_env": {"KEY": "canary"}}}]),
+        ("flask_apps blog", [{"secret_env": {"KEY": "canary"}}]),
+        ("flask_apps blog", "secret_env: canary"),
+        ("flask_apps blog secret_evn", {"KEY": "canary\n"}),
+        ("flask_apps blog secret_evn", ["canary\n"]),
+        ("flask_apps blog env", "KEY=canary"),
+        ("flask_apps blog env", {"KEY": "canary "}),
+        ("flask_apps blog env", {"KEY": ["canary"]}),
+        ("flask_apps blog hooks", {"before_switch": {"KEY": "canary"}}),
+        ("flask_apps blog programs", [{"mailer": {"command": "mail --key canary"}}]),
+        ("flask_apps blog programs", {"mailer": ["canary"]}),
+        ("flask_apps blog health", ["canary"]),
+        ("flask_apps blog source", {"path": {"key": "canary"}}),
+    ],
+)
+def test_values_of_an_app_that_may_be_secrets_are_in_no_message(
+    inventory: dict[str, Any], path: str, value: Any
+) -> None:
+    found = problems(changed(inventory, path, value))
+    assert found
+    assert "canary" not in " ".join(found)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("flask_apps", {"blog\n": {}}),
+        ("flask_apps blog static", {"/static\n": "static"}),
+        ("flask_apps blog env", {"A\n": "x"}),
+        ("flask_apps blog secret_env", {"A\n": "x"}),
+        ("flask_apps blog programs", {"mailer\n": {"command": "true"}}),
+        ("flask_apps blog uwsgi_options", {"max-requests\n": 1}),
+        ("flask_apps blog uwsgi_options", {"max-requests": {"a\nb": 1}}),
+    ],
+)
+def test_a_line_break_in_a_key_is_refused(inventory: dict[str, Any], path: str, value: Any) -> None:
+    assert problems(changed(inventory, path, value))
+
+
+def strings(schema: Any) -> list[str]:
+    """The patterns of a JSON Schema."""
+    if isinstance(schema, dict):
+        own = [schema["pattern"]] if isinstance(schema.get("pattern"), str) else []
+        return own + [one for inner in schema.values() for one in strings(inner)]
+    return [one for inner in schema for one in strings(inner)] if isinstance(schema, list) else []
+
+
+EXAMPLES = {  # of what a pattern that ends with $ takes
+    "a", "1", "/a", "a:b", "a/b", "127.0.0.1", ":80", "a==1", "https://a.example/x", "2.0.31", "0" * 64, "auto", "A",
+    "10.0.0.1/24", "max-requests", "host.example",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("role", preflight.all_roles())
+def test_no_pattern_passes_a_line_break_at_the_end(role: str) -> None:
+    """Python's $ does, that of JSON Schema does not."""
+    for pattern in strings(preflight.constraints(role)):
+        check = preflight.Validator({"pattern": pattern})
+        taken = [example for example in EXAMPLES if check.is_valid(example)]
+        assert taken, f"no example for {pattern}"
+        if pattern.endswith("$") and not pattern.endswith("[^\\x00]*$"):
+            assert not any(check.is_valid(f"{example}\n") for example in taken), pattern
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "http", "http-socket", "http11-socket", "https-socket", "socket", "uwsgi-socket", "suwsgi-socket", "raw-socket",
+        "fastcgi-socket", "scgi-socket", "shared-socket", "undeferred-shared-socket", "chmod-socket", "map-socket",
+        "https", "https2", "http-to", "http-stats-server", "httprouter", "fastrouter", "sslrouter2", "rawrouter-to",
+        "emperor", "emperor-stats", "vassal-set", "zerg-server", "zergpool", "stats", "stats-server", "stats-http",
+        "pidfile", "pidfile2", "safe-pidfile", "safe-pidfile2", "daemonize", "daemonize2", "static-map", "static-map2",
+        "env", "envdir", "uid", "gid", "processes", "workers", "threads", "harakiri", "lazy", "lazy-apps", "wsgi",
+        "module", "home", "venv", "virtualenv", "pyhome", "master", "die-on-term", "vacuum", "need-app", "strict",
+        "chdir", "chdir2", "chroot", "ini", "ini-paste", "xml", "xmlconfig", "yaml", "yml", "json", "include",
+        "inherit", "config", "set", "declare-option", "if-env", "if-not-file", "for", "for-glob", "end-if", "endif",
+    ],
+)  # fmt: skip
+def test_what_a_release_owns_is_no_option_of_an_app(inventory: dict[str, Any], option: str) -> None:
+    (found,) = problems(changed(inventory, "flask_apps blog uwsgi_options", {option: "1"}))
+    assert found.startswith(f"flask_apps.blog.uwsgi_options.{option}: ")
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "max-requests", "socket-timeout", "buffer-size", "cheaper", "harakiri-verbose", "offload-threads", "mount",
+        "thunder-lock", "reload-on-rss", "static-expires", "stats-push", "logger", "enable-threads", "attach-daemon",
+        "wsgi-accept-buffer", "hook-post-fork", "set-placeholder", "websocket-ping-freq",
+    ],
+)  # fmt: skip
+def test_other_options_of_uwsgi_are_an_apps(inventory: dict[str, Any], option: str) -> None:
+    assert problems(changed(inventory, "flask_apps blog uwsgi_options", {option: "1"})) == []
+
+
+@pytest.mark.parametrize("name", ["http", "current", "abcdefabcdef"])
+def test_a_program_has_a_log_of_its_own(inventory: dict[str, Any], name: str) -> None:
+    (found,) = problems(changed(inventory, "flask_apps blog programs", {name: {"command": "true"}}))
+    assert "which have logs of that name" in found
+
+
+@pytest.mark.parametrize("value", [83, 750, 1.1, True, None])
+@pytest.mark.parametrize("option", ["env", "secret_env"])
+def test_a_value_of_the_environment_is_text(inventory: dict[str, Any], option: str, value: Any) -> None:
+    (found,) = problems(changed(inventory, f"flask_apps blog {option}", {"A": value}))
+    assert found.startswith(f"flask_apps.blog.{option}.A: quote the value: without quotes, YAML makes 83 of 0123")
+    assert problems(changed(inventory, f"flask_apps blog {option}", {"A": str(value)})) == []
 
 
 def test_a_value_that_cannot_be_evaluated(inventory: dict[str, Any]) -> None:

@@ -90,6 +90,7 @@ def expected(*names: str, platform: str = PLATFORM) -> dict[str, str]:
     "changed",
     [
         {"requirements": "uwsgi==2.0.30\n"},
+        {"constraints": "six<2\n"},
         {"tools": ""},
         {"isolation": False},
         {"gcc": "11"},
@@ -120,6 +121,14 @@ def test_a_further_wheel_is_known_by_its_content(tmp_path: Path) -> None:
     assert len({replace(UWSGI, further=further).key for further in ((), (one,), (two,), (one, two))}) == 4
 
 
+def test_a_project_is_known_by_its_content_and_by_what_is_built_of_it(tmp_path: Path) -> None:
+    for name, content in {"a": "one", "b": "two", "copy": "one"}.items():
+        (tmp_path / name).write_text(content)
+    one, two, copy = (replace(UWSGI, project=tmp_path / name) for name in ("a", "b", "copy"))
+    assert one.key == copy.key
+    assert len({UWSGI.key, one.key, two.key, *(replace(one, dependencies=extras).key for extras in ("", "[a]"))}) == 5
+
+
 def test_a_key_is_twelve_hex_digits() -> None:
     assert len(UWSGI.key) == 12
     assert int(UWSGI.key, 16)
@@ -129,7 +138,7 @@ def test_a_recipe_is_what_a_host_builds_by() -> None:
     """The index is apart from it: it may have a password."""
     wanted = replace(UWSGI, packages=("gcc",), index_url="https://me:s3cret@pypi.example/simple", keep_toolchain=True)
     assert wanted.recipe == {
-        name: value for name, value in asdict(wanted).items() if name not in ("further", "index_url")
+        name: value for name, value in asdict(wanted).items() if name not in ("further", "project", "index_url")
     }
     assert asdict(Recipe(**wanted.recipe)) == {**wanted.recipe, "index_url": ""}
 

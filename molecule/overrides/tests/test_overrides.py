@@ -257,6 +257,16 @@ def test_source_comes_from_elsewhere(full: Host, get: Get, tmp_path: Path, kind:
     assert origin in play("status", **variant(source=source))
 
 
+@pytest.mark.parametrize(
+    ("project", "version"),
+    [("notes", "1.0.0"), ("six", "1."), ("iniconfig", "2."), ("idna", "3.")],
+    ids=["install", "extras", "groups", "further_requirements"],
+)
+def test_environment_has_the_project_and_what_was_asked_for_beside_it(full: Host, project: str, version: str) -> None:
+    code = f"from importlib.metadata import version; print(version('{project}'))"
+    assert full.check_output("/srv/notes/current/venv/bin/python -c %s", code).startswith(version)
+
+
 def test_previous_release_stays_warm_for_a_rollback(full: Host) -> None:
     def pid() -> str:
         return full.check_output("cat /srv/notes/current/run/uwsgi.pid")
@@ -271,7 +281,7 @@ def test_previous_release_stays_warm_for_a_rollback(full: Host) -> None:
 def test_only_so_many_releases_are_kept(full: Host) -> None:
     for number in range(4):
         play("deploy", "-e", "app=testapp", **{"flask_apps": {**variant()["flask_apps"], "testapp": {
-            **ALL["flask_apps"]["testapp"], "env": {"NUMBER": number}}}})  # fmt: skip
+            **ALL["flask_apps"]["testapp"], "env": {"NUMBER": str(number)}}}})  # fmt: skip
     assert len(full.check_output("ls /srv/testapp/releases").split()) == 3
     assert len(full.check_output("ls /srv/testapp/venvs").split()) == 1
     play("deploy", "-e", "app=testapp")

@@ -35,6 +35,8 @@ NEEDS_A_COMPILER = re.compile(
 MISSING = re.compile(r"fatal error: (\S+): No such file|\b(\S+) executable not found")
 BUILT = re.compile(r"^Successfully built (.*)$", re.MULTILINE)
 LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
+PROJECT = "project.tar.gz"  # among what no index has: a packed source, in src/, that is built, too
+IS_COMPILED = r".*\.\(c\|cc\|cpp\|cxx\|pyx\|rs\|f\|f90\)"  # of files, for find
 LINES = 40  # of what a build said, in a message
 
 
@@ -47,6 +49,8 @@ class Recipe:
     """What is asked for."""
 
     requirements: str  # the text of a requirements file
+    constraints: str = ""  # of a file for pip's option -c
+    dependencies: str | None = None  # the project's extras, like "[mail]", to build what it needs, too; None: not that
     tools: str = ""  # one of what builds it, pip among it, all by hash; empty: what the interpreter brings
     isolation: bool = True  # whether a pyproject.toml gets what it asks for, as pip does; else it has the tools
     packages: tuple[str, ...] = ()  # the distribution's, that any compiling needs
@@ -76,7 +80,7 @@ class Attempt:
         return flags | ({"CC": self.compiler} if self.compiler not in ("", "gcc") else {})
 
     def __str__(self) -> str:
-        first, *others = re.findall(r"^\w\S*", self.requirements, re.MULTILINE) or ["nothing"]
+        first, *others = re.findall(r"^\w\S*", self.requirements, re.MULTILINE) or ["the project"]
         what = f"{first} and {len(others)} more" if others else first
         by = f"{self.compiler or 'no compiler'} {self.flags}".rstrip()
         upgraded = f", upgraded {' '.join(self.upgraded)}" if self.upgraded else ""
@@ -95,7 +99,7 @@ class Built:
 def build(recipe: Recipe, python: str, folder: Path, further: Path | None = None) -> Built:
     """Make a folder of all wheels that a recipe leads to. What builds them runs in a sandbox.
 
-    :param further: a folder of wheels that no index has.
+    :param further: a folder of wheels that no index has, and of a project that is built, too.
     :raises BuildFailed: it can't be done; there is no folder.
     """
     try:
@@ -120,11 +124,12 @@ def _build(recipe: Recipe, python: str, folder: Path, further: Path | None) -> B
             try:
                 if attempt.compiler:
                     attempt.upgraded = install([*recipe.packages, *recipe.build_packages, attempt.compiler])
-                said = _wheel(box, pip, recipe, attempt, wheels, variables)
+                said, of_project = _wheel(box, pip, recipe, attempt, wheels, variables)
                 compiled = " ".join(BUILT.findall(said)).split()
                 if compiled and not attempt.compiler and attempt.requirements == recipe.requirements:
                     # An extension that is optional would be missing.
                     raise BuildFailed(f"{', '.join(compiled)} was built without a compiler")
+                compiled += " ".join(BUILT.findall(of_project)).split()
             except (BuildFailed, CommandFailed) as failed:
                 attempt.error = str(failed)
             attempt.seconds = round(time.monotonic() - started, 1)
@@ -253,17 +258,38 @@ def _pip(box: Sandbox, recipe: Recipe, python: str, variables: Mapping[str, str]
 
 def _wheel(
     box: Sandbox, pip: Sequence[str], recipe: Recipe, attempt: Attempt, wheels: Path, variables: Mapping[str, str]
-) -> str:
-    """Run ``pip wheel`` into a folder of the sandbox; what it said."""
-    options = ["--wheel-dir", str(wheels), "--progress-bar", "off"]
+) -> tuple[str, str]:
+    """Run ``pip wheel`` into a folder of the sandbox; what it said, and what it said of a project without extensions.
+
+    The project is built first, alone: where requirements have hashes, pip takes nothing that has none.
+    """
+    variables = {**variables, **attempt.variables}
+    given = box.given / "further"
+    command = [*pip, "wheel", "--wheel-dir", str(wheels), "--progress-bar", "off"]
     if not recipe.isolation:
-        options.append("--no-build-isolation")
+        command.append("--no-build-isolation")
+    if given.exists():
+        command += ["--find-links", str(given)]
+    wanted, said, of_project = [], "", ""
+    if (given / PROJECT).exists():
+        project = wheels.with_name(f"project-{wheels.name}")
+        box.run(["mkdir", project])
+        box.run(["tar", "--extract", f"--file={given / PROJECT}", f"--directory={project}", "src"])
+        has_extension = box.run(["find", project, "-regex", IS_COMPILED, "-print", "-quit"])
+        of_project = box.run([*command, "--no-deps", project / "src"], variables)
+        if has_extension:
+            said, of_project = of_project, ""
+        if recipe.dependencies is not None:
+            wanted = [f"{wheel}{recipe.dependencies}" for wheel in wheels.glob("*.whl")]
+    if attempt.requirements:
+        wanted += ["-r", str(box.give("requirements.txt", attempt.requirements))]
+    if recipe.constraints:
+        command += ["-c", str(box.give("constraints.txt", recipe.constraints))]
     if "--hash=" in attempt.requirements:
-        options.append("--require-hashes")
-    if (box.given / "further").exists():
-        options += ["--find-links", str(box.given / "further")]
-    listed = box.give("requirements.txt", attempt.requirements)
-    return box.run([*pip, "wheel", *options, "-r", listed], {**variables, **attempt.variables})
+        command.append("--require-hashes")
+    if wanted:
+        said += box.run([*command, *wanted], variables)
+    return said, of_project
 
 
 def _index(url: str, box: Sandbox) -> dict[str, str]:

@@ -1,0 +1,144 @@
+"""The tools that read lock files: each is asked for the requirements file that its lock file stands for.
+
+Poetry and Pipenv need so much that they have an environment of their own, pinned in exporters.txt and made when the
+first app wants it.
+
+::
+
+    .cache/exporters/<digest>/       an environment that has Poetry and Pipenv
+    .cache/exported/<digest>.txt     what was exported, by all that it depends on
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from uv import find_uv_bin
+
+from .rendering import PROJECT
+from .sources import CACHE, SourceError, locked, redact, settle
+
+PINNED = PROJECT / "plugins" / "plugin_utils" / "exporters.txt"
+TIME_LIMIT_SECONDS = 300
+WORDS = 2000  # characters of what a tool says in the end
+# poetry export would install the plugins that a project asks for, and so run what it names.
+POETRY = """
+import json, sys
+from pathlib import Path
+from cleo.io.null_io import NullIO
+from poetry.factory import Factory
+from poetry_plugin_export.exporter import Exporter
+
+extras, groups = map(json.loads, sys.argv[1:])
+poetry = Factory().create_poetry(Path.cwd(), io=NullIO(), disable_plugins=True, disable_cache=True)
+if not poetry.locker.is_fresh():
+    sys.exit("pyproject.toml has changed since it was locked; run: poetry lock")
+unknown = {*extras} - {*poetry.package.extras}, {*groups} - poetry.package.dependency_group_names(True)
+if any(unknown):
+    sys.exit(f"there is no {', '.join(sorted(unknown[0] | unknown[1]))} in pyproject.toml")
+exporter = Exporter(poetry, NullIO()).only_groups(["main", *groups]).with_extras(extras).with_urls(False)
+exporter.export("requirements.txt", Path.cwd(), "/dev/stdout")
+"""
+
+
+def _uv(extras: list[str], groups: list[str]) -> list[str]:
+    options = ["--frozen", "--no-emit-project", "--no-header", "--no-annotate", "--no-default-groups"]
+    chosen = [f"--extra={extra}" for extra in extras] + [f"--group={group}" for group in groups]
+    return [find_uv_bin(), "export", "--quiet", "--no-config", "--no-cache", *options, *chosen]
+
+
+def _poetry(extras: list[str], groups: list[str]) -> list[str]:
+    return [str(_environment() / "bin/python"), "-c", POETRY, json.dumps(extras), json.dumps(groups)]
+
+
+def _pipenv(extras: list[str], groups: list[str]) -> list[str]:
+    if extras:
+        raise SourceError("extras are not of a Pipfile.lock; leave them out")
+    return [
+        str(_environment() / "bin/python"), "-m", "pipenv", "requirements", "--hash", "--exclude-index", "--categories",
+        " ".join(["packages", *groups]),
+    ]  # fmt: skip
+
+
+# By the lock file: what exports it, and which file it locks.
+EXPORTERS: dict[str, tuple[Callable[[list[str], list[str]], list[str]], str]] = {
+    "uv.lock": (_uv, "pyproject.toml"),
+    "poetry.lock": (_poetry, "pyproject.toml"),
+    "Pipfile.lock": (_pipenv, "Pipfile"),
+}
+
+
+def exported(lock: Path, extras: list[str], groups: list[str]) -> str:
+    """The requirements file that a lock file stands for, every line with hashes.
+
+    :raises SourceError: its tool can't be had, or refuses it; the message has the tool's words.
+    """
+    final = kept(lock, extras, groups)
+    with locked(final.parent) as aside:
+        if not final.exists():
+            try:
+                text = _run(EXPORTERS[lock.name][0](extras, groups), lock.parent, aside)
+            except SourceError as error:
+                raise SourceError(f"{lock}: {error}") from error
+            (aside / final.name).write_text(text)
+            settle(aside / final.name, final)
+    return final.read_text()
+
+
+def kept(lock: Path, extras: list[str], groups: list[str]) -> Path:
+    """Where what ``exported`` returns is kept: then the lock file's tool is not needed.
+
+    :raises SourceError: there is a lock file alone, without what it locks.
+    """
+    _, of = EXPORTERS[lock.name]
+    manifest = lock.with_name(of)
+    if not manifest.is_file():
+        raise SourceError(f"{lock}: there is no {of} beside it, which it locks; copy that, too")
+    inputs = [lock.name, lock.read_text(), manifest.read_text(), extras, groups, POETRY, PINNED.read_text()]
+    return CACHE / "exported" / f"{hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:32]}.txt"
+
+
+def _environment() -> Path:
+    """The environment that has Poetry and Pipenv, made if it is not there."""
+    folder = CACHE / "exporters"
+    final = folder / hashlib.sha256(PINNED.read_bytes() + sys.version.encode()).hexdigest()[:12]
+    with locked(folder) as aside:
+        if not final.exists():
+            made = aside / final.name
+            _run([sys.executable, "-m", "venv", str(made)], aside, aside)
+            install = ["install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r", str(PINNED)]
+            _run([str(made / "bin/python"), "-m", "pip", *install], aside, None)
+            settle(made, final)
+    return final
+
+
+def _run(argv: list[str], folder: Path, home: Path | None) -> str:
+    """What a tool prints; it has a home of its own, and leaves nothing in the source. ``home``: None is the user's."""
+    own = {
+        "HOME": str(home), "UV_OFFLINE": "1", "UV_PYTHON_DOWNLOADS": "never", "PIPENV_DONT_LOAD_ENV": "1",
+        "PIPENV_IGNORE_VIRTUALENVS": "1", "PIPENV_NO_INHERIT": "1", "PYTHONDONTWRITEBYTECODE": "1",
+        "POETRY_VIRTUALENVS_CREATE": "0", "NO_COLOR": "1",
+    }  # fmt: skip
+    try:
+        done = subprocess.run(
+            argv,
+            cwd=folder,
+            env={**os.environ, **(own if home else {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=TIME_LIMIT_SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SourceError(f"{argv[0]} can't be run: {error}") from error
+    if done.returncode:
+        raise SourceError(f"its tool says: {redact(' '.join((done.stderr or done.stdout).split()))[-2000:]}")
+    return done.stdout
