@@ -216,18 +216,18 @@ def test_a_gitignore_counts_where_that_is_asked_for(pages: Path) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [b"caf\xe9.txt", b"caf\xe9/x", b"link"])
+@pytest.mark.parametrize("name", [b"x\xe9.txt", b"x\xe9/x", b"link"])
 def test_a_name_that_is_not_text_is_refused_by_name(tmp_path: Path, name: bytes) -> None:
     path = tmp_path / os.fsdecode(name)
     if name == b"link":
-        path.symlink_to(os.fsdecode(b"caf\xe9"))
+        path.symlink_to(os.fsdecode(b"x\xe9"))
     else:
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    with pytest.raises(SourceError, match=r"/(caf\\xe9|link).*: the name is not UTF-8; rename it") as raised:
+    with pytest.raises(SourceError, match=r"/(x\\xe9|link).*: the name is not UTF-8; rename it") as raised:
         contents(tmp_path)
     str(raised.value).encode()
-    assert contents(tmp_path, {"exclude": ["caf*", "link"]}).files == []
+    assert contents(tmp_path, {"exclude": ["x*", "link"]}).files == []
     contents(tmp_path, {"exclude": ["*"]}).left_out[0].encode()
 
 
