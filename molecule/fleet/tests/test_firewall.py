@@ -82,6 +82,19 @@ def test_who_locks_themselves_out_is_let_in_again() -> None:
     assert done("../site", "--limit", "app1", "--tags", "firewall").changed == 0
 
 
+def test_rules_under_which_a_balancer_gets_no_answer_are_not_kept() -> None:
+    kept = host("app1").file(KEPT).content
+    play = begun(
+        "../site", "--limit", "app1", "--tags", "firewall",
+        firewall_rules=["ip saddr 172.30.77.121 tcp dport 80 drop"], firewall_confirm_seconds=10,
+    )  # fmt: skip
+    assert play.wait() != 0
+    assert "With its new packet filter app1 does not answer lb1 at http" in re.sub(r"\s+", " ", play.output)
+    assert host("app1").file(KEPT).content == kept
+    eventually(lambda: connects("lb1", ADDRESSES["app1"]) == "open", "the rules before")
+    assert done("../site", "--limit", "app1", "--tags", "firewall").changed > 0
+
+
 def test_rules_that_nft_refuses_change_nothing() -> None:
     before = host("app1").file(FILTER).content
     play = begun("../site", "--limit", "app1", "--tags", "firewall", firewall_rules=["tcp dport 80 forbid"])
