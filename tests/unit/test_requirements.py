@@ -306,7 +306,7 @@ def test_groups_need_no_project(read: Read) -> None:
         ('[project]\ndynamic = ["dependencies"]\n', {}, "its dependencies are dynamic; name a lock file, or install:"),
         ("[tool.poetry]\n", {}, r"it has no \[project\]; name a lock file"),
         ("[project\n", {}, "it can't be read: "),
-        (PROJECT, {"extras": ["mial"]}, "there is no extra 'mial'; it has all, mail, pg"),
+        (PROJECT, {"extras": ["post"]}, "there is no extra 'post'; it has all, mail, pg"),
         (PROJECT, {"groups": ["dev"]}, "dependency-groups: .*dev"),
         ('[project]\ndependencies = ["flask=3"]\n', {}, "dependencies: 'flask=3' can't be read"),
         ('[project]\ndependencies = ["uwsgi"]\n', {}, "dependencies: 'uwsgi' would replace"),
