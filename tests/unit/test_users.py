@@ -56,6 +56,17 @@ def test_in_a_container_the_number_is_somebody_elses(proc: Path, namespaces: dic
     assert processes(UID, proc) == found
 
 
+def test_where_root_may_not_look_a_process_is_the_users(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container without CAP_SYS_PTRACE."""
+
+    def refuse(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", path)
+
+    run(proc, 11, pids=2)
+    monkeypatch.setattr(os, "readlink", refuse)
+    assert processes(UID, proc) == [11]
+
+
 def test_our_own_processes_are_found() -> None:
     assert os.getpid() in processes(os.getuid())
 

@@ -95,9 +95,12 @@ def processes(uid: int, proc: Path = Path("/proc")) -> list[int]:
 
 def _is_contained(process: Path, proc: Path) -> bool:
     """Whether a process sees other processes than we do, and the same users; a user makes only both for itself."""
-    pids, users = (
-        os.readlink(process / "ns" / kind) != os.readlink(proc / "self/ns" / kind) for kind in ("pid", "user")
-    )
+    try:
+        pids, users = (
+            os.readlink(process / "ns" / kind) != os.readlink(proc / "self/ns" / kind) for kind in ("pid", "user")
+        )
+    except PermissionError:  # in a container root may not look, and sees no other container's
+        return False
     return pids and not users
 
 
