@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import tarfile
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -285,3 +286,40 @@ def test_only_so_many_releases_are_kept(full: Host) -> None:
     assert len(full.check_output("ls /srv/testapp/releases").split()) == 3
     assert len(full.check_output("ls /srv/testapp/venvs").split()) == 1
     play("deploy", "-e", "app=testapp")
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "secret"),
+    [
+        ("plain.txt", "1", False),
+        ("instance/motd.txt", "%(here)s @(/etc/hostname)", False),
+        ("instance/config.py", "KEY = 'canary-of-a-file'", True),
+    ],
+)
+def test_a_file_of_the_inventory_is_where_the_app_looks(full: Host, path: str, content: str, secret: bool) -> None:
+    path = f"/srv/notes/current/src/{path}"
+    assert full.check_output("runuser -u notes -- cat %s", path) == content
+    assert full.run("runuser -u www-data -- cat %s", path).rc == 1
+    if secret:
+        assert (
+            full.file(full.check_output("readlink -f %s", path)).mode,
+            full.run("grep -rIlF %s /etc", content).rc,
+        ) == (
+            0o640,
+            1,
+        )
+
+
+def test_what_the_app_writes_below_its_static_files_is_served(full: Host, get: Get) -> None:
+    media = "/srv/notes/current/src/notes/assets/media"
+    full.check_output("runuser -u notes -- sh -c %s", f"echo written >{media}/new.txt")
+    status, headers, body = get(full, 8000, "/assets/css/media/new.txt", "notes.example.lan")
+    assert (status, body, headers["Cache-Control"]) == (200, b"written\n", "no-cache")
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "/srv/notes/current/uwsgi.ini", "/srv/testapp/current/uwsgi.ini"])
+def test_a_link_that_the_app_plants_is_not_followed_by_nginx(full: Host, get: Get, target: str) -> None:
+    media = "/srv/notes/current/src/notes/assets/media"
+    full.check_output("runuser -u notes -- ln -sfn %s %s/link", target, media)
+    with pytest.raises(urllib.error.HTTPError, match="40[34]"):
+        get(full, 8000, "/assets/css/media/link", "notes.example.lan")
