@@ -321,5 +321,5 @@ def test_what_the_app_writes_below_its_static_files_is_served(full: Host, get: G
 def test_a_link_that_the_app_plants_is_not_followed_by_nginx(full: Host, get: Get, target: str) -> None:
     media = "/srv/notes/current/src/notes/assets/media"
     full.check_output("runuser -u notes -- ln -sfn %s %s/link", target, media)
-    with pytest.raises(urllib.error.HTTPError, match="40[34]"):
+    with pytest.raises(urllib.error.HTTPError, match=r"40[34]"):
         get(full, 8000, "/assets/css/media/link", "notes.example.lan")
