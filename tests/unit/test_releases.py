@@ -1681,6 +1681,27 @@ def test_what_runs_on_one_host_leaves_this_one_for_good(
 # looked at
 
 
+def test_a_current_that_leads_nowhere_is_no_live_release(app: App, switch: Switch) -> None:
+    """It is told as drift, and the next run of site.yml releases the app anew."""
+    switch(A)
+    shutil.rmtree(app.path(A))
+    assert (app.live(), app.report()["live"]) == (None, None)
+    assert app.report()["edited"] == [f"{app.path(A)} was removed: {app.home}/current points at it; run site.yml"]
+    switch(B)
+    assert (app.live(), app.report()["edited"]) == (B, [])
+
+
+def test_a_release_whose_start_fails_for_a_full_disk_is_not_left_running(
+    app: App, staged: Path, start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What undo finds is what the rollout's record says, and that ends with the step."""
+    start()
+    monkeypatch.setattr(releases, "point_symlink", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(OSError, match="No space left"):
+        app.warm(A)
+    assert (app.registered(), names(app.trial), staged.exists()) == (set(), [], False)
+
+
 def test_a_report_tells_all_of_an_app(whole: App, switch: Switch, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(releases, "now", lambda: "2026-11-22T17:30:00Z")
     switch(A, what="rollback")
