@@ -34,7 +34,8 @@ elif may 12 && may 21; then
         [[ $(readlink "/proc/$pid/exe" 2>/dev/null || true) =~ /(dockerd|containerd)$ ]] || rm -f "$file"
     done
     echo "    dockerd runs in the background: log $log, end it with kill \$(cat /run/docker.pid)"
-    setsid dockerd </dev/null >"$log" 2>&1 &
+    # In a container that may not write /proc/sys an IPv4 network keeps its link-local IPv6 addresses.
+    DOCKER_ALLOW_IPV6_ON_IPV4_INTERFACE=1 setsid dockerd </dev/null >"$log" 2>&1 &
 else
     die "this container lacks CAP_NET_ADMIN or CAP_SYS_ADMIN. Give it both, or use a virtual machine."
 fi
