@@ -33,7 +33,7 @@ def test_user_shares_no_group(host: Host, app) -> None:
     [
         ("", "root", "root", 0o755),
         ("releases", "root", "root", 0o755),
-        ("venvs", "root", "root", 0o755),
+        ("venvs", "root", "{app}", 0o750),
         ("secrets", "root", "{app}", 0o750),
         ("shared", "{app}", "{app}", 0o750),
         ("current/src", "root", "{app}", 0o750),
