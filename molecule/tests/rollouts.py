@@ -104,7 +104,7 @@ class State:
     @property
     def others(self) -> set[str]:
         """What a deploy of counter must leave alone: the other apps, nginx and the router."""
-        words = ("hello uWSGI", "notes uWSGI", "nginx:", "counter http router")
+        words = ("uwsgi hello", "uwsgi notes", "nginx:", "counter http router")
         return {f"{row[0]} {row[3]}" for row in self.processes if row[3].startswith(words)}
 
     @property
