@@ -114,7 +114,7 @@ def test_a_stop_ends_also_what_hangs(host: Host, get: Callable[..., Answer]) -> 
     with background(lambda: get("/sleep/60", "notes.example.lan").status) as statuses:
         eventually(lambda: busy_workers(host, "notes"), "a worker that hangs")
         host.check_output("supervisorctl stop %s", f"notes-{release}")
-        left = pids(host, "^notes uWSGI")
+        left = pids(host, "^uwsgi notes uWSGI")
         host.check_output("supervisorctl start %s", f"notes-{release}")
     assert left == set()
     assert statuses in ([502], [504]), "killed, or given up by nginx before"
