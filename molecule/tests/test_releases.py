@@ -516,7 +516,9 @@ def test_removed_app_leaves_only_its_data(host: Host, without: list[str]) -> Non
     run(host, "remove_app", gone_apps=without)
     state = look(host)
     assert (state.programs, state.conf_d, state.trial) == ({}, [], [])
-    assert [row[3] for row in state.processes if row[3].startswith("uwsgi counter ") or "counter.ticker" in row[3]] == []
+    assert [
+        row[3] for row in state.processes if row[3].startswith("uwsgi counter ") or "counter.ticker" in row[3]
+    ] == []
     assert {row for row in others if "nginx" not in row and "router" not in row} <= state.others
     assert not host.user("counter").exists
     assert not host.file("/etc/nginx/servers/counter.conf").exists
