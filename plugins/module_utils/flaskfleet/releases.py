@@ -41,7 +41,7 @@ from .layout import NAME, Layout, ReleaseFailed, Secrets
 from .programs import RUNNING, Programs, lower
 from .services import uwsgi_request, uwsgi_workers
 from .sockets import unix_connections, unix_owners
-from .users import create_user, end, end_processes, find_user, remove_user, run_as
+from .users import create_user, end_processes, find_user, kill, remove_user, run_as, uid_of
 
 # What uWSGI says of itself, at each start, before it loads the app.
 FIRST = r"\[uWSGI\] getting INI configuration"
@@ -331,15 +331,28 @@ class App(Layout):
         """
         program, run = self.program(release), self.path(release) / "run"
         if not self.programs.is_running(program):
-            owners = unix_owners(str(run / "uwsgi.sock"))
-            if masters := [owner for owner in owners if owner.pid == _pid_in(run / "uwsgi.pid")]:
-                raise ReleaseFailed(
-                    f"{run / 'uwsgi.sock'}: {masters[0].name} (pid {masters[0].pid}) is already listening on the "
-                    f"socket; it was not started by Supervisor: stop it, kill {masters[0].pid}"
-                )
-            for owner in owners:  # what the app has forked holds the socket of a master that was killed
-                end(owner.pid, user_id(self.name), group_id(self.name))
+            self._free_socket(run)
         self.programs.start(program)
+
+    def _free_socket(self, run: Path) -> None:
+        """End what the app has forked and a master that was killed has left: it holds the socket, for ever.
+
+        :raises ReleaseFailed: a master listens there, or a process of another user.
+        """
+        socket, uid, master = run / "uwsgi.sock", user_id(self.name), _pid_in(run / "uwsgi.pid")
+        end = time.monotonic() + STOPPED_WITHIN
+        while owners := unix_owners(str(socket)):
+            seen = [owner for owner in owners if owner.pid]  # without those that are just ending
+            foreign = [owner for owner in seen if owner.pid == master or uid_of(owner.pid) not in (uid, None)]
+            if foreign or time.monotonic() > end:
+                owner = (foreign or owners)[0]
+                raise ReleaseFailed(
+                    f"{socket}: {owner.name} (pid {owner.pid}) is already listening on the socket; "
+                    f"it was not started by Supervisor: stop it, kill {owner.pid}"
+                )
+            for owner in seen:
+                kill(owner.pid, uid, group_id(self.name))
+            time.sleep(0.05)
 
     def discard(self, release: str) -> None:
         """End a release that is not live, at once; it is forgotten unless it was live once."""
