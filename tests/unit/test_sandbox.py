@@ -173,3 +173,17 @@ def test_a_file_of_somebody_else_is_not_taken(box: Sandbox, tmp_path: Path, monk
     box.user = next(name for name in ("root", "nobody") if name != OWNER)
     with pytest.raises(CommandFailed, match=f"{re.escape(str(box.work))}/out: it is no plain file of {box.user}"):
         box.take(box.work / "out", tmp_path / "taken")
+
+
+def test_what_a_build_has_left_is_removed_however_deep_it_is() -> None:
+    """Python's own removal of a tree calls itself for each folder, and ends with a RecursionError."""
+    with sandbox.sandbox("build", 0) as box:
+        there = os.open(box.work, os.O_RDONLY)
+        for _ in range(3000):
+            os.mkdir("deep", dir_fd=there)
+            below = os.open("deep", os.O_RDONLY, dir_fd=there)
+            os.close(there)
+            there = below
+        os.close(there)
+        work = box.work
+    assert not work.exists()

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import zipfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .files import Busy, fsync_path, fsync_tree, read_json, write_json
+from .files import Busy, fsync_path, fsync_tree, read_json, remove_trees, write_json
 from .sandbox import CommandFailed, Sandbox, sandbox
 from .wheels import POOL, Wheel
 
@@ -63,7 +62,7 @@ def build_environment(venvs: Path, environment: Environment, pool: Path = POOL) 
         aside.rename(final)
         fsync_path(venvs)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        remove_trees(aside)
     return final.name
 
 
@@ -77,7 +76,7 @@ def used_wheels(venvs: Path) -> set[str]:
 
 def _build(aside: Path, final: Path, environment: Environment, pool: Path) -> None:
     """Build it in a sandbox: a wheel may name a file anywhere, and what is installed may be run by pip."""
-    shutil.rmtree(aside, ignore_errors=True)
+    remove_trees(aside)
     try:
         with sandbox("venv", PATIENCE_SECONDS) as box:
             venv = box.work / environment.key

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from .files import lock
+from .files import lock, remove_trees
 
 SANDBOXES = Path("/var/lib/flaskfleet/sandboxes")
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -158,7 +158,7 @@ def sandbox(purpose: str, patience: float) -> Iterator[Sandbox]:
 
 def _empty(box: Sandbox, folder: Path) -> None:
     box._end()
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_trees(folder)
 
 
 def _user(purpose: str) -> str:
