@@ -208,8 +208,8 @@ def listener(host: Host, port: int) -> Iterator[None]:
 
 
 ONE_STACK = {"masters": 1, "workers": 4, "orphans": 0, "supervisord": 1, "nginx masters": 1}
-PIDFILES = {
-    "uWSGI's master": "/srv/hello/current/run/uwsgi.pid",
-    "supervisord": "/run/supervisord.pid",
-    "nginx": "/run/nginx.pid",
+PID_OF = {  # what tells it
+    "uWSGI's master": "pgrep -f '^uwsgi hello uWSGI master$'",
+    "supervisord": "cat /run/supervisord.pid",
+    "nginx": "cat /run/nginx.pid",
 }

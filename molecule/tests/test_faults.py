@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from conftest import Answer, App
-from faults import ONE_STACK, PIDFILES, Load, background, busy_workers, eventually, pids, stack
+from faults import ONE_STACK, PID_OF, Load, background, busy_workers, eventually, pids, stack
 from testinfra.host import Host
 
 # Stops a program, counts what is left of it, and starts it again, twenty times. It does not wait for startsecs.
 TWENTY_STOPS = """
-import os, subprocess, sys, time, xmlrpc.client
+import socket, subprocess, sys, time, xmlrpc.client
 from supervisor.xmlrpc import SupervisorTransport
 url = "unix:///run/supervisor.sock"
 rpc = xmlrpc.client.ServerProxy("http://localhost", transport=SupervisorTransport(serverurl=url)).supervisor
@@ -21,7 +21,7 @@ for _ in range(20):
     left = subprocess.run(["pgrep", "-fc", "^uwsgi hello uWSGI"], capture_output=True, text=True).stdout.strip()
     print(rpc.getProcessInfo(sys.argv[1])["statename"], left, sep="/")
     rpc.startProcess(sys.argv[1], False)
-    while not os.path.exists("/srv/hello/current/run/stats.sock"):
+    while socket.socket(socket.AF_UNIX).connect_ex("/srv/hello/current/run/stats.sock"):
         time.sleep(0.05)
 """
 
@@ -36,13 +36,13 @@ def whole(host: Host) -> Iterator[None]:
 # Killed
 
 
-@pytest.mark.parametrize("daemon", PIDFILES)
+@pytest.mark.parametrize("daemon", PID_OF)
 def test_a_killed_daemon_is_back(host: Host, hello: App, get: Callable[..., Answer], daemon: str) -> None:
-    before = host.file(PIDFILES[daemon]).content_string.strip()
+    before = host.check_output(PID_OF[daemon])
     with Load(get, hello.server_name) as load:
         host.check_output("kill -KILL %s", before)
         load.await_answers(time.monotonic())
-    eventually(lambda: host.run(f"cat {PIDFILES[daemon]}").stdout.strip() not in ("", before), "another pid")
+    eventually(lambda: host.run(PID_OF[daemon]).stdout.strip() not in ("", before), "another pid")
     eventually(lambda: stack(host) == ONE_STACK, "one stack")
 
 
@@ -57,7 +57,7 @@ def test_a_killed_worker_is_back(host: Host, hello: App, get: Callable[..., Answ
 
 
 def test_an_interrupted_master_is_back(host: Host, hello: App, get: Callable[..., Answer]) -> None:
-    pid = host.file(PIDFILES["uWSGI's master"]).content_string.strip()
+    pid = host.check_output(PID_OF["uWSGI's master"])
     with Load(get, hello.server_name) as load:
         host.check_output("kill -INT %s", pid)
         eventually(lambda: not host.file(f"/proc/{pid}").exists, "its end")
@@ -65,7 +65,7 @@ def test_an_interrupted_master_is_back(host: Host, hello: App, get: Callable[...
 
 
 def test_the_socket_belongs_to_the_live_master(host: Host, hello: App) -> None:
-    pid = host.file(PIDFILES["uWSGI's master"]).content_string.strip()
+    pid = host.check_output(PID_OF["uWSGI's master"])
     socket = host.check_output("readlink -f /srv/hello/current") + "/run/uwsgi.sock"
     inode = host.check_output("ss -Hlx src %s", socket).split()[5]
     # Only the app itself may look at its descriptors in a container.

@@ -43,7 +43,6 @@ def test_version(host: Host, app) -> None:
         "need-app = true",
         "single-interpreter = true",
         "no-orphans = true",
-        "vacuum = true",
         "die-on-term = true",
         "hook-master-start = unix_signal:15 gracefully_kill_them_all",
         "harakiri = {harakiri}",
@@ -51,6 +50,7 @@ def test_version(host: Host, app) -> None:
         "listen = 1024",
         "buffer-size = 65535",
         "chmod-socket = 660",
+        "socket = fd://3",
     ],
 )
 def test_setting(settings: list[str], app, line: str) -> None:
@@ -66,11 +66,18 @@ def test_settings_name_no_other_socket(settings: list[str]) -> None:
     assert not [line for line in settings if line.startswith(("http", "uwsgi-socket", "shared-socket", "fastcgi"))]
 
 
-@pytest.mark.parametrize("name", ["uwsgi.sock", "stats.sock"])
-def test_socket_is_for_the_app_and_nginx(host: Host, app, name: str) -> None:
+@pytest.mark.parametrize(("name", "user"), [("uwsgi.sock", "www-data"), ("stats.sock", None)])
+def test_socket_is_for_the_app_and_nginx(host: Host, app, name: str, user: str | None) -> None:
     socket = host.file(f"/srv/{app.name}/current/run/{name}")
     assert socket.is_socket
-    assert (socket.user, socket.group, socket.mode) == (app.name, "www-data", 0o660)
+    assert (socket.user, socket.group, socket.mode) == (user or app.name, app.name, 0o660)
+
+
+@pytest.mark.parametrize("command", ["mv uwsgi.sock other", "rm -f uwsgi.sock", "ln -sf other uwsgi.sock"])
+def test_the_app_cannot_replace_its_socket(host: Host, app, command: str) -> None:
+    """nginx would take another app's behind its back."""
+    denied = host.run(f"cd /srv/{app.name}/current/run && runuser -u {app.name} -- {command}")
+    assert (denied.rc, denied.stderr.count("Operation not permitted")) == (1, 1)
 
 
 def test_socket_is_closed_to_others(host: Host, app) -> None:
@@ -112,10 +119,6 @@ def test_nothing_of_an_app_runs_as_root(processes) -> None:
     assert not [process for process in processes if process.user == "root" and process.command == "uwsgi"]
 
 
-def test_pidfile_names_the_master(host: Host, app, master: int) -> None:
-    assert host.file(f"/srv/{app.name}/current/run/uwsgi.pid").content_string.strip() == str(master)
-
-
 def test_stats_show_every_worker(host: Host, app, master: int) -> None:
     stats = json.loads(host.check_output("python3 -c %s %s", READ_STATS, f"/srv/{app.name}/current/run/stats.sock"))
     assert stats["version"] == "2.0.31"
@@ -124,15 +127,17 @@ def test_stats_show_every_worker(host: Host, app, master: int) -> None:
 
 
 @pytest.mark.parametrize("user", ["root", "its own"])
-def test_live_release_cannot_be_started_by_hand(host: Host, app, release: str, master: int, user: str) -> None:
+@pytest.mark.parametrize("command", ["uwsgi /srv/{app}/current/uwsgi.ini", "/srv/{app}/current/serve"])
+def test_live_release_cannot_be_started_by_hand(
+    host: Host, app, release: str, master: int, user: str, command: str
+) -> None:
     name = app.name if user == "its own" else user
-    started = host.run("timeout 20 runuser -u %s -- uwsgi /srv/%s/current/uwsgi.ini", name, app.name)
+    started = host.run("timeout 20 runuser -u %s -- " + command.format(app=app.name), name)
     assert started.rc not in (0, 124)
-    words = f"{app.name} {release} is running already; stop it first: supervisorctl stop {app.name}-{release}"
+    words = f"Supervisor starts this: supervisorctl start {app.name}-{release}"
     assert words in started.stderr.splitlines()
-    run = f"/srv/{app.name}/releases/{release}/run"
-    assert sorted(host.file(run).listdir()) == ["stats.sock", "uwsgi.pid", "uwsgi.sock"]
-    assert host.file(f"{run}/uwsgi.pid").content_string.strip() == str(master)
+    assert sorted(host.file(f"/srv/{app.name}/releases/{release}/run").listdir()) == ["stats.sock", "uwsgi.sock"]
+    assert host.check_output("supervisorctl pid %s", f"{app.name}-{release}") == str(master)
 
 
 def test_command_without_a_release_says_how_it_is_used(host: Host) -> None:

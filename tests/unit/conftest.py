@@ -54,14 +54,8 @@ def as_me(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, list[str]]]:
         told.append((uid, gid, list(argv)))
         return real(os.getuid(), os.getgid(), argv, umask)
 
-    def uid_of(pid: int) -> int | None:
-        found = whose(pid)
-        return APP_ID if found == os.getuid() else found
-
-    whose = users.uid_of
     for module in (users, layout, releases):
         monkeypatch.setattr(module, "run_as", run_as)
-    monkeypatch.setattr(releases, "uid_of", uid_of)
     return told
 
 

@@ -410,10 +410,10 @@ def test_the_environment_is_that_of_its_inputs(app: Layout, staged: Path, enviro
         ("src", "0750"),
         ("env", "0750"),
         ("env/EMPTY", "0640"),
-        ("run", "2750"),
-        ("uwsgi.ini", "0644"),
-        ("supervisor.conf", "0644"),
-        ("exec", "0755"),
+        ("run", "1771"),
+        ("uwsgi.ini", "0640"),
+        ("supervisor.conf", "0640"),
+        ("exec", "0750"),
         ("release.json", "0640"),
         ("manifest.json", "0600"),
     ],
@@ -427,12 +427,17 @@ def test_modes_of_a_release(app: Layout, staged: Path, name: str, expected: str,
 @pytest.mark.parametrize("copied", [False, True], ids=["staged", "copied"])
 def test_who_owns_what_of_a_release(app: Layout, staged: Path, owners: Owners, copied: bool) -> None:
     aside = app.path(f".{app.copy(A) if copied else A}")
-    assert {name: owners[f"{aside}/{name}"] for name in ("src", "env", "env/EMPTY", "run", "release.json")} == {
+    assert {
+        name: owners[f"{aside}/{name}"]
+        for name in ["src", "env", "env/EMPTY", "run", "release.json", "uwsgi.ini", "exec"]
+    } == {
         "src": (0, APP_ID),
         "env": (0, APP_ID),
         "env/EMPTY": (0, APP_ID),
-        "run": (APP_ID, WEB_ID),
+        "run": (0, APP_ID),
         "release.json": (0, APP_ID),
+        "uwsgi.ini": (0, APP_ID),
+        "exec": (0, APP_ID),
     }
 
 
@@ -916,4 +921,4 @@ def test_the_run_folder_is_handed_over_when_all_else_is_done(
 
     monkeypatch.setattr(layout, "fsync_tree", look)
     stage(A)
-    assert (owned[aside], owners[f"{aside}/run"]) == ((0, 0), (APP_ID, WEB_ID))
+    assert (owned[aside], owners[f"{aside}/run"]) == ((0, 0), (0, APP_ID))

@@ -18,7 +18,7 @@ from typing import Any
 from xmlrpc.client import Fault
 
 import pytest
-from ansible.module_utils.flaskfleet import releases, sockets, users
+from ansible.module_utils.flaskfleet import releases, users
 from ansible.module_utils.flaskfleet.environments import Environment
 from ansible.module_utils.flaskfleet.files import read_json, write_json
 from ansible.module_utils.flaskfleet.releases import (
@@ -334,59 +334,6 @@ def test_a_refusal_has_nothing_of_an_earlier_run(hasty: App, rotated: bool, word
         hasty.warm(A)
 
 
-def test_a_master_on_the_socket_that_supervisor_does_not_know_is_named_and_left_alone(
-    app: App, staged: Path, killed: Killed
-) -> None:
-    me = os.getpid()
-    (staged / "run" / "uwsgi.pid").write_text(f"{me}\n")
-    with (
-        uwsgi_server(staged / "run" / "uwsgi.sock"),
-        pytest.raises(ReleaseFailed, match=rf"uwsgi.sock: .* \(pid {me}\) is already listening.*kill {me}"),
-    ):
-        app.warm(A)
-    assert (calls(app, "startProcessGroup"), killed, names(app.trial)) == ([], [], [])
-
-
-@pytest.mark.parametrize("pid", [None, "1", "no number", "9" * 99])
-def test_what_a_master_that_was_killed_has_left_on_the_socket_is_ended(app: App, staged: Path, pid: str | None) -> None:
-    """It holds the socket that it was forked with, and each start would be refused, for ever."""
-    if pid:
-        (staged / "run" / "uwsgi.pid").write_text(pid)
-    script = (
-        "import socket, sys, time; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); time.sleep(60)"
-    )
-    leftover = subprocess.Popen([sys.executable, "-c", script, str(staged / "run" / "uwsgi.sock")])
-    end = time.monotonic_ns() + 20 * 10**9
-    while not sockets.unix_owners(str(staged / "run" / "uwsgi.sock")) and time.monotonic_ns() < end:
-        pass
-    shutil.copy(staged / "supervisor.conf", app.trial / f"{PROGRAM}.conf")
-    app.start(A)
-    assert leftover.wait(20) == -signal.SIGKILL
-    assert app.programs.is_running(PROGRAM)
-
-
-def test_a_process_of_another_user_on_the_socket_is_named_and_left_alone(
-    app: App, staged: Path, monkeypatch: pytest.MonkeyPatch, as_me: list[tuple[int, int, list[str]]]
-) -> None:
-    monkeypatch.setattr(releases, "uid_of", lambda pid: 0)
-    as_me.clear()
-    with (
-        uwsgi_server(staged / "run" / "uwsgi.sock"),
-        pytest.raises(ReleaseFailed, match=rf"\(pid {os.getpid()}\) is already listening"),
-    ):
-        app.start(A)
-    assert as_me == []
-
-
-def test_a_pid_file_is_not_followed_nor_waited_for(app: App, staged: Path) -> None:
-    """The app's user can make it anything."""
-    file = staged / "run" / "uwsgi.pid"
-    for make in (lambda: file.symlink_to("/proc/self/stat"), lambda: os.mkfifo(file), file.mkdir):
-        make()
-        assert releases._pid_in(file) == 0
-        file.rmdir() if file.is_dir() and not file.is_symlink() else file.unlink()
-
-
 def test_a_refused_release_leaves_nothing(hasty: App, start, snapshot) -> None:
     before = snapshot(hasty.conf_d)
     for name in (f"{A}.log", f"{A}.log.1", "other.log"):
@@ -643,18 +590,6 @@ def test_a_live_release_that_does_not_run_is_run_again(mailing: App, stop: Calla
     assert (mailing.conf_d / f"{PROGRAM}.conf").read_text() == RELEASE.files["supervisor.conf"]
 
 
-def test_a_live_release_is_not_started_beside_a_foreign_process(live: App) -> None:
-    live.programs.rpc.run(PROGRAM, ("STOPPED", 0))
-    live.programs.rpc.calls.clear()
-    (live.path(A) / "run" / "uwsgi.pid").write_text(f"{os.getpid()}\n")
-    with (
-        uwsgi_server(live.path(A) / "run" / "uwsgi.sock"),
-        pytest.raises(ReleaseFailed, match=rf"\(pid {os.getpid()}\) is already listening"),
-    ):
-        live.run_again(A)
-    assert calls(live, "addProcessGroup", "startProcessGroup") == []
-
-
 def test_a_live_release_that_does_not_start_is_a_failure_with_its_last_words(live: App) -> None:
     live.programs.rpc.run(PROGRAM, ("EXITED", 0))
     live.programs.rpc.life = [("STARTING", 1), ("BACKOFF", 0)]
@@ -674,11 +609,6 @@ def test_a_start_touches_no_other_program(live: App) -> None:
     live.programs.rpc.run("shop", ("STOPPED", 0))
     live.run_again(A)
     assert live.programs.rpc.states()["shop"] == "STOPPED"
-
-
-def test_a_start_of_a_program_without_a_file_is_a_fault(app: App, staged: Path) -> None:
-    with pytest.raises(Fault, match="BAD_NAME"):
-        app.start(A)
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,12 @@ def test_an_answer_has_a_status_and_a_body(sock: Path, answer: bytes, expected: 
         assert uwsgi_request(str(sock), {}, timeout=5) == expected
 
 
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 304)])
+def test_an_answer_may_tell_the_length_of_a_body_that_it_has_not(sock: Path, method: str, status: int) -> None:
+    with uwsgi_server(sock, f"HTTP/1.1 {status} Status\r\nContent-Length: 9\r\n\r\n".encode()):
+        assert uwsgi_request(str(sock), {"REQUEST_METHOD": method}, timeout=5) == (status, b"")
+
+
 @pytest.mark.parametrize(
     "answer",
     [b"", b"HTTP/1.1 200 OK", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", b"garbage\r\n\r\n"],

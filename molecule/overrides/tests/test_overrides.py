@@ -270,7 +270,8 @@ def test_environment_has_the_project_and_what_was_asked_for_beside_it(full: Host
 
 def test_previous_release_stays_warm_for_a_rollback(full: Host) -> None:
     def pid() -> str:
-        return full.check_output("cat /srv/notes/current/run/uwsgi.pid")
+        release = full.check_output("readlink /srv/notes/current").rpartition("/")[2]
+        return full.check_output("supervisorctl pid %s", f"notes-{release}")
 
     before = pid()
     play("deploy", "-e", "app=notes", **variant(harakiri_seconds=9))

@@ -3,7 +3,7 @@
 ::
 
     /srv/<app>/releases/<release>/  src/ static/<prefix>/ env/ run/ uwsgi.ini supervisor.conf programs.conf
-                                    exec release.json manifest.json  venv -> ../../venvs/<key>
+                                    exec serve release.json manifest.json  venv -> ../../venvs/<key>
                                     secrets -> ../../secrets/<set>
                                     files/  those of ``files`` that stand below a shared path
                                     seed/   what the source has at its shared paths
@@ -274,7 +274,7 @@ class Layout:
             self._link_shared(aside, release)
             _write_variables(aside / "env", release.env, gid)
             for name, content in release.files.items():
-                write_file(aside / name, content.encode(), 0o755 if content.startswith("#!") else 0o644)
+                _write_rendered(aside / name, content.encode(), gid)
             write_json(aside / "release.json", release.record, 0o640, 0, gid)  # it has the plain environment
 
     def _link_shared(self, aside: Path, release: Release) -> None:
@@ -314,9 +314,9 @@ class Layout:
         """
         with self._unpacked(release, archive, environment) as aside:
             (aside / RECORD).unlink()
-            for path in (aside / "release.json", *(aside / "env").iterdir()):
+            for path in filter(Path.is_file, (*aside.iterdir(), *(aside / "env").iterdir())):
                 os.chown(path, 0, group_id(self.name))
-                path.chmod(0o640)
+                path.chmod(0o750 if path.stat().st_mode & 0o100 else 0o640)
 
     @contextmanager
     def _unpacked(self, release: str, archive: Path, environment: Environment) -> Iterator[Path]:
@@ -376,7 +376,7 @@ class Layout:
             for path in self.path(release).iterdir():
                 if path.is_file() and path.suffix != ".json":
                     content = path.read_bytes().replace(release.encode(), name.encode())
-                    write_file(aside / path.name, content, path.stat().st_mode & 0o777)
+                    _write_rendered(aside / path.name, content, gid)
             _write_variables(aside / "env", {**_read_variables(aside / "env"), "FLASKFLEET_RELEASE": name}, gid)
         return name
 
@@ -404,8 +404,9 @@ class Layout:
             yield aside
             write_json(aside / "manifest.json", _manifest(aside), 0o600)
             fsync_tree(aside)
-            os.chown(aside / "run", user_id(self.name), group_id(WEB_GROUP))  # last: it may put there what it likes
-            (aside / "run").chmod(0o2750)
+            # Last: the app's user may put there what it likes, but not move or remove root's socket.
+            os.chown(aside / "run", 0, gid)
+            (aside / "run").chmod(0o1771)
             fsync_path(aside / "run")
             aside.rename(final)
         finally:
@@ -505,6 +506,11 @@ def _manifest(release: Path) -> dict[str, str]:
             if stat.S_ISREG(path.lstat().st_mode):
                 found[str(path.relative_to(release))] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
+
+
+def _write_rendered(path: Path, content: bytes, gid: int) -> None:
+    """Write a file from a template, which may hold options that no other app is to read."""
+    write_file(path, content, 0o750 if content.startswith(b"#!") else 0o640, 0, gid)
 
 
 def _write_variables(folder: Path, variables: dict[str, str], gid: int) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -40,8 +39,8 @@ from .journal import now, record_change, release_id
 from .layout import NAME, Layout, ReleaseFailed, Secrets
 from .programs import RUNNING, Programs, lower
 from .services import uwsgi_request, uwsgi_workers
-from .sockets import unix_connections, unix_owners
-from .users import create_user, end_processes, find_user, kill, remove_user, run_as, uid_of
+from .sockets import unix_connections
+from .users import create_user, end_processes, find_user, remove_user, run_as
 
 # What uWSGI says of itself, at each start, before it loads the app.
 FIRST = r"\[uWSGI\] getting INI configuration"
@@ -242,9 +241,10 @@ class App(Layout):
         program = self.program(release)
         try:
             if not (self.conf_d / f"{program}.conf").exists():
-                shutil.copy(self.path(release) / "supervisor.conf", self.trial / f"{program}.conf")
+                content = (self.path(release) / "supervisor.conf").read_bytes()
+                write_file(self.trial / f"{program}.conf", content, 0o640)
             before = self.log_size(release)
-            self.start(release)
+            self.programs.start(self.program(release))
             if problem := self._await_workers(release):
                 words = self._last_words(release, before)
                 raise ReleaseFailed(f"{self.name} {release} never became live: {problem}. Its log:\n{words}")
@@ -323,36 +323,6 @@ class App(Layout):
             return f"{path} gave no answer ({error})"
         words = f"{path} answered {status}{f', not {wanted}' if wanted != 200 else ''}"
         return None if status == wanted else f"{words}: {body[:200].decode(errors='replace')}"
-
-    def start(self, release: str) -> None:
-        """Have Supervisor run the program of a release, whose file is in place; nothing else is touched.
-
-        :raises ReleaseFailed: another process listens on its socket.
-        """
-        program, run = self.program(release), self.path(release) / "run"
-        if not self.programs.is_running(program):
-            self._free_socket(run)
-        self.programs.start(program)
-
-    def _free_socket(self, run: Path) -> None:
-        """End what the app has forked and a master that was killed has left: it holds the socket, for ever.
-
-        :raises ReleaseFailed: a master listens there, or a process of another user.
-        """
-        socket, uid, master = run / "uwsgi.sock", user_id(self.name), _pid_in(run / "uwsgi.pid")
-        end = time.monotonic() + STOPPED_WITHIN
-        while owners := unix_owners(str(socket)):
-            seen = [owner for owner in owners if owner.pid]  # without those that are just ending
-            foreign = [owner for owner in seen if owner.pid == master or uid_of(owner.pid) not in (uid, None)]
-            if foreign or time.monotonic() > end:
-                owner = (foreign or owners)[0]
-                raise ReleaseFailed(
-                    f"{socket}: {owner.name} (pid {owner.pid}) is already listening on the socket; "
-                    f"it was not started by Supervisor: stop it, kill {owner.pid}"
-                )
-            for owner in seen:
-                kill(owner.pid, uid, group_id(self.name))
-            time.sleep(0.05)
 
     def discard(self, release: str) -> None:
         """End a release that is not live, at once; it is forgotten unless it was live once."""
@@ -471,7 +441,7 @@ class App(Layout):
         journal.history.append(entry)
         if what == "rollback" and old:
             journal.voided[release_id(old)] = {"since": entry["since"], "by": by}
-        write_file(self.conf_d / f"{program}.conf", (self.path(release) / "supervisor.conf").read_bytes())
+        write_file(self.conf_d / f"{program}.conf", (self.path(release) / "supervisor.conf").read_bytes(), 0o640)
         (self.trial / f"{program}.conf").unlink(missing_ok=True)
         journal.save()
         if old and release_id(old) != release_id(release):
@@ -556,7 +526,7 @@ class App(Layout):
         """Register a release's programs again where they are not, and start them; ``swap``: the further ones, too."""
         registered = self.conf_d / f"{self.program(release)}.conf"
         self._register(registered, (self.path(release) / "supervisor.conf").read_bytes())
-        self.start(release)
+        self.programs.start(self.program(release))
         if not self.programs.settle(self.program(release), SETTLES_WITHIN):
             raise ReleaseFailed(f"{self.name} {release} does not start. Its log:\n{self._last_words(release)}")
         if swap:
@@ -602,14 +572,14 @@ class App(Layout):
         :raises ReleaseFailed: it refuses; what was there before is there again.
         """
         before = file.read_bytes() if file.exists() else None
-        write_file(file, content)
+        write_file(file, content, 0o640)
         try:
             self.programs.reload()
         except xmlrpc.client.Fault as fault:
             if before in (None, content):
                 file.unlink()
             else:
-                write_file(file, before)
+                write_file(file, before, 0o640)
             raise ReleaseFailed(
                 f"{self.name}: Supervisor refuses {file.name} ({fault.faultString}); it was taken back"
             ) from None
@@ -823,17 +793,6 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     return {
         name: leaf for key, inner in value.items() for name, leaf in _flat(inner, f"{prefix}.{key}".lstrip(".")).items()
     }
-
-
-def _pid_in(file: Path) -> int:
-    """The number in a file that an app may have written, 0 where there is none."""
-    with suppress(OSError, ValueError):
-        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        try:
-            return int(os.read(descriptor, 20))
-        finally:
-            os.close(descriptor)
-    return 0
 
 
 def _place(order: list[str]) -> Any:

@@ -110,7 +110,9 @@ def uwsgi_request(path: str, variables: dict[str, str], timeout: float) -> tuple
     status = re.match(rb"\S+ (\d{3})(?:\s|$)", head)
     length = re.search(rb"\r\ncontent-length: *(\d{1,18})", head, re.IGNORECASE)
     received = size - len(head) - len(separator)
-    if not separator or not status or (length and received < int(length[1])):
+    # RFC 9110, 8.6: these tell the length of a body that is not sent.
+    bodiless = variables.get("REQUEST_METHOD") == "HEAD" or (status and status[1] == b"304")
+    if not separator or not status or (length and not bodiless and received < int(length[1])):
         raise ConnectionError("the connection was closed without a complete answer")
     return int(status[1]), body
 

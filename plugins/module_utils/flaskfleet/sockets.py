@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 TCP_LISTEN = "0A"
 TCP_IN_USE = {"01", "02"}  # ESTABLISHED, SYN_SENT (net/tcp_states.h); in the others nobody waits for an answer
-UNIX_ACCEPTS = 0x10000
 UNIX_ROW = re.compile(r"[0-9a-f]+: [0-9A-F]{8} [0-9A-F]{8} [0-9A-F]{8} [0-9A-F]{4} [0-9A-F]{2} +\d+ ")
 UNIX_CONNECTIONS = {"02", "03"}  # SS_CONNECTING: queued; SS_CONNECTED: accepted (linux/net.h)
 
@@ -52,14 +51,6 @@ def _encoded(address: str) -> Iterator[str]:
     for octets in (packed, b"\0" * 10 + b"\xff\xff" + packed) if len(packed) == 4 else (packed,):
         words = (octets[start : start + 4] for start in range(0, len(octets), 4))
         yield "".join(f"{int.from_bytes(word, sys.byteorder):08X}" for word in words)
-
-
-def unix_owners(path: str, proc: Path = Path("/proc")) -> list[Owner]:
-    """The processes that listen on a unix socket."""
-    return _holders(
-        {words[6] for words in _unix_rows(proc) if words[7:] == [path] and int(words[3], 16) & UNIX_ACCEPTS},
-        proc,
-    )
 
 
 def unix_connections(path: str, proc: Path = Path("/proc")) -> int:

@@ -59,19 +59,6 @@ def run_as(uid: int, gid: int, argv: Sequence[str], umask: int = 0o027) -> tuple
     return done.returncode, done.stdout.decode(errors="replace").strip()
 
 
-def kill(pid: int, uid: int, gid: int) -> None:
-    """Kill a process of a user: the signal comes from that user, so that it meets no other one with that number."""
-    run_as(uid, gid, ["kill", "-KILL", str(pid)])
-
-
-def uid_of(pid: int) -> int | None:
-    """Whose a process is; ``None`` where it has ended."""
-    try:
-        return Path(f"/proc/{pid}").stat().st_uid
-    except FileNotFoundError:
-        return None
-
-
 def end_processes(uid: int, within: float = 10, proc: Path = Path("/proc")) -> None:
     """Kill all processes of a user, those too that have left their group and session.
 
