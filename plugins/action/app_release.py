@@ -18,7 +18,8 @@ from ansible.utils.display import Display
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from module_utils.flaskfleet.builds import PROJECT as PROJECT_ARCHIVE
 from module_utils.flaskfleet.shared import linked
-from plugin_utils import exporters, packing, requirements, sources, wheelhouse
+from module_utils.flaskfleet.wheels import merged
+from plugin_utils import built, exporters, packing, requirements, sources, wheelhouse
 from plugin_utils.entries import Entry
 from plugin_utils.rendering import PROJECT, render
 from plugin_utils.rollouts import owner, taking_over
@@ -36,6 +37,13 @@ def _readable(member: tarfile.TarInfo) -> tarfile.TarInfo:
     return member
 
 
+def _not_built(builder: str, host: str, platform: str) -> str:
+    return (
+        f"python_builder is {builder}, and it has not built what {host} ({platform}) lacks; is it part of "
+        "this run, of the same platform, and does it have the app?"
+    )
+
+
 class ActionModule(ActionBase):
     """Ask the host what it has; hand it the packed source only where it lacks the release."""
 
@@ -48,7 +56,7 @@ class ActionModule(ActionBase):
             arguments = self._arguments(entry, task_vars)
             packs = arguments["step"] == "wheels" or (arguments["step"] == "warm" and "record" in arguments)
             archive = self._pack(entry) if packs else None
-            if archive and arguments["step"] == "warm" and archive.stat().st_size <= SMALL:
+            if archive and arguments["step"] == "warm" and not entry["build"] and archive.stat().st_size <= SMALL:
                 # One call where it would be three: to ask, to copy, to release.
                 arguments["archive_content"] = base64.b64encode(archive.read_bytes()).decode()
             result = self._execute(arguments, task_vars)
@@ -61,7 +69,8 @@ class ActionModule(ActionBase):
             if "needs" in result and not self._task.check_mode:
                 raise AnsibleActionFail(f"flask_apps.{entry['name']}: the host still lacks {result['needs']}")
             if archive and "platform" in result and not self._task.check_mode:
-                result["bundle"] = [str(path) for path in self._bundle(entry, archive, result["platform"])]
+                built = self._built(entry, result["platform"], task_vars)
+                result["bundle"] = [str(path) for path in self._bundle(entry, archive, result["platform"], built)]
         except (sources.SourceError, wheelhouse.WheelFailed, wheelhouse.BuildFailed, OSError) as error:
             raise AnsibleActionFail(f"flask_apps.{entry['name']}: {error}") from error
         for line in result.get("said", []):
@@ -76,12 +85,61 @@ class ActionModule(ActionBase):
             lambda **further: self._execute_module("app_release", {**arguments, **further}, task_vars=task_vars)
         )
 
-    def _pack(self, entry: Entry) -> Path:
-        """Pack the source, unless it was already."""
-        fetched = sources.fetched(entry["source"])
-        files = packing.contents(fetched.folder, entry["source"], entry["static"].values()).files
-        key = packing.digest([packing.source_hash(fetched.folder, files), entry["static"]])
-        return packing.packed(fetched.folder, files, entry["static"], key)
+    def _pack(self, entry: Entry, built: Path | None = None) -> Path:
+        """Pack the source, or what its build has made of it, unless it was already."""
+        folder = built or sources.fetched(entry["source"]).folder
+        # What is built is often what git ignores.
+        options = {**entry["source"], "gitignore": entry["source"]["gitignore"] and not built}
+        files = packing.contents(folder, options, entry["static"].values()).files
+        key = packing.digest([packing.source_hash(folder, files), entry["static"]])
+        return packing.packed(folder, files, entry["static"], key)
+
+    def _built(self, entry: Entry, platform: str, task_vars: dict[str, Any]) -> Path | None:
+        """The source as the app's build leaves it on a platform: this host builds it unless another one does."""
+        if not entry["build"]:
+            return None
+        source, sets = self._pack(entry), self._sets(entry)
+        made_of = [
+            source.name,
+            entry["build"],
+            entry["env"],
+            entry["build_packages"],
+            [one.key for one in sets.values()],
+        ]
+        key = packing.digest(made_of)
+        host, builder = task_vars["inventory_hostname"], self._task.args["wheels"]["builder"]
+        if builder and host != builder and not built.place(key, platform).is_dir():
+            raise AnsibleActionFail(_not_built(builder, host, platform))
+
+        def build(archive: Path) -> None:
+            Display().display(f"{host}: building {entry['name']} for all of {platform}, once")
+            there = self._connection._shell.join_path(self._tmp(), "built.tar")
+            for wanted in sets.values():
+                self._build(wanted, platform, entry, task_vars)
+            wheels = merged(wheelhouse.known(wanted, self._house())[platform] for wanted in sets.values())
+            with tempfile.TemporaryDirectory() as folder:
+                packed = Path(folder, "wheels.tar")
+                wheelhouse.pack(platform, wheels, [wheel["sha256"] for wheel in wheels], packed, self._house())
+                arguments = {
+                    "commands": entry["build"],
+                    "source": self._send(source),
+                    "python": entry["python"],
+                    "platform": platform,
+                    "wheels": wheels,
+                    "wheels_archive": self._send(packed),
+                    "variables": {"FLASK_APP": entry["wsgi"], **entry["env"]},
+                    "packages": entry["build_packages"],
+                    "keep_toolchain": self._task.args["wheels"]["build"]["keep_toolchain"],
+                    "archive": there,
+                }
+                result = self._execute_module("source_build", arguments, task_vars=task_vars)
+            if result.get("failed"):
+                raise AnsibleActionFail(f"build on {host}: {result.get('msg')}")
+            for line in result["said"]:
+                Display().display(f"{entry['name']} on {host}: {line}")
+            self._connection.fetch_file(there, str(archive))
+
+        return built.obtain(key, platform, build)
 
     def _bring(
         self, needs: dict[str, Any], entry: Entry, arguments: dict[str, Any], task_vars: dict[str, Any]
@@ -100,7 +158,7 @@ class ActionModule(ActionBase):
                 wheelhouse.pack(platform, candidates, needs["wheels"], packed, self._house())
                 brought["wheels_archive"] = self._send(packed)
             if needs["archive"]:
-                brought["archive"] = self._send(self._pack(entry))
+                brought["archive"] = self._send(self._pack(entry, self._built(entry, platform, task_vars)))
         return brought
 
     def _build(self, wanted: wheelhouse.Wanted, platform: str, entry: Entry, task_vars: dict[str, Any]) -> None:
@@ -110,10 +168,7 @@ class ActionModule(ActionBase):
         if builder and host != builder:
             if platform in wheelhouse.known(wanted, self._house()):
                 return
-            raise AnsibleActionFail(
-                f"python_builder is {builder}, and it has not built what {host} ({platform}) lacks; is it part of "
-                "this run, of the same platform, and does it have the app?"
-            )
+            raise AnsibleActionFail(_not_built(builder, host, platform))
 
         def build(archive: Path) -> dict[str, Any]:
             Display().display(f"{host}: building wheels for all of {platform}, once")
@@ -172,9 +227,11 @@ class ActionModule(ActionBase):
             for name, wanted in self._sets(entry).items()
         }
 
-    def _bundle(self, entry: Entry, archive: Path, platform: str) -> Iterator[Path]:
+    def _bundle(self, entry: Entry, archive: Path, platform: str, built: Path | None) -> Iterator[Path]:
         """What a controller without access needs for the app, below the project; each wheel is seen to be unaltered."""
         yield archive.relative_to(PROJECT)
+        if built:
+            yield built.relative_to(PROJECT)
         folder = sources.fetched(entry["source"]).folder
         if folder and folder.is_relative_to(sources.CACHE):
             yield folder.relative_to(PROJECT)

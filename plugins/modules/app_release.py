@@ -217,7 +217,7 @@ from ansible.module_utils.flaskfleet.layout import Release, ReleaseFailed, Secre
 from ansible.module_utils.flaskfleet.releases import App, InUse, differences
 from ansible.module_utils.flaskfleet.services import supervisor
 from ansible.module_utils.flaskfleet.users import UserFailed
-from ansible.module_utils.flaskfleet.wheels import Wheel, WheelFailed, lacking, platform_of, receive
+from ansible.module_utils.flaskfleet.wheels import WheelFailed, lacking, merged, platform_of, receive
 
 SUPERVISOR_SOCKET = "/run/supervisor.sock"
 Wanted = dict[str, Any]
@@ -227,18 +227,15 @@ Result = dict[str, Any]
 def environment(wanted: Wanted, *names: str) -> Environment:
     """The environment of the app's interpreter that is made from the sets of these names, ``uwsgi`` or ``app``.
 
-    Of a project that is in several sets it has the first one's wheel: an app's own uWSGI does not replace ours.
+    Our uWSGI comes first: an app's own does not replace it.
     """
     platform, sets = platform_of(wanted["python"]), [wanted["wheels"][name] for name in names]
     found = [one["known"].get(platform) for one in sets]
-    wheels: dict[str, Wheel] = {}
-    for wheel in (wheel for one in found for wheel in one or ()):
-        wheels.setdefault(wheel["file"].partition("-")[0].lower(), wheel)
     return Environment(
         python=wanted["python"],
         platform=platform,
         sets=tuple(one["key"] for one in sets),
-        wheels=None if None in found else tuple(wheels.values()),
+        wheels=None if None in found else tuple(merged(found)),
     )
 
 

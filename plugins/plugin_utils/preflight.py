@@ -397,9 +397,10 @@ def _across_roles(values: dict[str, Any], fetch: Fetch) -> Iterator[Problem]:
                     options["stop_seconds"],
                     f"+ 15 seconds is more than supervisor_stop_timeout_seconds ({stop}); raise that",
                 )
-        commands = {f"programs.{program}.command": options["command"] for program, options in app["programs"].items()}
-        commands |= {f"hooks.{when}": command for when in WHEN for command in app["hooks"][when]}
-        for option, command in commands.items():
+        commands = [(f"programs.{program}.command", options["command"]) for program, options in app["programs"].items()]
+        commands += [(f"hooks.{when}", command) for when in WHEN for command in app["hooks"][when]]
+        commands += [("build", command) for command in app["build"]]
+        for option, command in commands:
             try:
                 shlex.split(command)
             except ValueError as error:
@@ -431,6 +432,8 @@ def _check_paths(where: str, app: dict[str, Any]) -> Iterator[Problem]:
 
 def _check_source(where: str, app: dict[str, Any], fetch: Fetch) -> Iterator[Problem]:
     (kind,) = (kind for kind in sources.KINDS if app["source"][kind] is not None)
+    if kind == "package" and app["build"]:
+        yield Problem(f"{where}.build", app["build"], "a package is built already; leave it out")
     try:
         found = fetch(app["source"])
         files = packing.contents(found.folder, app["source"], app["static"].values()).files
@@ -439,7 +442,7 @@ def _check_source(where: str, app: dict[str, Any], fetch: Fetch) -> Iterator[Pro
     except (SourceError, OSError, UnicodeDecodeError) as error:
         yield Problem(f"{where}.source.{kind}", HIDDEN, str(error))
         return
-    for prefix, folder in app["static"].items() if found.folder else ():
+    for prefix, folder in app["static"].items() if found.folder and not app["build"] else ():  # a build may make it
         is_shared = any(
             path == folder or below(path, [folder]) or below(folder, [path]) for path in app["shared_paths"]
         )

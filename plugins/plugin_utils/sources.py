@@ -351,7 +351,7 @@ def _fetch_archive(archive: dict[str, str | None]) -> Fetched:
                 _download(url, aside / "archive")
                 _verified(aside / "archive", wanted, shown)
             try:
-                _unpack(aside / "archive" if url else Path(str(path)), aside / "unpacked")
+                unpack(aside / "archive" if url else Path(str(path)), aside / "unpacked")
             except SourceError as error:
                 raise SourceError(f"{shown!r} {error}") from error
             except Exception as error:  # whatever its modules raise for what is not, or not quite, an archive
@@ -390,7 +390,7 @@ def _download(url: str, target: Path) -> None:
         ) from error
 
 
-def _unpack(archive: Path, folder: Path) -> None:
+def unpack(archive: Path, folder: Path) -> None:
     """Unpack a tar or zip to a new folder, and nothing anywhere else.
 
     Python before 3.11.4, as in Debian 12, has no filter for tar: the same is refused here, for all versions.

@@ -609,6 +609,68 @@ def test_a_bundle_has_what_a_lock_file_was_exported_to(
     ]
 
 
+BUILD = {"build": ["npm run build"], "build_packages": ["npm"], "static": {"/static": "dist"}}
+LACKS_SOURCE = {"needs": {**NOTHING, "sets": ["uwsgi", "app"], "archive": True}}
+
+
+@pytest.fixture
+def building(hosted: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """As ``hosted``, for an app with a build that makes ``dist/app.js`` and a ``node_modules``."""
+    monkeypatch.setattr(app_release_action.built, "BUILT", tmp_path / "cache/built")
+
+    def make(*answers: Any, **changed: Any) -> Any:
+        action = hosted(*answers, **{**BUILD, **changed})
+        fetch = action._connection.fetch_file
+
+        def fetch_built(remote: str, local: str) -> None:
+            if action._execute_module.call_args.args[0] != "source_build":
+                return fetch(remote, local)
+            with tarfile.open(local, "w") as tar:
+                for name in ("app.py", "dist/app.js", "node_modules/x/index.js"):
+                    tar.addfile(tarfile.TarInfo(f"./{name}"), io.BytesIO())
+
+        action._connection.fetch_file = fetch_built
+        return action
+
+    return make
+
+
+def test_a_source_is_built_where_its_wheels_are_and_its_result_is_packed(building: Callable[..., Any]) -> None:
+    action = building(LACKS_SOURCE, built("uwsgi"), built("flask"), {"said": ["$ npm"]}, {"changed": True})
+    action.run(task_vars=HOST)
+    assert modules(action) == ["app_release", "wheel_set", "wheel_set", "source_build", "app_release"]
+    handed = asked(action)[3][1]
+    assert (handed["commands"], handed["packages"], handed["platform"]) == (["npm run build"], ["npm"], PLATFORM)
+    assert handed["wheels"] == [wheel_of("uwsgi"), wheel_of("flask")]
+    assert (handed["variables"]["FLASK_APP"], "KEY" in handed["variables"]) == ("app:app", False)
+    names = action.packed[posixpath.basename(asked(action)[-1][1]["archive"])]
+    assert {name for name in names if "app" in name} == {"src/app.py", "src/dist/app.js", "static/static/app.js"}
+    assert not [name for name in names if "node_modules" in name]
+
+
+def test_a_source_is_built_once_for_all_hosts_of_a_platform(building: Callable[..., Any]) -> None:
+    building(LACKS_SOURCE, built("uwsgi"), built("flask"), {"said": []}, {"changed": True}).run(task_vars=HOST)
+    other = building({"needs": {**NOTHING, "archive": True}}, {"changed": True})
+    other.run(task_vars=HOST)
+    assert modules(other) == ["app_release", "app_release"]
+    changed = building({"needs": {**NOTHING, "archive": True}}, {"said": []}, {"changed": True}, build=["npm run more"])
+    changed.run(task_vars=HOST)
+    assert modules(changed) == ["app_release", "source_build", "app_release"]
+
+
+def test_a_build_that_fails_is_told_and_nothing_is_sent(building: Callable[..., Any]) -> None:
+    action = building(LACKS_SOURCE, built("uwsgi"), built("flask"), {"failed": True, "msg": "npm: no such script"})
+    with pytest.raises(AnsibleActionFail, match=r"build on .*: npm: no such script"):
+        action.run(task_vars=HOST)
+
+
+def test_a_source_that_is_built_does_not_go_along_unbuilt(building: Callable[..., Any]) -> None:
+    action = building({"changed": True})
+    action._task.args["step"] = "warm"
+    action.run(task_vars=HOST)
+    assert "archive_content" not in asked(action)[0][1]
+
+
 def test_the_project_itself_is_a_set_of_its_own_and_goes_to_the_builder_packed(
     hosted: Callable[..., Any], entry: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -856,7 +856,7 @@ def test_an_archive_is_a_path_or_an_url_with_a_hash(archive: dict[str, str]) -> 
         fetch({"archive": archive})
 
 
-@pytest.mark.parametrize("step", ["open_url", "_unpack"])
+@pytest.mark.parametrize("step", ["open_url", "unpack"])
 def test_an_archive_is_downloaded_and_unpacked_once(
     tmp_path: Path, web: str, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -892,7 +892,7 @@ def test_a_download_is_verified_before_it_is_unpacked(
     tmp_path: Path, web: str, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = make_tar(tmp_path / "www" / "a.tgz", dict(FILES))
-    monkeypatch.setattr(sources, "_unpack", None)
+    monkeypatch.setattr(sources, "unpack", None)
     with pytest.raises(SourceError, match=f"^'{web}/a.tgz' has the sha256 {sha256(path)}, not {'0' * 64}"):
         fetch({"archive": {"url": f"{web}/a.tgz", "sha256": "0" * 64}})
     assert [path.name for path in (cache / "sources/archive").iterdir()] == ["lock"]

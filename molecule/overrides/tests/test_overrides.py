@@ -268,6 +268,10 @@ def test_environment_has_the_project_and_what_was_asked_for_beside_it(full: Host
     assert full.check_output("/srv/notes/current/venv/bin/python -c %s", code).startswith(version)
 
 
+def test_release_has_what_its_build_has_made(full: Host, get: Get) -> None:
+    assert "<em>anything</em>" in get(full, 8000, "/assets/css/help.html", "notes.example.lan")[2].decode()
+
+
 def test_previous_release_stays_warm_for_a_rollback(full: Host) -> None:
     def pid() -> str:
         release = full.check_output("readlink /srv/notes/current").rpartition("/")[2]

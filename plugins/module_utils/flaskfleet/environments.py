@@ -79,12 +79,7 @@ def _build(aside: Path, final: Path, environment: Environment, pool: Path) -> No
     remove_trees(aside)
     try:
         with sandbox("venv", PATIENCE_SECONDS) as box:
-            venv = box.work / environment.key
-            box.run([environment.python, "-I", "-m", "venv", venv])
-            listed = [_give(box, wheel, pool) for wheel in environment.wheels or ()]
-            requirements = box.give("requirements.txt", "".join(listed))
-            options = ["--quiet", "--no-compile", "--no-index", "--no-deps", "--require-hashes"]
-            box.run([venv / "bin/python", "-I", "-m", "pip", "install", *options, "-r", requirements])
+            venv = install(box, environment, pool)
             with suppress(CommandFailed):  # a file that does not compile is its package's business
                 box.run([environment.python, "-I", "-m", "compileall", "-q", "-s", venv, "-p", final, venv])
             if lacking := _missing_libraries(box, venv, environment.wheels or ()):
@@ -98,6 +93,19 @@ def _build(aside: Path, final: Path, environment: Environment, pool: Path) -> No
     _relocate(aside, venv, final)
     if not os.path.lexists(aside / "var"):  # where Flask looks for the instance folder of what is installed
         (aside / "var").symlink_to("../../shared/var")
+
+
+def install(box: Sandbox, environment: Environment, pool: Path = POOL) -> Path:
+    """Make an environment in a sandbox; its path there.
+
+    :raises CommandFailed: with pip's words.
+    """
+    venv = box.work / environment.key
+    box.run([environment.python, "-I", "-m", "venv", venv])
+    requirements = box.give("requirements.txt", "".join(_give(box, wheel, pool) for wheel in environment.wheels or ()))
+    options = ["--quiet", "--no-compile", "--no-index", "--no-deps", "--require-hashes"]
+    box.run([venv / "bin/python", "-I", "-m", "pip", "install", *options, "-r", requirements])
+    return venv
 
 
 def _give(box: Sandbox, wheel: Wheel, pool: Path) -> str:

@@ -43,8 +43,12 @@ class Sandbox:
         self.given = folder / "given"
         self.work = folder / "work"
 
-    def run(self, argv: Sequence[str | Path], variables: Mapping[str, str] | None = None) -> str:
+    def run(
+        self, argv: Sequence[str | Path], variables: Mapping[str, str] | None = None, folder: Path | None = None
+    ) -> str:
         """Run a command as the user; what it said. Pip has no settings but those in ``variables``.
+
+        :param folder: below ``work``, where it runs; ``work`` itself by default.
 
         Its output goes to a file, because a process that it leaves behind would keep a pipe open.
 
@@ -69,7 +73,7 @@ class Sandbox:
         with tempfile.TemporaryFile(dir=self.given.parent) as output:
             done = subprocess.run(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False,
-                env=environment, cwd=self.work, start_new_session=True,
+                env=environment, cwd=folder or self.work, start_new_session=True,
             )  # fmt: skip
             output.seek(max(0, output.tell() - OUTPUT_BYTES))
             said = output.read().decode(errors="replace")

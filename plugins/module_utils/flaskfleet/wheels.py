@@ -72,6 +72,15 @@ def platform_of(python: str, os_release: Path = Path("/etc/os-release")) -> str:
     return f"{name}/{hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:8]}"
 
 
+def merged(sets: Iterable[Iterable[Wheel]]) -> list[Wheel]:
+    """The wheels of several sets: of a project that is in more than one, the first one's."""
+    wheels: dict[str, Wheel] = {}
+    for one in sets:
+        for wheel in one:
+            wheels.setdefault(wheel["file"].partition("-")[0].lower(), wheel)
+    return list(wheels.values())
+
+
 def sha256_of(path: Path) -> str:
     """The sha256 of a file."""
     found = hashlib.sha256()

@@ -1,0 +1,78 @@
+"""Sources that an app's build has worked on: once per platform, complete or not there."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+from plugin_utils import built, sources
+from plugin_utils.sources import SourceError
+
+PLATFORM = "debian-12-x86_64-cp311/1a2b3c4d"
+KEY = "0123456789abcdef" * 4
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where built sources are kept."""
+    monkeypatch.setattr(built, "BUILT", tmp_path / "built")
+    return tmp_path / "built"
+
+
+class Build:
+    """A build that makes one file, or one member of a name; how often it was asked for."""
+
+    def __init__(self, name: str = "./static/app.js") -> None:
+        self.name = name
+        self.times = 0
+
+    def __call__(self, archive: Path) -> None:
+        self.times += 1
+        with tarfile.open(archive, "w") as tar:
+            member = tarfile.TarInfo(self.name)
+            member.size = 2
+            tar.addfile(member, io.BytesIO(b"js"))
+
+
+def test_what_a_build_has_made_is_there_under_its_key_and_platform(folder: Path) -> None:
+    made = built.obtain(KEY, PLATFORM, Build())
+    assert made == built.place(KEY, PLATFORM) == folder / "0123456789abcdef-debian-12-x86_64-cp311-1a2b3c4d"
+    assert (made / "static/app.js").read_text() == "js"
+
+
+def test_it_is_built_once_for_each_key_and_platform() -> None:
+    build = Build()
+    for key, platform in ((KEY, PLATFORM), (KEY, PLATFORM), ("f" * 64, PLATFORM), (KEY, "debian-13-x86_64-cp313/2")):
+        built.obtain(key, platform, build)
+    assert build.times == 3
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd"])
+def test_what_leads_out_of_the_source_is_refused_and_built_again_next_time(folder: Path, name: str) -> None:
+    build = Build(name)
+    for _ in range(2):
+        with pytest.raises(SourceError, match=r"what build has made has a member .* that leads out of it"):
+            built.obtain(KEY, PLATFORM, build)
+    assert build.times == 2
+    assert not built.place(KEY, PLATFORM).exists()
+    assert list(folder.rglob("outside")) == []
+
+
+def test_a_build_that_fails_leaves_nothing() -> None:
+    def fail(archive: Path) -> None:
+        archive.write_bytes(b"half")
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        built.obtain(KEY, PLATFORM, fail)
+    assert not built.place(KEY, PLATFORM).exists()
+    assert built.obtain(KEY, PLATFORM, Build()).is_dir()
+
+
+def test_old_ones_are_discarded_but_for_the_newest(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setattr(sources, "KEPT_SECONDS", -1)
+    for number in range(built.KEPT + 2):
+        built.obtain(f"{number:064}"[::-1], PLATFORM, Build())
+    assert len([path for path in folder.iterdir() if path.name != "locks"]) == built.KEPT
