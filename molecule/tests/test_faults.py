@@ -86,6 +86,19 @@ def test_running_requests_are_answered_before_a_stop(
     assert statuses == [200]
 
 
+def test_a_group_that_the_user_was_added_to_counts(host: Host, hello: App, program: str) -> None:
+    """For the socket of a database, say."""
+    host.check_output("usermod --append --groups games hello")
+    try:
+        host.check_output("supervisorctl restart %s", program)
+        running = host.check_output("ps -o supgrp= -p $(supervisorctl pid %s)", program).split(",")
+        assert sorted(running) == ["games", "hello"]
+        assert sorted(host.check_output("/srv/hello/current/exec id -Gn").split()) == ["games", "hello"]
+    finally:
+        host.check_output("gpasswd --delete hello games")
+        host.check_output("supervisorctl restart %s", program)
+
+
 @pytest.mark.slow
 def test_twenty_stops_under_load_leave_nothing_running(
     host: Host, hello: App, get: Callable[..., Answer], program: str

@@ -1182,6 +1182,7 @@ def identities(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     monkeypatch.setattr(subprocess, "Popen", popen)
     monkeypatch.setattr(os, "killpg", KILLPG)
+    monkeypatch.setattr(os, "getgrouplist", lambda name, gid: [gid, 5])
     return asked
 
 
@@ -1204,7 +1205,7 @@ def test_hooks_run_as_the_app_and_nothing_more(
     hook: Callable[..., list[str]], identities: list[dict[str, Any]]
 ) -> None:
     hook("true")
-    assert identities == [{"user": APP_ID, "group": APP_ID, "extra_groups": []}]
+    assert identities == [{"user": APP_ID, "group": APP_ID, "extra_groups": [APP_ID, 5]}]
 
 
 def test_hooks_run_in_the_releases_environment(hook: Callable[..., list[str]], staged: Path) -> None:

@@ -407,7 +407,8 @@ class App(Layout):
         # A file, not a pipe: what a hook leaves running may hold it open.
         with tempfile.TemporaryFile() as output:
             process = subprocess.Popen(
-                argv, user=user_id(self.name), group=group_id(self.name), extra_groups=[], start_new_session=True,
+                argv, user=user_id(self.name), group=(gid := group_id(self.name)),
+                extra_groups=os.getgrouplist(self.name, gid), start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=self.home,
             )  # fmt: skip
             try:
