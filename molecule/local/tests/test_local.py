@@ -6,6 +6,7 @@ import json
 import urllib.request
 
 import pytest
+from browser import Site
 from testinfra.host import Host
 
 
@@ -34,3 +35,16 @@ def test_app_answers_with_its_live_release(host: Host) -> None:
         version = json.load(answer)
     live = host.check_output("readlink /srv/hello/current").rpartition("/")[2]
     assert (version["host"], version["release"]) == ("local", live)
+
+
+def test_tutorial_of_flask_takes_a_post(host: Host) -> None:
+    site = Site("flaskr", host.check_output("hostname -I").split()[0])
+    login = {"username": "ann", "password": "correct horse"}
+    site.form("/auth/register", login)
+    site.form("/auth/login", login)
+    assert "A first post" in site.form("/create", {"title": "A first post", "body": "Body"}).text
+
+
+def test_httpbin_gets_a_body_in_chunks(host: Host) -> None:
+    site = Site("httpbin", host.check_output("hostname -I").split()[0])
+    assert site.put("/put", data=iter([b"x" * 70_000, b"y" * 70_000])).json()["data"] == "x" * 70_000 + "y" * 70_000
