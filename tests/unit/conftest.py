@@ -50,9 +50,9 @@ def as_me(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, list[str]]]:
     told: list[tuple[int, int, list[str]]] = []
     real = users.run_as
 
-    def run_as(uid: int, gid: int, argv: Sequence[str], umask: int = 0o027) -> tuple[int, str]:
+    def run_as(uid: int, gid: int, argv: Sequence[str], *how: int, **further: float) -> tuple[int, str]:
         told.append((uid, gid, list(argv)))
-        return real(os.getuid(), os.getgid(), argv, umask)
+        return real(os.getuid(), os.getgid(), argv, *how, **further)
 
     for module in (users, layout, releases):
         monkeypatch.setattr(module, "run_as", run_as)

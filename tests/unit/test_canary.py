@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -39,20 +40,32 @@ def line(status: int = 200, release: str = A, upstream: str = "0.010", request: 
     ],
 )  # fmt: skip
 def test_requests_of_a_release_are_counted(log: bytes, expected: Traffic) -> None:
-    assert traffic(log, A) == expected
+    assert traffic(log.splitlines(keepends=True), A) == expected
 
 
 def test_a_log_is_read_from_where_it_ended(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    assert Mark.end(str(log)).since() == b""
+    assert list(Mark.end(str(log)).since()) == []
     log.write_bytes(b"old\n")
     mark = Mark.end(str(log))
     log.open("ab").write(b"new\n")
-    assert mark.since() == b"new\n"
+    assert list(mark.since()) == [b"new\n"]
     log.rename(tmp_path / "log.1")
-    assert mark.since() == b""
+    assert list(mark.since()) == []
     log.write_bytes(b"after the rotation\n")
-    assert mark.since() == b"after the rotation\n"
+    assert list(mark.since()) == [b"after the rotation\n"]
+
+
+def test_a_log_of_any_length_takes_little_memory(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    mark = Mark.end(str(log))
+    log.write_bytes(line(request=f"GET /{'x' * 8000} HTTP/1.1") * 2000)
+    tracemalloc.start()
+    try:
+        assert traffic(mark.since(), A) == Traffic(2000, 0)
+        assert tracemalloc.get_traced_memory()[1] < log.stat().st_size / 10
+    finally:
+        tracemalloc.stop()
 
 
 def watched(

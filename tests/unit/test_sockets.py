@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,19 @@ def test_a_host_without_ipv6_has_owners(proc: Path) -> None:
 def test_clients_are_those_that_were_accepted_or_wait_in_the_queue(proc: Path, path: str, clients: int) -> None:
     """Neither the listening socket itself is, nor the clients' own ends, which have no path."""
     assert unix_connections(path, proc) == clients
+
+
+def test_a_table_of_any_length_takes_little_memory(proc: Path) -> None:
+    """A user may have sockets without number."""
+    table = proc / "net" / "unix"
+    row = f"ffff8: 00000003 00000000 00000000 0001 03 98 /tmp/{'x' * 90}\n"
+    table.write_text(table.read_text() + row * 50_000)
+    tracemalloc.start()
+    try:
+        assert unix_connections("/run/a.sock", proc) == 2
+        assert tracemalloc.get_traced_memory()[1] < table.stat().st_size / 10
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_host_that_shows_no_sockets_has_no_clients(tmp_path: Path) -> None:

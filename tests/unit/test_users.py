@@ -10,7 +10,14 @@ from types import SimpleNamespace
 
 import pytest
 from ansible.module_utils.flaskfleet import users
-from ansible.module_utils.flaskfleet.users import UserFailed, create_user, end_processes, processes, remove_user
+from ansible.module_utils.flaskfleet.users import (
+    UserFailed,
+    create_user,
+    end_processes,
+    processes,
+    remove_user,
+    run_as,
+)
 from conftest import Clock
 
 UID = 998
@@ -65,6 +72,37 @@ def test_where_root_may_not_look_a_process_is_the_users(proc: Path, monkeypatch:
     run(proc, 11, pids=2)
     monkeypatch.setattr(os, "readlink", refuse)
     assert processes(UID, proc) == [11]
+
+
+ME = (os.getuid(), os.getgid())
+
+
+@pytest.fixture
+def in_our_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only root may become another user, or leave its groups."""
+    real = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *argv, extra_groups, **how: real(*argv, **how))
+
+
+@pytest.mark.usefixtures("in_our_groups")
+@pytest.mark.parametrize(
+    ("script", "status", "said"),
+    [
+        ("echo one; exit 3", 3, "one"),
+        ("echo one; kill -STOP $$", -signal.SIGKILL, "one\n\nit did not end within 0.5 seconds"),
+        ("echo one; sleep 60 & exit 0", 0, "one"),
+    ],
+    ids=["its end", "stopped by its user", "output that is held open"],
+)
+def test_a_command_of_a_user_holds_nobody_up(script: str, status: int, said: str) -> None:
+    assert run_as(*ME, ["sh", "-c", script], within=0.5) == (status, said)
+
+
+@pytest.mark.usefixtures("in_our_groups")
+def test_of_what_a_command_of_a_user_says_the_ends_are_kept() -> None:
+    status, said = run_as(*ME, ["sh", "-c", "echo first; yes | head -c 3000000; echo last"])
+    assert (status, said[:5], said[-4:]) == (0, "first", "last")
+    assert len(said) < 200_000
 
 
 def test_our_own_processes_are_found() -> None:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,14 +41,14 @@ class Mark:
             return cls(path)
         return cls(path, status.st_ino, status.st_size)
 
-    def since(self) -> bytes:
-        """What was written since, as far as it is in this file: a rotated one is read from its beginning."""
-        try:
-            with Path(self.path).open("rb") as file:
-                file.seek(self.size if self.inode == Path(self.path).stat().st_ino else 0)
-                return file.read()
-        except FileNotFoundError:
-            return b""
+    def since(self) -> Iterator[bytes]:
+        """The lines since, as far as they are in this file: a rotated one is read from its beginning.
+
+        One by one: an app's user may ask for its own pages, with long paths, as fast as nginx answers.
+        """
+        with suppress(FileNotFoundError), Path(self.path).open("rb") as file:
+            file.seek(self.size if self.inode == Path(self.path).stat().st_ino else 0)
+            yield from file
 
 
 @dataclass(frozen=True)
@@ -61,19 +62,20 @@ class Traffic:
         return Traffic(self.requests + other.requests, self.failed + other.failed)
 
 
-def traffic(log: bytes, release: str) -> Traffic:
-    """The requests of a release in a log.
+def traffic(lines: Iterable[bytes], release: str) -> Traffic:
+    """The requests of a release in lines of a log.
 
     >>> line = b'192.0.2.7 192.0.2.7 [x] "GET / HTTP/1.1" 502 5 0.1 0.1 ' + b"0" * 32 + b' - "-" "-"'
-    >>> traffic(line, "1a2b3c4d5e6f")
+    >>> traffic([line], "1a2b3c4d5e6f")
     Traffic(requests=1, failed=1)
     """
-    statuses = [
-        int(match["status"])
-        for line in log.splitlines()
-        if (match := LINE.match(line)) and match["upstream"] != b"-" and match["release"] in (release.encode(), b"-")
-    ]
-    return Traffic(len(statuses), sum(status >= 500 for status in statuses))
+    requests = failed = 0
+    for line in lines:
+        match = LINE.match(line)
+        if match and match["upstream"] != b"-" and match["release"] in (release.encode(), b"-"):
+            requests += 1
+            failed += int(match["status"]) >= 500
+    return Traffic(requests, failed)
 
 
 def watch(

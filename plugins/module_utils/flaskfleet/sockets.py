@@ -62,20 +62,22 @@ def unix_connections(path: str, proc: Path = Path("/proc")) -> int:
     return sum(words[7:] == [path] and words[5] in UNIX_CONNECTIONS for words in _unix_rows(proc))
 
 
-def _unix_rows(proc: Path) -> list[list[str]]:
-    """The rows of the table of unix sockets; a user may bind one to any name, with line breaks and any bytes in it."""
-    try:
-        lines = os.fsdecode((proc / "net" / "unix").read_bytes()).split("\n")
-    except FileNotFoundError:
-        return []
-    return [line.split() for line in lines if UNIX_ROW.match(line)]
+def _unix_rows(proc: Path) -> Iterator[list[str]]:
+    """The rows of the table of unix sockets; a user may bind one to any name, with line breaks and any bytes in it.
+
+    One by one, for a user may have very many.
+    """
+    with suppress(FileNotFoundError), (proc / "net" / "unix").open("rb") as table:
+        for line in map(os.fsdecode, table):
+            if UNIX_ROW.match(line):
+                yield line.split()
 
 
-def _rows(table: Path) -> list[list[str]]:
-    try:
-        return [line.split() for line in table.read_text(errors="surrogateescape").splitlines()[1:]]
-    except FileNotFoundError:
-        return []
+def _rows(table: Path) -> Iterator[list[str]]:
+    with suppress(FileNotFoundError), table.open("rb") as lines:
+        next(lines, None)
+        for line in lines:
+            yield line.decode(errors="surrogateescape").split()
 
 
 def _link(descriptor: Path) -> str | None:

@@ -10,11 +10,15 @@ import pwd
 import re
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from .files import read_ends
+
+WITHIN_SECONDS = 60  # a command as an app's user; the longest copies what a shared path begins with
 NO_SHELL = "/usr/sbin/nologin"
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
@@ -47,16 +51,31 @@ def remove_user(name: str) -> None:
     _run("userdel", name)
 
 
-def run_as(uid: int, gid: int, argv: Sequence[str], umask: int = 0o027) -> tuple[int, str]:
+def run_as(
+    uid: int, gid: int, argv: Sequence[str], umask: int = 0o027, within: float = WITHIN_SECONDS
+) -> tuple[int, str]:
     """Run a command as a user that is in one group only, and see how it ended.
 
-    :returns: its status, and what it said.
+    The user may stop it, have it say anything, and hold its output open: it goes to a file, and has its time.
+
+    :param within: seconds, after which it is killed.
+    :returns: its status, and the beginning and the end of what it said.
     """
-    done = subprocess.run(
-        argv, user=uid, group=gid, extra_groups=[], umask=umask, env=ENVIRONMENT, cwd="/", start_new_session=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-    )  # fmt: skip
-    return done.returncode, done.stdout.decode(errors="replace").strip()
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            argv, user=uid, group=gid, extra_groups=[], umask=umask, env=ENVIRONMENT, cwd="/", start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        try:
+            problem = b""
+            process.wait(within)
+        except subprocess.TimeoutExpired:
+            problem = f"it did not end within {within:g} seconds".encode()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        said = b"\n".join(filter(None, (*read_ends(output), problem)))
+    return process.returncode, said.decode(errors="replace").strip()
 
 
 def end_processes(uid: int, within: float = 10, proc: Path = Path("/proc")) -> None:
