@@ -14,12 +14,12 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import jsonschema
 import yaml
-from module_utils.flaskfleet.shared import below
+from module_utils.flaskfleet.shared import below, place
 
 from . import fleet, packing, requirements, sources
 from .entries import complete, role_specs, validate
@@ -416,8 +416,9 @@ def _across_roles(values: dict[str, Any], fetch: Fetch) -> Iterator[Problem]:
 
 
 def _check_paths(where: str, app: dict[str, Any]) -> Iterator[Problem]:
-    """Shared paths and files of the inventory lie apart from each other."""
+    """Shared paths and files of the inventory lie apart from each other, also where nginx serves them."""
     paths, shared = [*app["files"], *app["secret_files"]], app["shared_paths"]
+    places = {path: place(path, app["static"]) for path in shared}
     for path in sorted({*paths, *shared}):
         if (paths + shared).count(path) > 1:
             words = "stands more than once in files, secret_files and shared_paths; keep one of them"
@@ -425,6 +426,11 @@ def _check_paths(where: str, app: dict[str, Any]) -> Iterator[Problem]:
             words = f"lies below {below(path, shared)}, which is shared as a whole; leave it out"
         elif above := below(path, paths):
             words = f"lies below {above}, which is a file of files or secret_files; rename one of them"
+        elif path in shared and (
+            # The app writes there: root makes no folder in it.
+            inside := [one for one in shared if one != path and PurePosixPath(places[path]).is_relative_to(places[one])]
+        ):
+            words = f"is served below {inside[0]}, which is shared as a whole; give its folder of static another URL"
         else:
             continue
         yield Problem(f"{where}.{'shared_paths' if path in shared else 'files'}", path, words)

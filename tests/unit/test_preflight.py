@@ -65,6 +65,27 @@ def changed(inventory: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     return inventory
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"shared_paths": ["a"], "files": {"a": ""}}, "stands more than once in files"),
+        ({"shared_paths": ["a", "a/b"]}, "lies below a, which is shared as a whole"),
+        ({"files": {"a": "", "a/b": ""}}, "lies below a, which is a file"),
+        (
+            {"static": {"/s": "web", "/s/up/more": "other"}, "shared_paths": ["web/up", "other/x"]},
+            "is served below web/up, which is shared as a whole",
+        ),
+        (
+            {"static": {"/s": "web", "/s/up": "other"}, "shared_paths": ["web/up", "other"]},
+            "is served below web/up",
+        ),
+    ],
+)
+def test_paths_lie_apart(inventory: dict[str, Any], options: dict[str, Any], words: str) -> None:
+    inventory["flask_apps"]["blog"] |= {"static": {}, **options}
+    assert any(words in problem for problem in problems(inventory))
+
+
 def test_a_sound_inventory_passes(inventory: dict[str, Any]) -> None:
     assert problems(inventory) == []
 

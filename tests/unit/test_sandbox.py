@@ -168,6 +168,15 @@ def test_no_name_hides_a_link(box: Sandbox, tmp_path: Path, name: str) -> None:
         box.take(box.work / "out", tmp_path / "taken")
 
 
+def test_of_what_is_not_taken_the_first_is_told(take: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be any number, with long names: root does not list them all."""
+    said, run = [], sandbox._run
+    monkeypatch.setattr(sandbox, "_run", lambda *how: (said.append(run(*how)), said[-1])[1])
+    with pytest.raises(CommandFailed, match="root does not take"):
+        take("for number in $(seq 200); do ln -s / $number; done")
+    assert max(map(len, said)) < 100
+
+
 def test_a_file_of_somebody_else_is_not_taken(box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (box.work / "out").mkdir()
     box.user = next(name for name in ("root", "nobody") if name != OWNER)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import re
 import shutil
 import subprocess
 import tempfile
@@ -28,7 +27,8 @@ from .files import lock, remove_trees
 SANDBOXES = Path("/var/lib/flaskfleet/sandboxes")
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 OUTPUT_BYTES = 1 << 20  # of what a command says, its end
-LINK = re.compile(r"bin/[^/]+|lib64")  # what an environment has: to its interpreter, and to lib
+# What an environment has: to its interpreter, and to lib. Of a path that is no UTF-8 no pattern is sure.
+LINKS = ["-regextype", "posix-extended", "-regex", r"\./(bin/[^/]+|lib64)"]
 
 
 class CommandFailed(Exception):
@@ -95,30 +95,11 @@ class Sandbox:
             environment has.
         """
         self._end()
-        odd = [
-            "!",
-            "-user",
-            self.user,
-            "-o",
-            "!",
-            "-type",
-            "d",
-            "!",
-            "-type",
-            "l",
-            "(",
-            "!",
-            "-type",
-            "f",
-            "-o",
-            "-links",
-            "+1",
-            ")",
-        ]
-        links = [Path(path) for path in _run(["find", source, "-type", "l", "-print0"]).split("\0") if path]
-        refused = [path for path in links if not LINK.fullmatch(str(path.relative_to(source)))]
-        if refused := _run(["find", source, *odd]).splitlines() + list(map(str, refused)):
-            raise CommandFailed(f"root does not take {refused[0]}: it is no plain file of {self.user}")
+        # The first that is found: what is there may have names without number.
+        plain = ["-type", "d", "-o", "-type", "f", "-links", "1", "-o", "-type", "l", *LINKS]
+        odd = [".", "!", "(", "-user", self.user, "(", *plain, ")", ")", "-print", "-quit"]
+        if refused := _run(["find", *odd], source).rstrip("\n"):
+            raise CommandFailed(f"root does not take {source / refused}: it is no plain file of {self.user}")
         _run(["chown", "-hR", f"{os.geteuid()}:{os.getegid()}", source])
         _run(["chmod", "-R", "a-st,u=rwX,go=rX", source])
         shutil.move(source, target)
@@ -176,8 +157,10 @@ def _user(purpose: str) -> str:
     return name
 
 
-def _run(argv: Sequence[str | Path]) -> str:
-    done = subprocess.run(list(map(str, argv)), capture_output=True, text=True, check=False, errors="surrogateescape")
+def _run(argv: Sequence[str | Path], folder: Path | None = None) -> str:
+    done = subprocess.run(
+        list(map(str, argv)), capture_output=True, text=True, check=False, errors="surrogateescape", cwd=folder
+    )
     if done.returncode:
         raise CommandFailed(f"{' '.join(map(str, argv))}\n{(done.stderr + done.stdout).strip()}")
     return done.stdout
