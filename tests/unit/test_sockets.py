@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import tracemalloc
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from ansible.module_utils.flaskfleet import sockets
 from ansible.module_utils.flaskfleet.sockets import Owner, tcp_owners, unix_connections
 
 
@@ -74,6 +76,25 @@ def test_a_socket_of_any_name_is_no_client(host: Path, unix: socket.socket, name
         odd.bind(os.fsencode(host) + b"/" + name.replace(b"%s", path.encode().replace(b"/", b"_")))
         odd.listen()
         assert unix_connections(path) == 0
+
+
+def test_a_name_makes_no_other_socket(unix: socket.socket) -> None:
+    """In the table of /proc a line break is shown as it is, and what follows looks like another socket's line."""
+    path = unix.getsockname()
+    rows = ("00010000 0001 01 7", "00000000 0001 03 8")
+    with ExitStack() as stack:
+        for row in rows:
+            forger = stack.enter_context(socket.socket(socket.AF_UNIX))
+            forger.bind(f"\0x\n0: 00000002 00000000 {row} {path}")
+        assert Path("/proc/net/unix").read_text().count(path) == 3
+        assert unix_connections(path) == 0
+
+
+def test_where_the_kernel_does_not_tell_its_table_does(unix: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "SOCK_DIAG_BY_FAMILY", 99)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(unix.getsockname())
+        assert unix_connections(unix.getsockname()) == 1
 
 
 @pytest.fixture

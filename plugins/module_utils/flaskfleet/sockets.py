@@ -1,10 +1,12 @@
-"""Who listens where, read from /proc (proc(5)), so that a host needs no tool for it."""
+"""Who listens where, from the kernel (sock_diag(7), proc(5)), so that a host needs no tool for it."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
 import re
+import socket
+import struct
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -15,6 +17,11 @@ TCP_LISTEN = "0A"
 TCP_IN_USE = {"01", "02"}  # ESTABLISHED, SYN_SENT (net/tcp_states.h); in the others nobody waits for an answer
 UNIX_ROW = re.compile(r"[0-9a-f]+: [0-9A-F]{8} [0-9A-F]{8} [0-9A-F]{8} [0-9A-F]{4} [0-9A-F]{2} +\d+ ")
 UNIX_CONNECTIONS = {"02", "03"}  # SS_CONNECTING: queued; SS_CONNECTED: accepted (linux/net.h)
+# linux/sock_diag.h, linux/netlink.h, linux/unix_diag.h
+NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, REQUEST_DUMP, DONE, FAILED = 4, 20, 0x301, 3, 2
+UDIAG_SHOW_VFS, UDIAG_SHOW_RQLEN, UNIX_DIAG_VFS = 2, 16, 1
+ESTABLISHED, LISTEN = 1, 10  # also of unix sockets
+PROC = Path("/proc")
 
 
 class Owner(NamedTuple):
@@ -24,7 +31,7 @@ class Owner(NamedTuple):
     name: str
 
 
-def tcp_owners(port: int, proc: Path = Path("/proc")) -> list[Owner]:
+def tcp_owners(port: int, proc: Path = PROC) -> list[Owner]:
     """The processes that listen on a TCP port, on whatever address."""
     inodes = set()
     for table in ("tcp", "tcp6"):
@@ -34,7 +41,7 @@ def tcp_owners(port: int, proc: Path = Path("/proc")) -> list[Owner]:
     return _holders(inodes, proc)
 
 
-def tcp_connections(address: str, ports: Iterable[int], proc: Path = Path("/proc")) -> int:
+def tcp_connections(address: str, ports: Iterable[int], proc: Path = PROC) -> int:
     """How many connections this host has to ports of another one, those included that it is opening."""
     there = {(remote, port) for remote in _encoded(address) for port in ports}
     found = 0
@@ -53,24 +60,62 @@ def _encoded(address: str) -> Iterator[str]:
         yield "".join(f"{int.from_bytes(word, sys.byteorder):08X}" for word in words)
 
 
-def unix_connections(path: str, proc: Path = Path("/proc")) -> int:
+def unix_connections(path: str, proc: Path = PROC) -> int:
     """How many clients are connected to a unix socket, or wait in its queue.
 
-    The server's end of each has the path that was bound (unix_seq_show in net/unix/af_unix.c). uWSGI's
-    own figures can't tell: its ``listen_queue`` is always 0 on unix sockets.
+    uWSGI's own figures can't tell: its ``listen_queue`` is always 0 on unix sockets.
     """
-    return sum(words[7:] == [path] and words[5] in UNIX_CONNECTIONS for words in _unix_rows(proc))
+    with suppress(OSError):  # of a kernel without unix_diag the table tells
+        return _clients(path) if proc == PROC else _clients_by_name(path, proc)
+    return _clients_by_name(path, proc)
 
 
-def _unix_rows(proc: Path) -> Iterator[list[str]]:
-    """The rows of the table of unix sockets; a user may bind one to any name, with line breaks and any bytes in it.
+def _clients(path: str) -> int:
+    """These, by the number of the socket's file and that of its device.
 
-    One by one, for a user may have very many.
+    Names tell nothing: whoever is root in a namespace of his own may bind to any, and in /proc/net/unix one with line
+    breaks looks like other sockets' lines.
+
+    :raises OSError: the kernel does not answer.
     """
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return 0
+    device = os.major(status.st_dev) << 20 | os.minor(status.st_dev)  # as the kernel has it
+    file = (UNIX_DIAG_VFS, status.st_ino & 0xFFFFFFFF, device)
+    found = 0
+    header = struct.pack("=IHHII", 40, SOCK_DIAG_BY_FAMILY, REQUEST_DUMP, 1, 0)
+    states, shown = 1 << ESTABLISHED | 1 << LISTEN, UDIAG_SHOW_VFS | UDIAG_SHOW_RQLEN
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as kernel:
+        kernel.settimeout(5)
+        kernel.send(header + struct.pack("=BBHIIIII", socket.AF_UNIX, 0, 0, states, 0, shown, 0, 0))
+        while True:
+            answer = kernel.recv(65536)
+            while answer:
+                size, kind = struct.unpack_from("=IH", answer)
+                if kind == DONE:
+                    return found
+                if kind == FAILED:
+                    raise OSError(-struct.unpack_from("=i", answer, 16)[0], "sock_diag")
+                # The attributes that were asked for: size, type, file and device; then the queue of one that listens.
+                if size >= 56 and struct.unpack_from("=HHII", answer, 32)[1:] == file:
+                    is_listening = struct.unpack_from("=xxB", answer, 16)[0] == LISTEN
+                    found += struct.unpack_from("=I", answer, 48)[0] if is_listening else 1
+                answer = answer[(size + 3) & ~3 :]
+
+
+def _clients_by_name(path: str, proc: Path) -> int:
+    """These, by the name that was bound, which the server's end of each has (unix_seq_show in net/unix/af_unix.c).
+
+    A user may bind a socket to any name, with line breaks and any bytes in it.
+    """
+    found = 0
     with suppress(FileNotFoundError), (proc / "net" / "unix").open("rb") as table:
-        for line in map(os.fsdecode, table):
-            if UNIX_ROW.match(line):
-                yield line.split()
+        for line in map(os.fsdecode, table):  # one by one: a user may have very many
+            words = line.split()
+            found += bool(UNIX_ROW.match(line)) and words[7:] == [path] and words[5] in UNIX_CONNECTIONS
+    return found
 
 
 def _rows(table: Path) -> Iterator[list[str]]:
