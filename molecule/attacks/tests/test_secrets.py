@@ -39,7 +39,8 @@ def encoded(canary: str) -> list[str]:
 def test_canaries_are_found() -> None:
     text = json.dumps({"KEY": "canary-of-a-file", "x": 1})
     for skip in range(3):
-        assert told(base64.b64encode((" " * skip + text).encode()).decode()) == ["canary-of-a-file"]
+        assert "canary-of-a-file" in told(base64.b64encode((" " * skip + text).encode()).decode())
+    assert told(base64.b64encode(b"what is no secret").decode()) == []
 
 
 RUNS = {
@@ -70,18 +71,21 @@ def test_run_tells_no_secret(run: tuple[str, dict[str, Any]]) -> None:
 
 
 @both
+def test_logs_of_the_host_tell_no_secret(name: str) -> None:
+    logs = host(name).run("journalctl --no-pager -o verbose; cat /var/log/*.log /var/log/syslog").stdout
+    assert "ansible-app_release" in logs
+    assert told(logs) == []
+
+
+@both
 @pytest.mark.parametrize(
-    "command",
-    [
-        "journalctl --no-pager -o verbose; cat /var/log/syslog /var/log/auth.log /var/log/flaskfleet.log",
-        "find / -xdev -type f -perm -o=r -not -path '/proc/*' -exec grep -lE 'canary-of-(a-|mallory)' {} +",
-        "find /srv /var/lib/flaskfleet /run /tmp /var/tmp -type f -not -path '*/secrets/*' "
-        "-exec grep -lE 'canary-of-(a-|mallory)' {} +",
-    ],
-    ids=["logs", "files that everybody reads", "files beside the sets of secrets"],
+    "find",
+    ["find / -xdev -type f -perm -o=r", "find /srv /var /run /tmp -type f -not -path '*/secrets/*'"],
+    ids=["that everybody reads", "beside the sets of secrets"],
 )
-def test_host_tells_no_secret(name: str, command: str) -> None:
-    assert told(host(name).run(command).stdout) == []
+def test_no_file_has_a_secret(name: str, find: str) -> None:
+    grep = f"{find} -exec grep -lE 'canary-of-(a-|mallory)' {{}} +"
+    assert host(name).run(grep).stdout == ""
 
 
 def test_controller_tells_no_secret_to_others() -> None:
@@ -164,12 +168,12 @@ def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     assert done.returncode != 0, done.stdout
     assert words in re.sub(r"\s+", " ", done.stdout), done.stdout
     assert "Traceback" not in done.stdout, done.stdout
-    since = {name: host(name).check_output("stat -c %%Y /proc/1") for name in NAMES}
+    since = {name: host(name).check_output("ps -o lstart= -p 1") for name in NAMES}
     for name in NAMES:
         host(name).run("systemctl reboot")
     for name in NAMES:
         eventually(
-            lambda name=name: host(name).run("stat -c %%Y /proc/1").stdout.strip() not in ("", since[name]), "a reboot"
+            lambda name=name: host(name).run("ps -o lstart= -p 1").stdout.strip() not in ("", since[name]), "a reboot"
         )
     return before
 
