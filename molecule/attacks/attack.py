@@ -13,7 +13,6 @@ from __future__ import annotations
 import ctypes
 import os
 import random
-import re
 import signal
 import socket
 import sys
@@ -122,10 +121,9 @@ def forge() -> None:
     while True:
         with suppress(OSError):
             for release in os.listdir("/srv/neighbour/releases"):
-                settings = Path("/srv/neighbour/releases", release, "uwsgi.ini").read_text()
-                path = re.search(r"^socket = (/\S+)$", settings, re.MULTILINE)
-                if path and release not in held:
-                    held[release] = [named(f"{row} {path[1]}") for row in ("00010000 0001 01 7", "00000000 0001 03 8")]
+                if release not in held:
+                    path = f"/srv/neighbour/releases/{release}/run/uwsgi.sock"
+                    held[release] = [named(f"{row} {path}") for row in ("00010000 0001 01 7", "00000000 0001 03 8")]
         time.sleep(0.01)
 
 
