@@ -107,7 +107,7 @@ def swap() -> None:
                 path, decoy = f"{folder}/{name}", random.choice(decoys)
                 with suppress(OSError):
                     exchange(path, decoy)
-                    time.sleep(random.choice((0, 0.0001, 0.002)))
+                    time.sleep(random.choice((0, 0.001, 0.02)))
                     exchange(path, decoy)
                 for aside in (f".{name}.new", f"{name}.new"):  # what root writes before it renames
                     with suppress(OSError):

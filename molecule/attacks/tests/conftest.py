@@ -161,7 +161,7 @@ def changed(before: dict[str, list[Any]], after: dict[str, list[Any]], may_chang
 
     :param may_change: a pattern of paths.
     """
-    links = {f"/srv/neighbour/{link}" for link in ("current", "next", "previous")}
+    links = {f"/srv/neighbour/{link}" for link in ("current", "next", "previous", "shared/instance/config.py")}
     return {
         path: (was, after.get(path))
         for path, was in before.items()
