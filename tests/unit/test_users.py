@@ -21,6 +21,7 @@ from ansible.module_utils.flaskfleet.users import (
 from conftest import Clock
 
 UID = 998
+KILL_ALL = users._kill_all
 
 
 @pytest.fixture
@@ -107,6 +108,33 @@ def test_of_what_a_command_of_a_user_says_the_ends_are_kept() -> None:
 
 def test_our_own_processes_are_found() -> None:
     assert os.getpid() in processes(os.getuid())
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Whose processes were to be killed at once: on this machine nobody's are."""
+    uids: list[int] = []
+    monkeypatch.setattr(users, "_kill_all", uids.append)
+    return uids
+
+
+@pytest.mark.parametrize(("namespaces", "uids"), [({}, [UID]), ({"pids": 2}, [])], ids=["host", "also a container"])
+def test_what_forks_all_the_time_is_killed_by_its_user(
+    proc: Path, at_once: list[int], namespaces: dict[str, int], uids: list[int]
+) -> None:
+    """It is never the one that was just seen."""
+    run(proc, 11, state="Z")
+    if namespaces:
+        run(proc, 12, **namespaces)
+    end_processes(UID, proc=proc)
+    assert at_once == uids
+
+
+@pytest.mark.parametrize("uid", [0, os.geteuid()])
+def test_nobody_elses_processes_are_killed(uid: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("something is killed"))
+    with pytest.raises(UserFailed, match="is no app's"):
+        KILL_ALL(uid)
 
 
 def test_all_processes_of_a_user_are_killed(proc: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:

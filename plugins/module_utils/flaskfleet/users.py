@@ -12,13 +12,14 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from .files import read_ends
 
 WITHIN_SECONDS = 60  # a command as an app's user; the longest copies what a shared path begins with
+NOBODY = 65534  # a group that owns nothing
 NO_SHELL = "/usr/sbin/nologin"
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
@@ -85,7 +86,14 @@ def end_processes(uid: int, within: float = 10, proc: Path = Path("/proc")) -> N
     :raises UserFailed: some do not end.
     """
     end = time.monotonic() + within
-    while pids := processes(uid, proc):
+    # What forks and ends all the time is gone before it can be named. A container's processes would get it, too.
+    at_once = not any(is_contained for _, is_contained in _processes(uid, proc))
+    while True:
+        if at_once:
+            _kill_all(uid)
+        pids = processes(uid, proc)
+        if not pids:
+            return
         if time.monotonic() > end:
             raise UserFailed(f"processes {pids[:10]} of the user {uid} do not end; the user was not removed")
         for pid in pids:
@@ -94,17 +102,31 @@ def end_processes(uid: int, within: float = 10, proc: Path = Path("/proc")) -> N
         time.sleep(0.05)
 
 
+def _kill_all(uid: int) -> None:
+    """Kill all processes of a user at once (kill(2), -1), as that user, so that nobody else's are met."""
+    if uid in (0, os.geteuid()):
+        raise UserFailed(f"the user {uid} is no app's: its processes are not killed")
+    with suppress(subprocess.TimeoutExpired):
+        subprocess.run(
+            ["sh", "-c", "kill -KILL -1"], user=uid, group=NOBODY, extra_groups=[], env=ENVIRONMENT, cwd="/",
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False,
+            timeout=KILLED_WITHIN_SECONDS,
+        )  # fmt: skip
+
+
 def processes(uid: int, proc: Path = Path("/proc")) -> list[int]:
     """The processes of a user. In a container that root has made, the number is somebody else's."""
-    found = []
+    return [pid for pid, is_contained in _processes(uid, proc) if not is_contained]
+
+
+def _processes(uid: int, proc: Path) -> Iterator[tuple[int, bool]]:
     for status in proc.glob("[0-9]*/status"):
         with suppress(OSError):  # it ended while we looked
             content = status.read_bytes()
             is_the_users = re.search(rb"^Uid:\t%d\t" % uid, content, re.MULTILINE)
             has_ended = re.search(rb"^State:\tZ", content, re.MULTILINE)
-            if is_the_users and not has_ended and not _is_contained(status.parent, proc):
-                found.append(int(status.parent.name))
-    return found
+            if is_the_users and not has_ended:
+                yield int(status.parent.name), _is_contained(status.parent, proc)
 
 
 def _is_contained(process: Path, proc: Path) -> bool:
