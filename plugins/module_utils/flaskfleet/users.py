@@ -19,6 +19,7 @@ from pathlib import Path
 from .files import read_ends
 
 WITHIN_SECONDS = 60  # a command as an app's user; the longest copies what a shared path begins with
+KILLED_WITHIN_SECONDS = 5
 NOBODY = 65534  # a group that owns nothing
 NO_SHELL = "/usr/sbin/nologin"
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
