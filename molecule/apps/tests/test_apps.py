@@ -86,7 +86,8 @@ def deployed(host: Host, visit) -> Iterator[set[str]]:
         if kept.words not in tell(visit(app), kept):
             kept.give(visit(app))
     before = live(host)
-    play = Play("playbooks/deploy.yml", host, variables={"changed_apps": {app: {"env": {"ANEW": "1"}} for app in KEPT}})
+    changed = {app: {"env": {"BEFORE": release}} for app, release in before.items()}
+    play = Play("playbooks/deploy.yml", host, variables={"changed_apps": changed})
     assert play.wait() == 0, play.output
     yield {app for app, release in live(host).items() if release != before[app]}
 
