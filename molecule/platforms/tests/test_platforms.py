@@ -196,7 +196,7 @@ def test_killed_build_leaves_nothing_and_the_next_run_builds(requirements) -> No
     host = on("molecule-one")
     source = requirements(f"--no-binary bitarray\n{NATIVE}markupsafe==3.0.2\n")
     play = Play("playbooks/deploy.yml", host, variables={"changed_apps": {"native": {"source": source}}})
-    eventually(lambda: host.run("pgrep -f '[p]ip wheel'").rc == 0, "a build")
+    eventually(lambda: host.run("pgrep -f '[p]ip wheel'").rc == 0, "a build", within=300)
     host.run("pkill -9 -f '[p]ip wheel'; pkill -9 -f '[w]heel_set'")
     assert play.wait() != 0
     assert sets("markupsafe==") == []
