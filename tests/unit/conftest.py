@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from ansible.module_utils.flaskfleet import environments, layout, releases, users
@@ -50,8 +51,9 @@ def as_me(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, list[str]]]:
     told: list[tuple[int, int, list[str]]] = []
     real = users.run_as
 
-    def run_as(uid: int, gid: int, argv: Sequence[str], *how: int, **further: float) -> tuple[int, str]:
+    def run_as(uid: int, gid: int, argv: Sequence[str], *how: int, **further: Any) -> tuple[int, str]:
         told.append((uid, gid, list(argv)))
+        further["within"] = None  # a wait with an end would look again and again, and the clock of tests go by
         return real(os.getuid(), os.getgid(), argv, *how, **further)
 
     for module in (users, layout, releases):
@@ -148,7 +150,7 @@ def host_users(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     def find(name: str) -> object:
         if name == OWNER:
             return real(name)
-        return SimpleNamespace(pw_uid=APP_ID, pw_dir=there[name])
+        return SimpleNamespace(pw_uid=APP_ID, pw_gid=APP_ID, pw_dir=there[name])
 
     monkeypatch.setattr(pwd, "getpwnam", find)
     return there

@@ -244,6 +244,18 @@ def test_a_folder_that_the_app_can_not_make_is_told(app: App, stage: Callable[..
         app.equip(A, NO_SECRETS)
 
 
+def test_in_what_the_app_writes_root_makes_no_folder(sharing: App, tmp_path: Path) -> None:
+    """An earlier release has shared the folder above as a whole: by now there may be links in it."""
+    (tmp_path / "etc").mkdir()
+    (sharing.home / "media/static/media/sub").symlink_to(tmp_path / "etc")
+    record = sharing.record(A)
+    record["inputs"]["entry"]["shared_paths"] = ["blog/static/media/sub/deeper"]
+    write_json(sharing.path(A) / "release.json", record)
+    with pytest.raises(ReleaseFailed, match="which the app writes"):
+        sharing.equip(A, NO_SECRETS)
+    assert list((tmp_path / "etc").iterdir()) == []
+
+
 def test_prepare_leaves_what_the_app_has_written(prepared: Layout) -> None:
     (prepared.home / "shared" / "db.sqlite").write_text("rows")
     prepared.prepare()

@@ -1431,6 +1431,15 @@ def test_what_the_apps_user_runs_ends_before_anything_is_removed(
     assert {"current", "releases", "shared"} <= {*seen[0]}
 
 
+def test_what_the_apps_user_has_left_in_folders_for_all_is_removed_as_that_user(
+    whole: App, as_me: list[tuple[int, int, list[str]]], host: Path
+) -> None:
+    """The next user of its number would own it."""
+    whole.remove(True, ME)
+    mine = ["find", f"{host}/tmp", f"{host}/var/tmp", "-xdev", "-uid", str(APP_ID), "-delete"]
+    assert (APP_ID, APP_ID, mine) in as_me
+
+
 def test_what_another_ones_user_runs_goes_on(whole: App, ended_users: list[int], host_users: dict[str, str]) -> None:
     host_users["blog"] = "/home/blog"
     whole.remove(True, ME)

@@ -243,8 +243,18 @@ class Layout:
                     raise ReleaseFailed(f"{self.name}: shared_paths: {path} can't be made at {place}: {said}")
 
     def _make_media(self, place: Path, seed: Path) -> None:
-        """A folder of the app's that nginx may read, below folders of root's."""
+        """A folder of the app's that nginx may read, below folders of root's.
+
+        :raises ReleaseFailed: a folder above it is the app's, shared as a whole by an earlier release: a link there
+            may lead anywhere.
+        """
         uid, web = user_id(self.name), group_id(WEB_GROUP)
+        for folder in (self.home / parent for parent in place.relative_to(self.home).parents):
+            if os.path.lexists(folder) and (folder.is_symlink() or folder.lstat().st_uid != os.geteuid()):
+                raise ReleaseFailed(
+                    f"{self.name}: shared_paths: {place} lies in {folder}, which the app writes; share that, "
+                    "or move it away"
+                )
         if place.exists():
             if place.stat().st_uid != uid:
                 give(place, uid, web)

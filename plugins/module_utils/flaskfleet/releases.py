@@ -76,6 +76,7 @@ class App(Layout):
         self.rollout_file = root / "run/flaskfleet" / f"{name}.rollout.json"
         self.singletons_file = self.journal_file.with_suffix(".singletons")  # where this host, of all, has them
         self.audit_file = root / "var/log/flaskfleet.log"
+        self.temporary = (root / "tmp", root / "var/tmp")
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -699,6 +700,9 @@ class App(Layout):
         user = user if user and journal.user and user.pw_dir == self.user_home else None
         if user:
             end_processes(user.pw_uid)
+            # What the next user of that number would own otherwise.
+            mine = ["find", *map(str, self.temporary), "-xdev", "-uid", str(user.pw_uid), "-delete"]
+            run_as(user.pw_uid, user.pw_gid, mine)
         for path in (self.home / "shared", self.home / "media", self.logs):
             if path.exists():
                 give(path, 0, 0)  # or the app that gets the user's number next, has it
