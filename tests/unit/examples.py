@@ -59,6 +59,7 @@ def make_release(id: str, **changed: Any) -> Release:
             "supervisor.conf": f"[program:blog-{id}]\ncommand = uwsgi {id}\n",
             "programs.conf": programs,
             "exec": f'#!/bin/sh\n# {id}\nexec "$@"\n',
+            "serve": f"#!/bin/sh\n# {id}\n",
         },
         env={"FLASKFLEET_RELEASE": id, **ENV},
         static=entry["static"],

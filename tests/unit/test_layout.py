@@ -310,7 +310,7 @@ def test_what_is_the_apps_already_is_not_looked_through(prepared: Layout, shared
 def test_a_release_has_everything_that_makes_it_run(staged: Path) -> None:
     assert {path.name for path in staged.iterdir()} == {
         "src", "static", "next", "previous", "env", "run", "venv", "uwsgi.ini", "supervisor.conf", "programs.conf",
-        "exec", "release.json", "manifest.json", "files", "seed", "secrets",
+        "exec", "serve", "release.json", "manifest.json", "files", "seed", "secrets",
     }  # fmt: skip
 
 
@@ -451,6 +451,13 @@ def test_who_owns_what_of_a_release(app: Layout, staged: Path, owners: Owners, c
         "uwsgi.ini": (0, APP_ID),
         "exec": (0, APP_ID),
     }
+
+
+def test_a_release_of_an_earlier_version_is_restarted_as_it_was(app: Layout, staged: Path, owners: Owners) -> None:
+    """Its uWSGI makes the socket, in a folder whose group is nginx's."""
+    (staged / "serve").unlink()
+    name = app.copy(A)
+    assert (mode(app.path(name) / "run"), owners[f"{app.path(f'.{name}')}/run"]) == ("2750", (APP_ID, WEB_ID))
 
 
 def test_a_staged_release_is_not_live(app: Layout, staged: Path) -> None:

@@ -414,9 +414,11 @@ class Layout:
             yield aside
             write_json(aside / "manifest.json", _manifest(aside), 0o600)
             fsync_tree(aside)
-            # Last: the app's user may put there what it likes, but not move or remove root's socket.
-            os.chown(aside / "run", 0, gid)
-            (aside / "run").chmod(0o1771)
+            # Last: the app's user may put there what it likes, but not move or remove the socket that serve makes. A
+            # release of an earlier version has no serve, and makes its socket itself.
+            serves = (aside / "serve").exists()
+            os.chown(aside / "run", 0 if serves else user_id(self.name), gid if serves else group_id(WEB_GROUP))
+            (aside / "run").chmod(0o1771 if serves else 0o2750)
             fsync_path(aside / "run")
             aside.rename(final)
         finally:
