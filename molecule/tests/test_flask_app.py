@@ -38,8 +38,9 @@ def test_user_shares_no_group(host: Host, app) -> None:
         ("shared", "{app}", "{app}", 0o750),
         ("current/src", "root", "{app}", 0o750),
         ("current/env", "root", "{app}", 0o750),
-        ("current/run", "{app}", "www-data", 0o2750),
-        ("current/uwsgi.ini", "root", "root", 0o644),
+        ("current/run", "root", "{app}", 0o1771),
+        ("current/uwsgi.ini", "root", "{app}", 0o640),
+        ("current/serve", "root", "{app}", 0o750),
         ("current/release.json", "root", "{app}", 0o640),
     ],
 )
@@ -183,7 +184,6 @@ def test_only_live_programs_are_kept(host: Host) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "user = {app}",
         "autorestart = true",
         "startretries = 1000",
         "stopsignal = TERM",

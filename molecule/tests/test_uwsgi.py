@@ -126,18 +126,25 @@ def test_stats_show_every_worker(host: Host, app, master: int) -> None:
     assert len(stats["workers"]) == app.workers
 
 
-@pytest.mark.parametrize("user", ["root", "its own"])
+@pytest.mark.parametrize(
+    ("user", "words"),
+    [("root", "is running already; stop it first: supervisorctl stop {program}"), ("its own", "by root only")],
+)
 @pytest.mark.parametrize("command", ["uwsgi /srv/{app}/current/uwsgi.ini", "/srv/{app}/current/serve"])
-def test_live_release_cannot_be_started_by_hand(
-    host: Host, app, release: str, master: int, user: str, command: str
+def test_live_release_is_not_started_a_second_time(
+    host: Host, app, release: str, master: int, user: str, words: str, command: str
 ) -> None:
-    name = app.name if user == "its own" else user
+    name, program = app.name if user == "its own" else user, f"{app.name}-{release}"
     started = host.run("timeout 20 runuser -u %s -- " + command.format(app=app.name), name)
     assert started.rc not in (0, 124)
-    words = f"Supervisor starts this: supervisorctl start {app.name}-{release}"
-    assert words in started.stderr.splitlines()
+    assert words.format(program=program) in started.stderr
     assert sorted(host.file(f"/srv/{app.name}/releases/{release}/run").listdir()) == ["stats.sock", "uwsgi.sock"]
-    assert host.check_output("supervisorctl pid %s", f"{app.name}-{release}") == str(master)
+    assert host.check_output("supervisorctl pid %s", program) == str(master)
+
+
+def test_uwsgi_without_its_socket_ends(host: Host, app, release: str) -> None:
+    started = host.run("timeout 20 /srv/%s/current/exec uwsgi /srv/%s/current/uwsgi.ini", app.name, app.name)
+    assert (started.rc, f"is started by /srv/{app.name}/releases/{release}/serve" in started.stderr) == (137, True)
 
 
 def test_command_without_a_release_says_how_it_is_used(host: Host) -> None:

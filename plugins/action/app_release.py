@@ -17,7 +17,7 @@ from ansible.utils.display import Display
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from module_utils.flaskfleet.builds import PROJECT as PROJECT_ARCHIVE
-from module_utils.flaskfleet.shared import linked
+from module_utils.flaskfleet.shared import linked, overlaps
 from module_utils.flaskfleet.wheels import merged
 from plugin_utils import built, exporters, packing, requirements, sources, wheelhouse
 from plugin_utils.entries import Entry
@@ -69,8 +69,8 @@ class ActionModule(ActionBase):
             if "needs" in result and not self._task.check_mode:
                 raise AnsibleActionFail(f"flask_apps.{entry['name']}: the host still lacks {result['needs']}")
             if archive and "platform" in result and not self._task.check_mode:
-                built = self._built(entry, result["platform"], task_vars)
-                result["bundle"] = [str(path) for path in self._bundle(entry, archive, result["platform"], built)]
+                made = self._built(entry, result["platform"], task_vars)
+                result["bundle"] = [str(path) for path in self._bundle(entry, archive, result["platform"], made)]
         except (sources.SourceError, wheelhouse.WheelFailed, wheelhouse.BuildFailed, OSError) as error:
             raise AnsibleActionFail(f"flask_apps.{entry['name']}: {error}") from error
         for line in result.get("said", []):
@@ -85,11 +85,11 @@ class ActionModule(ActionBase):
             lambda **further: self._execute_module("app_release", {**arguments, **further}, task_vars=task_vars)
         )
 
-    def _pack(self, entry: Entry, built: Path | None = None) -> Path:
+    def _pack(self, entry: Entry, made: Path | None = None) -> Path:
         """Pack the source, or what its build has made of it, unless it was already."""
-        folder = built or sources.fetched(entry["source"]).folder
+        folder = made or sources.fetched(entry["source"]).folder
         # What is built is often what git ignores.
-        options = {**entry["source"], "gitignore": entry["source"]["gitignore"] and not built}
+        options = {**entry["source"], "gitignore": entry["source"]["gitignore"] and not made}
         files = packing.contents(folder, options, entry["static"].values()).files
         key = packing.digest([packing.source_hash(folder, files), entry["static"]])
         return packing.packed(folder, files, entry["static"], key)
@@ -99,13 +99,8 @@ class ActionModule(ActionBase):
         if not entry["build"]:
             return None
         source, sets = self._pack(entry), self._sets(entry)
-        made_of = [
-            source.name,
-            entry["build"],
-            entry["env"],
-            entry["build_packages"],
-            [one.key for one in sets.values()],
-        ]
+        variables = {"FLASK_APP": entry["wsgi"], **entry["env"]}
+        made_of = [source.name, entry["build"], variables, entry["build_packages"], [one.key for one in sets.values()]]
         key = packing.digest(made_of)
         host, builder = task_vars["inventory_hostname"], self._task.args["wheels"]["builder"]
         if builder and host != builder and not built.place(key, platform).is_dir():
@@ -127,19 +122,25 @@ class ActionModule(ActionBase):
                     "platform": platform,
                     "wheels": wheels,
                     "wheels_archive": self._send(packed),
-                    "variables": {"FLASK_APP": entry["wsgi"], **entry["env"]},
+                    "variables": variables,
                     "packages": entry["build_packages"],
                     "keep_toolchain": self._task.args["wheels"]["build"]["keep_toolchain"],
                     "archive": there,
                 }
                 result = self._execute_module("source_build", arguments, task_vars=task_vars)
             if result.get("failed"):
-                raise AnsibleActionFail(f"build on {host}: {result.get('msg')}")
+                raise wheelhouse.BuildFailed(f"build on {host}: {result.get('msg')}")
             for line in result["said"]:
                 Display().display(f"{entry['name']} on {host}: {line}")
             self._connection.fetch_file(there, str(archive))
 
-        return built.obtain(key, platform, build)
+        made = built.obtain(key, platform, build)
+        for prefix, folder in entry["static"].items():
+            if not (made / folder).is_dir() and not overlaps(folder, entry["shared_paths"]):
+                raise sources.SourceError(
+                    f"static.{prefix}: build has made no folder {folder}; correct one of them (what it made: {made})"
+                )
+        return made
 
     def _bring(
         self, needs: dict[str, Any], entry: Entry, arguments: dict[str, Any], task_vars: dict[str, Any]
@@ -227,11 +228,11 @@ class ActionModule(ActionBase):
             for name, wanted in self._sets(entry).items()
         }
 
-    def _bundle(self, entry: Entry, archive: Path, platform: str, built: Path | None) -> Iterator[Path]:
+    def _bundle(self, entry: Entry, archive: Path, platform: str, made: Path | None) -> Iterator[Path]:
         """What a controller without access needs for the app, below the project; each wheel is seen to be unaltered."""
         yield archive.relative_to(PROJECT)
-        if built:
-            yield built.relative_to(PROJECT)
+        if made:
+            yield made.relative_to(PROJECT)
         folder = sources.fetched(entry["source"]).folder
         if folder and folder.is_relative_to(sources.CACHE):
             yield folder.relative_to(PROJECT)

@@ -13,7 +13,9 @@ from ansible.module_utils.flaskfleet.builds import PATIENCE_SECONDS, TOOLCHAIN, 
 from ansible.module_utils.flaskfleet.environments import Environment, install
 from ansible.module_utils.flaskfleet.files import Busy, lock
 from ansible.module_utils.flaskfleet.sandbox import CA_BUNDLE, CommandFailed, sandbox
-from ansible.module_utils.flaskfleet.wheels import Wheel, WheelFailed, receive
+from ansible.module_utils.flaskfleet.wheels import Wheel, WheelFailed, lacking, receive
+
+COMMAND_SECONDS = 3_600  # one that watches files would never end
 
 DOCUMENTATION = r"""
 ---
@@ -120,7 +122,7 @@ def build(
         }
         for command in commands:
             said.append(f"$ {command}")
-            said += box.run(shlex.split(command), activated, box.work / "src").splitlines()
+            said += box.run(shlex.split(command), activated, box.work / "src", COMMAND_SECONDS).splitlines()
         box.run(["mkdir", "built"])
         box.run(["tar", "--create", "--file=built/built.tar", "--directory=src", "."])
         box.take(box.work / "built", archive.with_suffix(".d"))
@@ -150,6 +152,7 @@ def main() -> None:
     os.nice(10)  # what answers goes first
     wheels = tuple(Wheel(file=wheel["file"], sha256=wheel["sha256"]) for wheel in params["wheels"])
     try:
+        lacking(wheels)  # those that are here already stay
         receive(Path(params["wheels_archive"]))
         said = build(
             params["commands"], Path(params["source"]), Environment(params["python"], params["platform"], (), wheels),

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .sources import CACHE, SourceError, locked, prune, settle, unpack
+from .wheelhouse import AlreadyFailed, BuildFailed, this_run
 
 BUILT = CACHE / "built"
 KEPT = 5
@@ -25,17 +26,27 @@ def obtain(key: str, platform: str, build: Callable[[Path], None]) -> Path:
 
     :param key: what names the source, the commands and the environment that they have.
     :param build: writes a tar of what the source has become.
-    :raises SourceError: that can't be part of a release.
+    :raises BuildFailed: as ``build`` does; others of this run are told.
+    :raises SourceError: what it made can't be part of a release.
     """
     final = place(key, platform)
+    failed = BUILT / "locks" / f"{final.name}.failed"
     with locked(BUILT / "locks" / final.name) as aside:
         if not final.is_dir():
-            build(aside / "built.tar")
+            if failed.exists() and failed.read_text().partition("\n")[0] == this_run():
+                raise AlreadyFailed(failed.read_text().partition("\n")[2])
+            try:
+                build(aside / "built.tar")
+            except BuildFailed as error:
+                failed.write_text(f"{this_run()}\n{error}")
+                raise
+            failed.unlink(missing_ok=True)
             try:
                 unpack(aside / "built.tar", aside / "built")
-            except SourceError as error:
-                raise SourceError(f"what build has made {error}") from error
+            except Exception as error:  # whatever its modules raise for what is not, or not quite, a tar
+                raise SourceError(f"what build has made can't be unpacked: {error} (at its end)") from error
             settle(aside / "built", final)
         os.utime(final)
+    with locked(BUILT / "locks") as aside:
         prune((path for path in BUILT.iterdir() if path.name != "locks"), KEPT, aside)
     return final

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import jsonschema
 import yaml
-from module_utils.flaskfleet.shared import below, place
+from module_utils.flaskfleet.shared import below, overlaps, place
 
 from . import fleet, packing, requirements, sources
 from .entries import complete, role_specs, validate
@@ -438,8 +438,6 @@ def _check_paths(where: str, app: dict[str, Any]) -> Iterator[Problem]:
 
 def _check_source(where: str, app: dict[str, Any], fetch: Fetch) -> Iterator[Problem]:
     (kind,) = (kind for kind in sources.KINDS if app["source"][kind] is not None)
-    if kind == "package" and app["build"]:
-        yield Problem(f"{where}.build", app["build"], "a package is built already; leave it out")
     try:
         found = fetch(app["source"])
         files = packing.contents(found.folder, app["source"], app["static"].values()).files
@@ -448,11 +446,11 @@ def _check_source(where: str, app: dict[str, Any], fetch: Fetch) -> Iterator[Pro
     except (SourceError, OSError, UnicodeDecodeError) as error:
         yield Problem(f"{where}.source.{kind}", HIDDEN, str(error))
         return
+    if app["build"] and not found.folder:
+        yield Problem(f"{where}.build", app["build"], "a package is built already; leave it out")
     for prefix, folder in app["static"].items() if found.folder and not app["build"] else ():  # a build may make it
-        is_shared = any(
-            path == folder or below(path, [folder]) or below(folder, [path]) for path in app["shared_paths"]
-        )
-        if not is_shared and not any(Path(name).is_relative_to(f"static{prefix}") for name in served):
+        is_empty = not any(Path(name).is_relative_to(f"static{prefix}") for name in served)
+        if is_empty and not overlaps(folder, app["shared_paths"]):
             origin = sources.describe(found.record)
             yield Problem(f"{where}.static.{prefix}", folder, f"there is no file in such a folder below {origin}")
 

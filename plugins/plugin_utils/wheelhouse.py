@@ -109,12 +109,12 @@ def obtain(
     with locked(folder) as aside:
         if _complete(final) is not None:
             return []
-        if failed.exists() and failed.read_text().partition("\n")[0] == _this_run():
+        if failed.exists() and failed.read_text().partition("\n")[0] == this_run():
             raise AlreadyFailed(failed.read_text().partition("\n")[2])
         try:
             done = build(aside / "wheels.tar")
         except BuildFailed as error:
-            failed.write_text(f"{_this_run()}\n{host}: {error}")
+            failed.write_text(f"{this_run()}\n{host}: {error}")
             raise
         failed.unlink(missing_ok=True)
         unpack(aside / "wheels.tar", aside / "new")
@@ -213,7 +213,7 @@ def _project(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name.split("-")[0] if name.endswith(".whl") else name).lower()
 
 
-def _this_run() -> str:
+def this_run() -> str:
     """What tells runs apart, also in a container where each has the same pid: that, and since when (see proc(5))."""
     parent = os.getppid()
     try:

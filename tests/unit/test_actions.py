@@ -664,6 +664,20 @@ def test_a_build_that_fails_is_told_and_nothing_is_sent(building: Callable[..., 
         action.run(task_vars=HOST)
 
 
+def test_a_static_folder_that_a_build_does_not_make_is_told(building: Callable[..., Any]) -> None:
+    action = building(LACKS_SOURCE, built("uwsgi"), built("flask"), {"said": []}, static={"/static": "dits"})
+    with pytest.raises(AnsibleActionFail, match=r"blog: static./static: build has made no folder dits"):
+        action.run(task_vars=HOST)
+
+
+@pytest.mark.parametrize("changed", [{"wsgi": "app:other"}, {"env": {"NODE_ENV": "test"}}])
+def test_what_a_build_is_given_makes_it_another_one(building: Callable[..., Any], changed: dict[str, Any]) -> None:
+    building(LACKS_SOURCE, built("uwsgi"), built("flask"), {"said": []}, {"changed": True}).run(task_vars=HOST)
+    other = building({"needs": {**NOTHING, "archive": True}}, {"said": []}, {"changed": True}, **changed)
+    other.run(task_vars=HOST)
+    assert modules(other) == ["app_release", "source_build", "app_release"]
+
+
 def test_a_source_that_is_built_does_not_go_along_unbuilt(building: Callable[..., Any]) -> None:
     action = building({"changed": True})
     action._task.args["step"] = "warm"

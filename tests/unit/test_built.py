@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from plugin_utils import built, sources
 from plugin_utils.sources import SourceError
+from plugin_utils.wheelhouse import BuildFailed
 
 PLATFORM = "debian-12-x86_64-cp311/1a2b3c4d"
 KEY = "0123456789abcdef" * 4
@@ -53,7 +54,7 @@ def test_it_is_built_once_for_each_key_and_platform() -> None:
 def test_what_leads_out_of_the_source_is_refused_and_built_again_next_time(folder: Path, name: str) -> None:
     build = Build(name)
     for _ in range(2):
-        with pytest.raises(SourceError, match=r"what build has made has a member .* that leads out of it"):
+        with pytest.raises(SourceError, match="what build has made can't be unpacked: has a member"):
             built.obtain(KEY, PLATFORM, build)
     assert build.times == 2
     assert not built.place(KEY, PLATFORM).exists()
@@ -69,6 +70,25 @@ def test_a_build_that_fails_leaves_nothing() -> None:
         built.obtain(KEY, PLATFORM, fail)
     assert not built.place(KEY, PLATFORM).exists()
     assert built.obtain(KEY, PLATFORM, Build()).is_dir()
+
+
+def test_a_build_that_failed_is_not_tried_again_in_the_same_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[Path] = []
+
+    def fail(archive: Path) -> None:
+        tried.append(archive)
+        raise BuildFailed("build on app1: no such script")
+
+    for run in ("1", "1", "2"):
+        monkeypatch.setattr(built, "this_run", lambda run=run: run)
+        with pytest.raises(BuildFailed, match="build on app1: no such script"):
+            built.obtain(KEY, PLATFORM, fail)
+    assert len(tried) == 2
+
+
+def test_what_is_no_tar_is_refused() -> None:
+    with pytest.raises(SourceError, match="what build has made can't be unpacked"):
+        built.obtain(KEY, PLATFORM, Path.touch)
 
 
 def test_old_ones_are_discarded_but_for_the_newest(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

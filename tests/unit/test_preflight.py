@@ -154,6 +154,7 @@ def test_the_roles_are_those_of_the_playbook() -> None:
             "hooks.before_switch: \"a 'b\" can't be read: No closing",
         ),
         ("flask_apps blog programs", {"mailer": {"command": "a 'b"}}, "mailer.command: \"a 'b\" can't be read"),
+        ("flask_apps blog build", ["npm ci", "npm 'run"], "flask_apps.blog.build: \"npm 'run\" can't be read"),
         ("flask_apps blog hooks", {"before": []}, "flask_apps.blog.hooks.before: there is no such option"),
         ("flask_apps blog hooks", {"timeout_seconds": 0}, "hooks.timeout_seconds: 0 use 1 to 86400 seconds"),
         ("flask_apps blog http", "8080", "flask_apps.blog.http: '8080' use an IPv4 address and a port"),

@@ -1436,7 +1436,7 @@ def test_what_the_apps_user_has_left_in_folders_for_all_is_removed_as_that_user(
 ) -> None:
     """The next user of its number would own it."""
     whole.remove(True, ME)
-    mine = ["find", f"{host}/tmp", f"{host}/var/tmp", "-xdev", "-uid", str(APP_ID), "-delete"]
+    mine = ["find", f"{host}/tmp", f"{host}/var/tmp", f"{host}/dev/shm", "-xdev", "-uid", str(APP_ID), "-delete"]
     assert (APP_ID, APP_ID, mine) in as_me
 
 

@@ -87,6 +87,11 @@ def test_a_process_that_is_left_behind_holds_nobody_up(sh: Callable[[str], str])
     os.kill(int(sh("sleep 600 & echo $!")), signal.SIGKILL)
 
 
+def test_a_command_has_its_time(box: Sandbox) -> None:
+    with pytest.raises(CommandFailed, match=r"begun\nit did not end within 0.5 seconds"):
+        box.run(["sh", "-c", "echo begun; exec sleep 60"], within=0.5)
+
+
 def test_of_a_long_output_the_end_is_told(sh: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "OUTPUT_BYTES", 5)
     assert sh("seq 1 100000; echo end") == "\nend\n"

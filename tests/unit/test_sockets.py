@@ -165,7 +165,7 @@ def test_a_host_without_ipv6_has_owners(proc: Path) -> None:
 @pytest.mark.parametrize(("path", "clients"), [("/run/a.sock", 2), ("/run/a.socket", 1), ("/run/a", 0), ("", 0)])
 def test_clients_are_those_that_were_accepted_or_wait_in_the_queue(proc: Path, path: str, clients: int) -> None:
     """Neither the listening socket itself is, nor the clients' own ends, which have no path."""
-    assert unix_connections(path, proc) == clients
+    assert sockets._clients_by_name(path, proc) == clients
 
 
 def test_a_table_of_any_length_takes_little_memory(proc: Path) -> None:
@@ -175,14 +175,14 @@ def test_a_table_of_any_length_takes_little_memory(proc: Path) -> None:
     table.write_text(table.read_text() + row * 50_000)
     tracemalloc.start()
     try:
-        assert unix_connections("/run/a.sock", proc) == 2
+        assert sockets._clients_by_name("/run/a.sock", proc) == 2
         assert tracemalloc.get_traced_memory()[1] < table.stat().st_size / 10
     finally:
         tracemalloc.stop()
 
 
 def test_a_host_that_shows_no_sockets_has_no_clients(tmp_path: Path) -> None:
-    assert unix_connections("/run/a.sock", tmp_path) == 0
+    assert sockets._clients_by_name("/run/a.sock", tmp_path) == 0
 
 
 def test_a_client_counts_from_its_connect_until_both_are_done(unix: socket.socket) -> None:

@@ -313,7 +313,7 @@ def test_runs_are_told_apart_by_when_they_began(monkeypatch: pytest.MonkeyPatch)
     def run_since(ticks: str) -> str:
         fields = " ".join(["S", *["0"] * 18, ticks, "0"])
         monkeypatch.setattr(Path, "read_text", lambda _: f"1 (a) name) {fields}")
-        return wheelhouse._this_run()
+        return wheelhouse.this_run()
 
     assert run_since("7") == run_since("7") != run_since("8")
 

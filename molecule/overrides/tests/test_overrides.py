@@ -269,6 +269,7 @@ def test_environment_has_the_project_and_what_was_asked_for_beside_it(full: Host
 
 
 def test_release_has_what_its_build_has_made(full: Host, get: Get) -> None:
+    assert full.check_output("cat /srv/notes/current/src/notes/built-by") == "_flaskfleet_build"
     assert "<em>anything</em>" in get(full, 8000, "/assets/css/help.html", "notes.example.lan")[2].decode()
 
 

@@ -324,9 +324,9 @@ class Layout:
         """
         with self._unpacked(release, archive, environment) as aside:
             (aside / RECORD).unlink()
-            for path in filter(Path.is_file, (*aside.iterdir(), *(aside / "env").iterdir())):
-                os.chown(path, 0, group_id(self.name))
-                path.chmod(0o750 if path.stat().st_mode & 0o100 else 0o640)
+            for path in (*aside.iterdir(), *(aside / "env").iterdir()):
+                if path.is_file() and not path.is_symlink():
+                    _write_rendered(path, path.read_bytes(), group_id(self.name))
 
     @contextmanager
     def _unpacked(self, release: str, archive: Path, environment: Environment) -> Iterator[Path]:

@@ -76,7 +76,7 @@ class App(Layout):
         self.rollout_file = root / "run/flaskfleet" / f"{name}.rollout.json"
         self.singletons_file = self.journal_file.with_suffix(".singletons")  # where this host, of all, has them
         self.audit_file = root / "var/log/flaskfleet.log"
-        self.temporary = (root / "tmp", root / "var/tmp")
+        self.for_all = (root / "tmp", root / "var/tmp", root / "dev/shm")  # folders where any user may write
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -701,8 +701,8 @@ class App(Layout):
         if user:
             end_processes(user.pw_uid)
             # What the next user of that number would own otherwise.
-            mine = ["find", *map(str, self.temporary), "-xdev", "-uid", str(user.pw_uid), "-delete"]
-            run_as(user.pw_uid, user.pw_gid, mine)
+            argv = ["find", *map(str, self.for_all), "-xdev", "-uid", str(user.pw_uid), "-delete"]
+            run_as(user.pw_uid, user.pw_gid, argv)
         for path in (self.home / "shared", self.home / "media", self.logs):
             if path.exists():
                 give(path, 0, 0)  # or the app that gets the user's number next, has it

@@ -1,4 +1,4 @@
-"""Running what root does not trust: builds of packages, and pip on the wheels that came of them.
+"""Running what root does not trust: builds of packages and of apps, and pip on the wheels that came of them.
 
 ::
 
@@ -44,11 +44,16 @@ class Sandbox:
         self.work = folder / "work"
 
     def run(
-        self, argv: Sequence[str | Path], variables: Mapping[str, str] | None = None, folder: Path | None = None
+        self,
+        argv: Sequence[str | Path],
+        variables: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+        within: float | None = None,
     ) -> str:
         """Run a command as the user; what it said. Pip has no settings but those in ``variables``.
 
         :param folder: below ``work``, where it runs; ``work`` itself by default.
+        :param within: seconds.
 
         Its output goes to a file, because a process that it leaves behind would keep a pipe open.
 
@@ -71,14 +76,19 @@ class Sandbox:
         }
         command = [*self._become(), *map(str, argv)]
         with tempfile.TemporaryFile(dir=self.given.parent) as output:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False,
-                env=environment, cwd=folder or self.work, start_new_session=True,
-            )  # fmt: skip
+            try:
+                status = subprocess.run(
+                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False,
+                    env=environment, cwd=folder or self.work, start_new_session=True, timeout=within,
+                ).returncode  # fmt: skip
+                problem = ""
+            except subprocess.TimeoutExpired:
+                status, problem = -1, f"\nit did not end within {within:g} seconds"
+            output.seek(0, os.SEEK_END)
             output.seek(max(0, output.tell() - OUTPUT_BYTES))
             said = output.read().decode(errors="replace")
-        if done.returncode:
-            raise CommandFailed(f"{' '.join(map(str, argv))}\n{said.strip()}")
+        if status:
+            raise CommandFailed(f"{' '.join(map(str, argv))}\n{said.strip()}{problem}")
         return said
 
     def give(self, name: str, content: str) -> Path:

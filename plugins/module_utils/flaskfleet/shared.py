@@ -62,6 +62,11 @@ def linked(entry: Entry) -> dict[str, str]:
     }
 
 
+def overlaps(folder: str, shared_paths: list[str]) -> bool:
+    """Whether a folder is one of the shared paths, lies below one, or has one below it."""
+    return any(path == folder or below(path, [folder]) or below(folder, [path]) for path in shared_paths)
+
+
 def below(path: str, shared_paths: list[str]) -> str | None:
     """The shared path that a path lies below."""
     return next((shared for shared in shared_paths if PurePosixPath(shared) in PurePosixPath(path).parents), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
 import re
@@ -60,14 +61,15 @@ def _encoded(address: str) -> Iterator[str]:
         yield "".join(f"{int.from_bytes(word, sys.byteorder):08X}" for word in words)
 
 
-def unix_connections(path: str, proc: Path = PROC) -> int:
+def unix_connections(path: str) -> int:
     """How many clients are connected to a unix socket, or wait in its queue.
 
     uWSGI's own figures can't tell: its ``listen_queue`` is always 0 on unix sockets.
     """
-    with suppress(OSError):  # of a kernel without unix_diag the table tells
-        return _clients(path) if proc == PROC else _clients_by_name(path, proc)
-    return _clients_by_name(path, proc)
+    try:
+        return _clients(path)
+    except OSError:
+        return _clients_by_name(path)
 
 
 def _clients(path: str) -> int:
@@ -76,15 +78,13 @@ def _clients(path: str) -> int:
     Names tell nothing: whoever is root in a namespace of his own may bind to any, and in /proc/net/unix one with line
     breaks looks like other sockets' lines.
 
-    :raises OSError: the kernel does not answer.
+    :raises OSError: the kernel does not answer, or knows no socket of that file that listens: on Btrfs, say, stat(2)
+        names another device than the kernel does.
     """
-    try:
-        status = os.lstat(path)
-    except FileNotFoundError:
-        return 0
+    status = os.lstat(path)
     device = os.major(status.st_dev) << 20 | os.minor(status.st_dev)  # as the kernel has it
     file = (UNIX_DIAG_VFS, status.st_ino & 0xFFFFFFFF, device)
-    found = 0
+    found, listens = 0, False
     header = struct.pack("=IHHII", 40, SOCK_DIAG_BY_FAMILY, REQUEST_DUMP, 1, 0)
     states, shown = 1 << ESTABLISHED | 1 << LISTEN, UDIAG_SHOW_VFS | UDIAG_SHOW_RQLEN
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as kernel:
@@ -94,18 +94,21 @@ def _clients(path: str) -> int:
             answer = kernel.recv(65536)
             while answer:
                 size, kind = struct.unpack_from("=IH", answer)
-                if kind == DONE:
+                if kind == DONE and listens:
                     return found
+                if kind == DONE:
+                    raise FileNotFoundError(errno.ENOENT, "no socket listens there", path)
                 if kind == FAILED:
                     raise OSError(-struct.unpack_from("=i", answer, 16)[0], "sock_diag")
                 # The attributes that were asked for: size, type, file and device; then the queue of one that listens.
                 if size >= 56 and struct.unpack_from("=HHII", answer, 32)[1:] == file:
                     is_listening = struct.unpack_from("=xxB", answer, 16)[0] == LISTEN
+                    listens |= is_listening
                     found += struct.unpack_from("=I", answer, 48)[0] if is_listening else 1
                 answer = answer[(size + 3) & ~3 :]
 
 
-def _clients_by_name(path: str, proc: Path) -> int:
+def _clients_by_name(path: str, proc: Path = PROC) -> int:
     """These, by the name that was bound, which the server's end of each has (unix_seq_show in net/unix/af_unix.c).
 
     A user may bind a socket to any name, with line breaks and any bytes in it.

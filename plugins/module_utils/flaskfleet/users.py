@@ -87,7 +87,8 @@ def end_processes(uid: int, within: float = 10, proc: Path = Path("/proc")) -> N
     :raises UserFailed: some do not end.
     """
     end = time.monotonic() + within
-    # What forks and ends all the time is gone before it can be named. A container's processes would get it, too.
+    # A process that forks all the time escapes a kill by pid, so all get the signal at once; not where a container has
+    # processes of that number, for those would get it, too.
     at_once = not any(is_contained for _, is_contained in _processes(uid, proc))
     while True:
         if at_once:
@@ -107,7 +108,7 @@ def _kill_all(uid: int) -> None:
     """Kill all processes of a user at once (kill(2), -1), as that user, so that nobody else's are met."""
     if uid in (0, os.geteuid()):
         raise UserFailed(f"the user {uid} is no app's: its processes are not killed")
-    with suppress(subprocess.TimeoutExpired):
+    with suppress(subprocess.TimeoutExpired, OSError):  # at the limit of its processes nothing more can be started
         subprocess.run(
             ["sh", "-c", "kill -KILL -1"], user=uid, group=NOBODY, extra_groups=[], env=ENVIRONMENT, cwd="/",
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False,
