@@ -96,7 +96,6 @@ def test_a_port_that_is_taken_too_late_stays_pending(host: Host, hello: App, get
 
 def test_a_stale_socket_is_healed(host: Host, hello: App, get: Callable[..., Answer], program: str) -> None:
     host.check_output("supervisorctl stop %s", program)
-    host.check_output(LISTEN, "/srv/hello/current/run/uwsgi.sock", "0")
     assert host.file("/srv/hello/current/run/uwsgi.sock").is_socket
     assert site(host, "--tags", "flask_app").process.returncode == 0
     eventually(lambda: get("/healthz", hello.server_name).status == 200, "answers")
@@ -108,7 +107,7 @@ def test_a_process_that_holds_an_earlier_socket_is_in_nobodys_way(
     """What the app has forked may outlive a master that was killed."""
     host.check_output("supervisorctl stop %s", program)
     socket = host.check_output("readlink -f /srv/hello/current") + "/run/uwsgi.sock"
-    pid = host.check_output(f"({LISTEN}) >/dev/null 2>&1 & echo $!", socket, "60")
+    pid = host.check_output(f"rm %s; ({LISTEN}) >/dev/null 2>&1 & echo $!", socket, socket, "60")
     try:
         eventually(lambda: host.run("ss -Hlxp src %s", socket).stdout, "somebody who listens")
         assert site(host, "--tags", "flask_app").process.returncode == 0
