@@ -61,9 +61,20 @@ def begin(name: str, *argv: str) -> None:
     subprocess.run(["docker", "exec", "--detach", f"molecule-{name}", *argv], check=True)
 
 
+# By their pids, and all at once as the user: the first misses who forks all the time, the second may be stopped itself.
+END = """
+for _ in $(seq 30); do
+    pkill -KILL -u mallory
+    timeout --signal=KILL 2 runuser -u mallory -- sh -c 'kill -KILL -1'
+    pgrep -u mallory -f attack.py >/dev/null || exit 0
+done
+exit 1
+"""
+
+
 def end_attack(name: str) -> None:
-    """End what the app's user runs beside the app, all at once; Supervisor starts the app again."""
-    host(name).run("runuser -u mallory -- sh -c 'kill -KILL -1'")
+    """End what the app's user runs beside the app; Supervisor starts the app again."""
+    host(name).check_output("sh -c %s", END)
 
 
 @contextmanager
