@@ -1171,24 +1171,9 @@ def test_two_apps_have_a_rollout_each(app: App, host: Path) -> None:
 
 
 @pytest.fixture
-def identities(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """As whom hooks ran. Only root may run something as somebody else, so they run as who tests."""
-    asked: list[dict[str, Any]] = []
-    real = subprocess.Popen
-
-    def popen(argv: list[str], **options: Any) -> subprocess.Popen[bytes]:
-        asked.append({name: options.pop(name) for name in ("user", "group", "extra_groups")})
-        return real(argv, **options)
-
-    monkeypatch.setattr(subprocess, "Popen", popen)
-    monkeypatch.setattr(os, "killpg", KILLPG)
-    monkeypatch.setattr(os, "getgrouplist", lambda name, gid: [gid, 5])
-    return asked
-
-
-@pytest.fixture
-def hook(app: App, staged: Path, identities: list[dict[str, Any]]) -> Callable[..., list[str]]:
+def hook(app: App, staged: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """A function that runs commands as hooks of the release A."""
+    monkeypatch.setattr(os, "killpg", KILLPG)
     return lambda *commands, timeout=10, once=True: app.run_hooks(A, commands, timeout, once)
 
 
@@ -1199,13 +1184,6 @@ def shell(text: str) -> str:
 def test_a_hook_says_what_it_was_and_what_it_has_said(hook: Callable[..., list[str]]) -> None:
     command = shell("echo \u2603; echo to stderr >&2; printf 'no end'")
     assert hook(command, "true") == [f"$ {command}", "\u2603", "to stderr", "no end", "$ true"]
-
-
-def test_hooks_run_as_the_app_and_nothing_more(
-    hook: Callable[..., list[str]], identities: list[dict[str, Any]]
-) -> None:
-    hook("true")
-    assert identities == [{"user": APP_ID, "group": APP_ID, "extra_groups": [APP_ID, 5]}]
 
 
 def test_hooks_run_in_the_releases_environment(hook: Callable[..., list[str]], staged: Path) -> None:

@@ -79,13 +79,12 @@ ME = (os.getuid(), os.getgid())
 
 
 @pytest.fixture
-def in_our_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only root may become another user, or leave its groups."""
-    real = subprocess.Popen
-    monkeypatch.setattr(subprocess, "Popen", lambda *argv, extra_groups, **how: real(*argv, **how))
+def as_ourselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only root may become another user."""
+    monkeypatch.setattr(users, "become", lambda *_: [])
 
 
-@pytest.mark.usefixtures("in_our_groups")
+@pytest.mark.usefixtures("as_ourselves")
 @pytest.mark.parametrize(
     ("script", "status", "said"),
     [
@@ -99,7 +98,22 @@ def test_a_command_of_a_user_holds_nobody_up(script: str, status: int, said: str
     assert run_as(*ME, ["sh", "-c", script], within=0.5) == (status, said)
 
 
-@pytest.mark.usefixtures("in_our_groups")
+@pytest.mark.usefixtures("as_ourselves")
+def test_nobody_waits_for_a_child_that_is_the_users_before_it_is_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Popen does, without an end, where it changes the user itself: the user may stop the child."""
+    asked: list[dict[str, object]] = []
+    real = subprocess.Popen
+
+    def popen(argv: list[str], **options: object) -> subprocess.Popen[bytes]:
+        asked.append(options)
+        return real(argv, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    assert run_as(*ME, ["id", "-u"]) == (0, str(os.getuid()))
+    assert not asked[0].keys() & {"user", "group", "extra_groups", "preexec_fn"}
+
+
+@pytest.mark.usefixtures("as_ourselves")
 def test_of_what_a_command_of_a_user_says_the_ends_are_kept() -> None:
     status, said = run_as(*ME, ["sh", "-c", "echo first; yes | head -c 3000000; echo last"])
     assert (status, said[:5], said[-4:]) == (0, "first", "last")

@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
+from .users import become
+
 ALREADY_ADDED = 90  # supervisor.xmlrpc.Faults
 BAD_NAME = 10
 CANT_REREAD = 92
@@ -31,8 +33,9 @@ def lower(groups: Iterable[int], uid: int) -> None:
     The end of many Pythons at once has every CPU for a while. As the user, for root may not in a container without
     CAP_SYS_NICE (setpriority(2)).
     """
-    argv = ["renice", "-n", str(NICENESS), "-g", *map(str, groups)]
-    subprocess.run(argv, user=uid, capture_output=True, check=False)
+    argv = [*become(uid), "renice", "-n", str(NICENESS), "-g", *map(str, groups)]
+    with suppress(subprocess.TimeoutExpired):
+        subprocess.run(argv, capture_output=True, check=False, timeout=SUPERVISOR_SECONDS)
 
 
 class Programs:

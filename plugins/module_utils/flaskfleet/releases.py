@@ -407,10 +407,9 @@ class App(Layout):
             return f"can't be read: {error}", ""
         # A file, not a pipe: what a hook leaves running may hold it open.
         with tempfile.TemporaryFile() as output:
-            process = subprocess.Popen(
-                argv, user=user_id(self.name), group=(gid := group_id(self.name)),
-                extra_groups=os.getgrouplist(self.name, gid), start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=self.home,
+            process = subprocess.Popen(  # exec becomes the app's user
+                argv, start_new_session=True, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                cwd=self.home,
             )  # fmt: skip
             try:
                 status = process.wait(timeout)

@@ -53,6 +53,15 @@ def remove_user(name: str) -> None:
     _run("userdel", name)
 
 
+def become(uid: int, gid: int | None = None) -> list[str]:
+    """What a command line begins with so that the rest runs as a user, in one group only or in the same ones.
+
+    Not ``Popen(user=…)``: that waits until the child has become the program, without an end where the user stops the
+    child before (SIGSTOP).
+    """
+    return ["setpriv", f"--reuid={uid}", *([] if gid is None else [f"--regid={gid}", "--clear-groups"])]
+
+
 def run_as(
     uid: int, gid: int, argv: Sequence[str], umask: int = 0o027, within: float = WITHIN_SECONDS
 ) -> tuple[int, str]:
@@ -65,7 +74,7 @@ def run_as(
     """
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
-            argv, user=uid, group=gid, extra_groups=[], umask=umask, env=ENVIRONMENT, cwd="/", start_new_session=True,
+            [*become(uid, gid), *argv], umask=umask, env=ENVIRONMENT, cwd="/", start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
         )  # fmt: skip
         try:
@@ -110,7 +119,7 @@ def _kill_all(uid: int) -> None:
         raise UserFailed(f"the user {uid} is no app's: its processes are not killed")
     with suppress(subprocess.TimeoutExpired, OSError):  # at the limit of its processes nothing more can be started
         subprocess.run(
-            ["sh", "-c", "kill -KILL -1"], user=uid, group=NOBODY, extra_groups=[], env=ENVIRONMENT, cwd="/",
+            [*become(uid, NOBODY), "sh", "-c", "kill -KILL -1"], env=ENVIRONMENT, cwd="/",
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False,
             timeout=KILLED_WITHIN_SECONDS,
         )  # fmt: skip
