@@ -35,7 +35,8 @@ CASES = {
     "status": Case("playbooks/status.yml", attacks=EVERY),
     "status, stopped": Case("playbooks/status.yml", attacks=("stop",)),
     "deploy of the neighbour": Case(DEPLOY, ABOUT_NEIGHBOUR, EVERY, deploys="neighbour"),
-    "restart of the neighbour": Case(RESTART, ABOUT_NEIGHBOUR, EVERY),
+    # The copy that runs has the place of the release.
+    "restart of the neighbour": Case(RESTART, ABOUT_NEIGHBOUR, EVERY, may_change="/srv/neighbour/releases/"),
     "rollback of the neighbour": Case(ROLLBACK, ABOUT_NEIGHBOUR, EVERY),
     "deploy": Case(DEPLOY, ABOUT_MALLORY, deploys="mallory", hurt=True),
     "deploy, stopped": Case(DEPLOY, ABOUT_MALLORY, ("stop",), deploys="mallory", hurt=True),
