@@ -23,7 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 
 HOME = "/srv/mallory"
-STORE = f"{HOME}/shared/.store"
+STORE = f"{HOME}/shared/.store-{os.getpid()}"  # an earlier one may be in any state
 TOPS = (HOME, "/var/log/mallory", "/run")
 LONG = "l" * 255
 OURS = ("uwsgi", "attack.py")  # whose processes go on
@@ -87,7 +87,7 @@ def folders() -> Iterator[str]:
     """The folders that the user can write."""
     for top in TOPS:
         for folder, names, _ in os.walk(top):
-            names[:] = [name for name in names if len(name) < 255 and name != ".store"]
+            names[:] = [name for name in names if len(name) < 255 and not name.startswith(".store")]
             if os.access(folder, os.W_OK):
                 yield folder
 
