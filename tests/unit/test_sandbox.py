@@ -6,6 +6,7 @@ import os
 import re
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,23 @@ def test_nobody_elses_processes_are_killed(user: str, monkeypatch: pytest.Monkey
     with pytest.raises(CommandFailed, match=f"^{user} is no user of a sandbox"):
         END(Sandbox(user, Path("/box")))
     END(Sandbox("_flaskfleet_build", Path("/box")))
-    assert asked == [["setpriv", "--no-new-privs", "sh", "-c", "kill -KILL -1; :"]]
+    as_user = ["setpriv", "--no-new-privs", "sh", "-c", "kill -KILL -1; :"]
+    assert asked == [["timeout", "--signal=KILL", "5", *as_user]]
+
+
+@pytest.mark.parametrize(("stopped", "tries"), [(2, 3), (99, sandbox.KILLS)])
+def test_a_kill_that_the_user_stops_is_tried_again(stopped: int, tries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def run(argv: object) -> None:
+        asked.append(argv)
+        if len(asked) <= stopped:
+            raise CommandFailed("Killed")
+
+    monkeypatch.setattr(sandbox, "_run", run)
+    with pytest.raises(CommandFailed) if stopped >= sandbox.KILLS else nullcontext():
+        END(Sandbox("_flaskfleet_build", Path("/box")))
+    assert len(asked) == tries
 
 
 def test_processes_are_killed_before_something_is_taken_and_before_and_after_all(

@@ -19,13 +19,14 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .files import lock, remove_trees
 
 SANDBOXES = Path("/var/lib/flaskfleet/sandboxes")
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
+KILLS = 5
 OUTPUT_BYTES = 1 << 20  # of what a command says, its end
 # What an environment has: to its interpreter, and to lib. Of a path that is no UTF-8 no pattern is sure.
 LINKS = ["-regextype", "posix-extended", "-regex", r"\./(bin/[^/]+|lib64)"]
@@ -121,7 +122,13 @@ class Sandbox:
         """Kill all processes of the user at once, also those that fork meanwhile (kill(2), -1)."""
         if not self.user.startswith("_flaskfleet_"):
             raise CommandFailed(f"{self.user} is no user of a sandbox: its processes are not killed")
-        _run([*self._become(), "sh", "-c", "kill -KILL -1; :"])
+        # The user's processes may stop the one that is about to kill them (SIGSTOP): it has its time, and more tries.
+        argv = ["timeout", "--signal=KILL", "5", *self._become(), "sh", "-c", "kill -KILL -1; :"]
+        for _ in range(KILLS - 1):
+            with suppress(CommandFailed):
+                _run(argv)
+                return
+        _run(argv)
 
 
 @contextmanager
