@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 from conftest import PROJECT
 
 ROLES = sorted(path.parent.parent for path in PROJECT.glob("roles/*/tasks/main.yml"))
@@ -111,3 +113,23 @@ def test_what_handlers_have_applied_is_noted_by_tasks_that_end_where_one_fails(r
     path = role / "handlers/main.yml"
     handlers = yaml.safe_load(path.read_text()) if path.exists() else []
     assert [task["name"] for task in handlers if task.get("config_tree", {}).get("running") == "handlers"] == []
+
+
+@pytest.mark.parametrize(
+    ("distribution", "library"),
+    [("Debian 12", "libpython3.11"), ("Debian 13", "libpython3.13"), ("Ubuntu 24", "libpython3.12")],
+)
+def test_uwsgi_has_the_library_of_the_distributions_python_whichever_runs_ansible(
+    distribution: str, library: str
+) -> None:
+    name, version = distribution.split()
+    python = {"version": {"minor": 14}}
+    facts = {"distribution": name, "distribution_major_version": version, "python": python}
+    variables = yaml.safe_load((PROJECT / "roles/uwsgi/vars/main.yml").read_text())
+    templar = Templar(DataLoader()).copy_with_new_env(
+        available_variables={
+            "ansible_facts": facts,
+            "__uwsgi_python_minor": variables["__uwsgi_python_minor"],
+        }
+    )
+    assert templar.template(trust_as_template(variables["__uwsgi_libpython"])) == library
