@@ -148,7 +148,7 @@ def test_a_balancers_word_is_taken_where_it_is_trusted(host: Host, hello: App, g
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", ["nginx : Service", "HANDLER [nginx : Reload nginx]", "nginx : Running | Wait until"])
+@pytest.mark.parametrize("task", ["nginx : Service", "HANDLER [nginx : Reload nginx]", "nginx : Wait | Wait for nginx"])
 def test_a_run_that_was_killed_is_finished_by_the_next(host: Host, task: str) -> None:
     # The variable's value makes a tree that is new each time.
     changed = {"nginx_keepalive_seconds": 60 + len(task)}

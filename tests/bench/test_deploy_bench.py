@@ -138,19 +138,19 @@ def test_a_ratio_is_shown_where_there_is_one(value, base, shown):
 
 def test_tasks_are_read_from_the_recap_and_added_up_by_name():
     output = """
-TASK [flask_app : Switch | Make it live] ***
+TASK [flask_app : Rollout | Switch the canary] ***
 Sunday 22 November 2026  18:22:36 +0000 (0:00:00.032)       0:00:02.670 *******
 
 TASKS RECAP ********************************************************************
 Sunday 22 November 2026  18:22:38 +0000 (0:00:01.542)       0:00:04.682 *******
 ===============================================================================
 Check every variable of every role, for every host ---------------------- 0.13s
-flask_app : Switch | Make it live --------------------------------------- 0.42s
-other : Switch | Make it live ------------------------------------------- 1.08s
+flask_app : Rollout | Switch the canary --------------------------------------- 0.42s
+other : Rollout | Switch the canary ------------------------------------------- 1.08s
 """
     assert task_seconds(output) == {
         "Check every variable of every role, for every host": 0.13,
-        "Switch | Make it live": pytest.approx(1.5),
+        "Rollout | Switch the canary": pytest.approx(1.5),
     }
 
 

@@ -101,7 +101,7 @@ def test_a_reload_of_an_app_servers_nginx_loses_no_request_and_is_finished_when_
     changed = {"nginx_static_max_age_seconds": 17}
     with clients() as load:
         play = begun("../site", "--tags", "nginx", **changed)
-        play.reach("Reload | Running")
+        play.reach("Reload | Wait for nginx")
         play.kill()
         (name,) = kept_out()["lb1"]  # whichever was the first
         assert kept_out() == {balancer: [name] for balancer in BALANCERS}

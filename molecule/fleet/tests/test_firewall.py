@@ -72,7 +72,7 @@ def test_who_locks_themselves_out_is_let_in_again() -> None:
         "../site", "--limit", "app1", "--tags", "firewall",
         firewall_rules=["tcp dport 22 drop"], firewall_confirm_seconds=5,
     )  # fmt: skip
-    play.reach("Try | Keep it")
+    play.reach("Apply | Keep the packet filter")
     assert play.wait() != 0
     assert "With its new packet filter app1 could not be reached in time" in re.sub(r"\s+", " ", play.output)
     eventually(lambda: connects("lb1", ADDRESSES["app1"], 22) == "open", "ssh")

@@ -161,7 +161,7 @@ def test_a_host_that_dies_takes_all_back_and_is_kept_out_until_it_agrees(switche
     (before,) = live()
     options = {"env": unique()}
     play = begun("deploy", options=options, **WATCH)
-    play.reach("Rollout | Make it live]" if switched else "Watch what its clients get")
+    play.reach("Rollout | Switch the other hosts" if switched else "Watch the canary's error rate")
     (new,) = live(["app1"])
     assert new != before
     eventually(lambda: not switched or live(["app3"]) == {new}, "its switch")
@@ -194,7 +194,7 @@ def test_a_host_that_can_not_go_back_is_kept_out_until_it_agrees() -> None:
     (before,) = live()
     options = {"env": unique()}
     play = begun("deploy", options=options, **WATCH)
-    play.reach("Watch what its clients get")
+    play.reach("Watch the canary's error rate")
     with play.held():
         host("app1").check_output("systemctl stop supervisor")
     assert play.wait() != 0

@@ -69,9 +69,9 @@ def test_drift_is_told_and_healed_and_nothing_else_is_touched(drift: dict[str, s
     done("status")  # without being strict it only tells
 
     healed = changes(done("../site").output)
-    assert [task.partition(",")[0] for task in healed["app2"]] == ["Release | Keep each app running"]
-    assert healed["app3"] == {"Install | Packages"}
-    assert "Configure | Render the nginx tree" in healed["app1"]
+    assert [task.partition(",")[0] for task in healed["app2"]] == ["Release | Start each app"]
+    assert healed["app3"] == {"Install | Install packages"}
+    assert "Configure | Render the nginx config tree" in healed["app1"]
     assert {*healed} == {*drift}
     assert "All is as it should be." in done("status", *STRICT).output
 
