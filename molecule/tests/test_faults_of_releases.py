@@ -210,7 +210,7 @@ def test_hook_after_the_switch_that_was_cut_off_is_run_by_the_next(host: Host) -
 # Two at a time
 
 
-def test_second_run_is_refused_with_who_goes_first_and_since_when(host: Host) -> None:
+def test_second_run_is_refused_with_the_holder_and_since_when(host: Host) -> None:
     before = look(host)
     second = {"env": unique()}
     with under_load(host, rate=20) as load:
@@ -218,9 +218,9 @@ def test_second_run_is_refused_with_who_goes_first_and_since_when(host: Host) ->
             since = host.check_output("cat /run/flaskfleet/counter.rollout.json")
             began = time.monotonic()
             output = refused(host, "deploy", options=second)
-            assert time.monotonic() - began < 30, "while the other one goes on"
+            assert time.monotonic() - began < 30, "while the first run holds the lock"
             (since,) = re.findall(r'"since": "(.*)"', since)
-            assert f"a deploy by {WHO} has been going on since {since}" in output
+            assert f"a deploy by {WHO} has held the lock since {since}" in output
             meanwhile = look(host)
             assert (meanwhile.current, meanwhile.next, meanwhile.master) == (before.current, first, before.master)
         assert look(host).current == first

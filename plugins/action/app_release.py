@@ -22,7 +22,7 @@ from module_utils.flaskfleet.wheels import merged
 from plugin_utils import built, exporters, packing, requirements, sources, wheelhouse
 from plugin_utils.entries import Entry
 from plugin_utils.rendering import PROJECT, render
-from plugin_utils.rollouts import owner, taking_over
+from plugin_utils.run_identity import breaking_stale_lock, owner
 
 PASSED_ON = (
     "force", "purge", "alone", "singletons", "keep_releases", "keep_warm", "canary", "access_log", "hooks_done",
@@ -80,8 +80,8 @@ class ActionModule(ActionBase):
         return {"switching": "", **result, "app": entry["name"], "hooked": hooked}
 
     def _execute(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        """Run the module; take over from a rollout of this controller whose process is gone."""
-        return taking_over(
+        """Run the module; break the lock of a run of this controller that has ended."""
+        return breaking_stale_lock(
             lambda **further: self._execute_module("app_release", {**arguments, **further}, task_vars=task_vars)
         )
 
@@ -283,7 +283,7 @@ class ActionModule(ActionBase):
             "name": entry["name"],
             "step": step,
             "target": target,
-            "rollout": owner(),
+            "holder": owner(),
             **{key: args[key] for key in PASSED_ON if key in args},
         }
         if step == "absent":

@@ -50,7 +50,7 @@ options:
     type: str
     default: inventory
   force:
-    description: Make a voided release live again, and take over from a rollout that goes on.
+    description: Switch to a voided release again, and break the lock of another rollout.
     type: bool
     default: false
   canary:
@@ -138,7 +138,7 @@ joining:
   type: bool
   returned: with C(present)
 apps:
-  description: By the app's name its C(hooks), the commands of C(before_switch) that are done, as M(rollout) tells them.
+  description: By the app's name its C(hooks), the C(before_switch) commands that are done, as M(app_lock) returns them.
   type: dict
   returned: after C(present) with a first release
 archive:
@@ -191,7 +191,7 @@ needs:
   type: dict
   returned: where something is lacking
 holder:
-  description: The rollout that is in the way.
+  description: The record of the lock's holder.
   type: dict
   returned: on failure, where there is one
 """
@@ -214,7 +214,8 @@ from ansible.module_utils.flaskfleet.canary import Mark
 from ansible.module_utils.flaskfleet.environments import Environment, EnvironmentFailed
 from ansible.module_utils.flaskfleet.journal import release_id
 from ansible.module_utils.flaskfleet.layout import Release, ReleaseFailed, Secrets
-from ansible.module_utils.flaskfleet.releases import App, InUse, differences
+from ansible.module_utils.flaskfleet.releases import App, differences
+from ansible.module_utils.flaskfleet.rollout_lock import Locked
 from ansible.module_utils.flaskfleet.services import supervisor
 from ansible.module_utils.flaskfleet.users import UserFailed
 from ansible.module_utils.flaskfleet.wheels import WheelFailed, lacking, merged, platform_of, receive
@@ -330,7 +331,7 @@ def present(app: App, wanted: Wanted, check_mode: bool) -> Result:
     environments = [environment(wanted, *wanted["wheels"]), *([router] if router else [])]
     if not app.path(release).exists() and (lack := needs(app, wanted, release, *environments)):
         return {**result, "changed": False, **lack}
-    claim(app, wanted, "first release", target=release)
+    acquire_lock(app, wanted, "first release", target=release)
     try:
         app.clear(release, False)
         app.prepare()
@@ -340,13 +341,13 @@ def present(app: App, wanted: Wanted, check_mode: bool) -> Result:
         # There is no old release that runs on what a hook changes: the first one may need it to get warm.
         said = hooks_before(app, wanted, release)
         app.warm(release)
-        app.go_live(release, wanted["rollout"]["by"], "first release")
+        app.go_live(release, wanted["holder"]["by"], "first release")
         have_singletons(app, wanted)
         app.swap_programs()
         app.route(wanted["router"], router)
         said += hooks_after(app, wanted, release)
     finally:
-        app.end()
+        app.rollout_lock.release()
     return {**result, "said": said, "apps": {app.name: {"hooks": app.journal().hooks}}}
 
 
@@ -381,22 +382,22 @@ def have_singletons(app: App, wanted: Wanted) -> bool:
     return wanted["singletons"] is not None and app.have_singletons(wanted["singletons"])
 
 
-def claim(app: App, wanted: Wanted, what: str, **further: Any) -> Wanted:
-    """Begin a rollout, or go on with it; by force, or where its controller is known to be gone, take over another one.
+def acquire_lock(app: App, wanted: Wanted, what: str, **further: Any) -> Wanted:
+    """Acquire the lock, or change its record; break the lock by force, or if its holder is known to be gone.
 
-    :returns: its record.
+    :returns: the lock's record.
     """
-    over = wanted["force"] or app.rollout().get("process") == wanted["take_over"]
-    return app.begin({**wanted["rollout"], "what": what, **further}, over)
+    break_lock = wanted["force"] or app.rollout_lock.is_held_by(wanted["break_holder"])
+    return app.rollout_lock.acquire({**wanted["holder"], "what": what, **further}, break_lock)
 
 
-def respect(app: App, wanted: Wanted) -> None:
-    """Look for somebody else's rollout, for a step that belongs to none.
+def check_lock(app: App, wanted: Wanted) -> None:
+    """Check that no other run holds the lock, for a step that acquires none.
 
-    :raises InUse: there is one, and nobody asked for force.
+    :raises Locked: another run does, and ``force`` is not set.
     """
     if not wanted["force"]:
-        app.give_way(wanted["rollout"]["process"], wanted["take_over"])
+        app.rollout_lock.check(wanted["holder"]["process"], wanted["break_holder"])
 
 
 def hooks_before(app: App, wanted: Wanted, release: str) -> list[str]:
@@ -459,14 +460,14 @@ def _on_disk(app: App) -> str:
 def warm(app: App, wanted: Wanted) -> Result:
     """Stage and warm up the target beside the live release; where nothing is to be done the rollout ends here."""
     what = {"live": "restart", "inventory": "deploy"}.get(wanted["target"], "rollback")
-    rollout = claim(app, wanted, what)
+    rollout = acquire_lock(app, wanted, what)
     try:
         result = _warm(app, wanted, what, rollout["interrupted"] or {})
     except BaseException:
-        app.end()
+        app.rollout_lock.release()
         raise
     if not ("switching" in result or "needs" in result):
-        app.end()
+        app.rollout_lock.release()
     return result
 
 
@@ -484,18 +485,18 @@ def _warm(app: App, wanted: Wanted, what: str, interrupted: Wanted) -> Result:
     if not staged and (lack := needs(app, wanted, release, environment(wanted, *wanted["wheels"]))):
         return {"changed": False, "release": release, **lack}
     if release is None and interrupted:
-        claim(app, wanted, **interrupted)
+        acquire_lock(app, wanted, **interrupted)
         return {"changed": True, "release": live, "before": interrupted["before"], "switching": interrupted["what"]}
     if release is None:
         app.retire(wanted["keep_releases"], wanted["keep_warm"])
         return {"changed": True, "release": live}
     restart, started = release == live, time.monotonic()
-    claim(app, wanted, what, target=release, before=live)
+    acquire_lock(app, wanted, what, target=release, before=live)
     app.clear(None if restart else release, wanted["keep_warm"])
     app.prepare()
     if restart:
         release = app.copy(release)
-        claim(app, wanted, what, target=release, before=live)
+        acquire_lock(app, wanted, what, target=release, before=live)
     elif not staged:
         stage(app, wanted)
     try:
@@ -510,34 +511,34 @@ def _warm(app: App, wanted: Wanted, what: str, interrupted: Wanted) -> Result:
 
 def before_switch(app: App, wanted: Wanted) -> Result:
     """Run the hooks that must have passed before the switch; where one fails, the new release is removed."""
-    release = app.mine(wanted["rollout"]["process"])["target"]
+    release = app.rollout_lock.renew(wanted["holder"]["process"])["target"]
     try:
         return {"changed": True, "release": release, "said": hooks_before(app, wanted, release)}
     except (ReleaseFailed, OSError):
-        app.end()
+        app.rollout_lock.release()
         raise
 
 
 def switch(app: App, wanted: Wanted) -> Result:
     """Make what was warmed up live."""
-    rollout = app.mine(wanted["rollout"]["process"])
+    rollout = app.rollout_lock.renew(wanted["holder"]["process"])
     live, release = app.live(), rollout["target"]
     if release == live:  # where an interrupted run goes on
         return {"changed": False, "release": release}
     log = asdict(Mark.end(wanted["access_log"])) if wanted["access_log"] else None
-    app.mine(rollout["process"], log=log, said=app.log_size(release))
+    app.rollout_lock.renew(rollout["process"], log=log, said=app.log_size(release))
     return {"changed": True, "release": release, "at": app.go_live(release, rollout["by"], rollout["what"])}
 
 
 def watch(app: App, wanted: Wanted) -> Result:
     """Watch what the first clients get of what was made live."""
-    app.mine(wanted["rollout"]["process"])
+    app.rollout_lock.renew(wanted["holder"]["process"])
     return {"changed": False, "release": app.live(), "traffic": asdict(app.watch(wanted["canary"]))}
 
 
 def confirm(app: App, wanted: Wanted) -> Result:
     """See that what was made live answers, before it can't be undone any more."""
-    release = app.mine(wanted["rollout"]["process"])["target"]
+    release = app.rollout_lock.renew(wanted["holder"]["process"])["target"]
     if app.live() != release:
         raise ReleaseFailed(f"{app.name}: {app.live()} is live, and not {release}")
     if problem := app.probe(release, app.entry(release)["health"]["timeout_seconds"]):
@@ -559,7 +560,7 @@ def after_switch(app: App, wanted: Wanted) -> Result:
 
 def retire(app: App, wanted: Wanted) -> Result:
     """Stop and prune what is not live any more."""
-    app.mine(wanted["rollout"]["process"])
+    app.rollout_lock.renew(wanted["holder"]["process"])
     seen = asdict(app.seen())
     have_singletons(app, wanted)
     app.retire(wanted["keep_releases"], wanted["keep_warm"])
@@ -568,7 +569,7 @@ def retire(app: App, wanted: Wanted) -> Result:
 
 def singletons(app: App, wanted: Wanted) -> Result:
     """Start the programs that run on one host here, or stop them."""
-    respect(app, wanted)
+    check_lock(app, wanted)
     changed = have_singletons(app, wanted)
     if changed and app.live():
         app.swap_programs()
@@ -577,8 +578,8 @@ def singletons(app: App, wanted: Wanted) -> Result:
 
 def absent(app: App, wanted: Wanted) -> Result:
     """Remove the app."""
-    respect(app, wanted)
-    return {"changed": app.remove(wanted["purge"], wanted["rollout"]["by"]), "release": None}
+    check_lock(app, wanted)
+    return {"changed": app.remove(wanted["purge"], wanted["holder"]["by"]), "release": None}
 
 
 def wheels(app: App, wanted: Wanted) -> Result:
@@ -618,8 +619,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "singletons": {"type": "bool"},
     "keep_releases": {"type": "int", "default": 5},
     "keep_warm": {"type": "bool", "default": False},
-    "rollout": {"type": "dict", "default": {}},
-    "take_over": {"type": "str", "default": "nobody"},
+    "holder": {"type": "dict", "default": {}},
+    "break_holder": {"type": "str", "default": "nobody"},
     "hooks": {"type": "dict", "default": {}},
     "hooks_done": {"type": "dict", "default": {}},
     "canary": {"type": "dict", "default": {}},
@@ -643,14 +644,14 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 
 def run(app: App, wanted: Wanted, check_mode: bool) -> Result:
     """Take a step; the module's result."""
-    # Not behind the lock, which a hook of somebody else's rollout may hold for long.
-    if wanted["step"] == "undo" and app.rollout().get("process") != wanted["rollout"]["process"]:
+    # Before the lock of a step, which a hook of another rollout may hold for long.
+    if wanted["step"] == "undo" and not app.rollout_lock.is_held_by(wanted["holder"]["process"]):
         return {"changed": False, "release": app.live(), "live": app.live(), "said": []}
     if wanted["step"] in ("warm", "singletons", "absent") and not check_mode:
-        respect(app, wanted)
+        check_lock(app, wanted)
     if wanted["step"] == "absent" and (check_mode or not app.is_there(wanted["purge"])):
         return {"changed": app.is_there(wanted["purge"]), "release": None, "live": app.live(), "said": []}
-    with nullcontext() if check_mode or wanted["step"] == "wheels" else app.lock():
+    with nullcontext() if check_mode or wanted["step"] == "wheels" else app.rollout_lock.one_step():
         if wanted["step"] == "present":
             result = present(app, wanted, check_mode)
         elif check_mode and wanted["step"] == "singletons":
@@ -675,8 +676,8 @@ def main() -> None:
     try:
         app = App(name, supervisor(SUPERVISOR_SOCKET))
         result = run(app, module.params, module.check_mode)
-    except InUse as other:
-        module.fail_json(msg=str(other), holder=other.rollout)
+    except Locked as locked:
+        module.fail_json(msg=str(locked), holder=locked.holder)
     except (ReleaseFailed, EnvironmentFailed, WheelFailed, UserFailed) as error:
         module.fail_json(msg=str(error))
     except xmlrpc.client.Fault as fault:

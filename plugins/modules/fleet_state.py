@@ -27,8 +27,8 @@ RETURN = r"""
 apps:
   description: >-
     Per app what is C(live), C(since) when, by whom (C(by), C(what), C(source)), its C(programs), the releases
-    C(on_disk), a C(rollout) that goes on, what was C(edited), the seconds that requests have taken which should be
-    over (C(stuck)), and whether the host has its C(singletons) (null where there are none).
+    C(on_disk), the record of the holder of its C(lock), what was C(edited), the seconds that requests have taken which
+    should be over (C(stuck)), and whether the host has its C(singletons) (null where there are none).
   type: list
   elements: dict
   returned: success

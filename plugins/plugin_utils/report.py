@@ -25,7 +25,7 @@ import jinja2
 from module_utils.flaskfleet.journal import now, release_id
 
 from .rendering import PROJECT
-from .rollouts import owner
+from .run_identity import owner
 
 PAGE = PROJECT / "playbooks/templates/fleet.html.j2"
 

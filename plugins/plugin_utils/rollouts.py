@@ -2,72 +2,15 @@
 
 from __future__ import annotations
 
-import getpass
-import os
-import socket
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Container, Iterable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from module_utils.flaskfleet.journal import release_id
 
-NOBODY = "nobody"
-PROC = Path("/proc")
+from .run_identity import has_ended, owner  # noqa: F401 - plugin_utils/drains.py and action/drain.py import them here
+
 Result = dict[str, Any]
-
-
-def owner() -> dict[str, str]:
-    """Whose rollout it is: the ``process`` of this run, which is the parent of its workers, and ``by`` whom."""
-    user = os.environ.get("SUDO_USER") or getpass.getuser()
-    return {"process": _token(os.getppid()), "by": f"{user}@{socket.gethostname()}"}
-
-
-def has_ended(process: str) -> bool:
-    """Whether a controller's process was one of this machine, and is gone. Of others nobody knows that."""
-    here, _, began = process.rpartition(" ")
-    where, _, pid = here.rpartition(" ")
-    if where != _here() or not pid.isdecimal():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, OverflowError):
-        return True
-    except PermissionError:  # another person's, of which /proc may tell nothing (hidepid, see proc(5))
-        return _began(int(pid)) not in (began, "?")
-    return _began(int(pid)) != began
-
-
-def _token(pid: int) -> str:
-    """What tells a process from any other one: ``<boot> <namespace> <pid> <when it began>``, see proc(5)."""
-    return f"{_here()} {pid} {_began(pid)}"
-
-
-def _here() -> str:
-    """This boot of this machine, and this container on it, if it is one; machines may share a name. Linux tells it."""
-    try:
-        boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.readlink(PROC / 'self/ns/pid')}"
-    except OSError:
-        return f"{socket.gethostname()} ?"
-
-
-def _began(pid: int) -> str:
-    """When a process began, in ticks of the clock: a number is given to another process later."""
-    try:
-        return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return "?"
-
-
-def taking_over(execute: Callable[..., Result]) -> Result:
-    """The result of a module, which takes over from a rollout of this controller whose process is gone.
-
-    :param execute: runs the module with further arguments.
-    """
-    result = execute()
-    holder = result.get("holder", {}).get("process", NOBODY)
-    return execute(take_over=holder) if result.get("failed") and has_ended(holder) else result
 
 
 def rollback_target(claims: dict[str, Result], app: str, asked: str, ship: bool = False) -> dict[str, Any]:

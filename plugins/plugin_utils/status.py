@@ -21,7 +21,7 @@ def lines(state: dict[str, Any], asked: list[dict[str, Any]]) -> list[str]:
 
 def _app(app: dict[str, Any], undeployed: list[str] | None, now: int) -> list[str]:
     asked = ["it is no longer in the inventory (remove_app.yml)"] if undeployed is None else undeployed
-    rollout = app["rollout"]
+    lock = app["lock"]
     return [
         f"{app['app']}: {app['live']} is live since {app['since']}, {app['what']} by {app['by']}",
         *_block("from", [describe(app["source"])] if app["source"] else []),
@@ -29,7 +29,7 @@ def _app(app: dict[str, Any], undeployed: list[str] | None, now: int) -> list[st
         *_block("stuck", [f"a request for {seconds} s" for seconds in app["stuck"]]),
         *_block("on disk", [_release(release) for release in app["on_disk"] if release["is"] != "live"]),
         *_block("not live", asked),
-        *_block("going on", [f"{rollout['what']} by {rollout['by']} since {rollout['since']}"] if rollout else []),
+        *_block("locked", [f"for a {lock['what']} by {lock['by']} since {lock['since']}"] if lock else []),
     ]
 
 

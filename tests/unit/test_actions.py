@@ -30,10 +30,10 @@ from ansible.modules import app_release
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from examples import PLATFORM
-from plugin_utils import exporters, packing, rollouts, sources
+from plugin_utils import exporters, packing, run_identity, sources
 from plugin_utils.entries import complete
 
-HERE = rollouts._token(os.getpid())
+HERE = run_identity.process_token(os.getpid())
 HOST = {"ansible_facts": {"processor_nproc": 2}, "inventory_hostname": "app1"}
 NOTHING = {"archive": False, "sets": [], "wheels": [], "platform": PLATFORM}
 
@@ -153,14 +153,14 @@ def sent(action: Any, host: dict[str, Any] = HOST) -> dict[str, Any]:
     return action._execute_module.call_args.args[1]
 
 
-def took(action: Any) -> list[str | None]:
-    """From whom each call of the module was to take over."""
-    return [call.args[1].get("take_over") for call in action._execute_module.call_args_list]
+def broke(action: Any) -> list[str | None]:
+    """The holder whose lock each call of the module was to break."""
+    return [call.args[1].get("break_holder") for call in action._execute_module.call_args_list]
 
 
 # app_release: what its module is handed
 
-COMMON = {"name", "step", "target", "rollout"}
+COMMON = {"name", "step", "target", "holder"}
 ROLLOUT = {*COMMON, "hooks", "secrets"}
 RELEASE = {
     *ROLLOUT, "release", "files", "router", "env", "static", "python", "wheels", "record", "own_files",
@@ -233,8 +233,8 @@ def test_a_rollout_is_the_controllers_whose_forks_run_the_tasks(
 ) -> None:
     monkeypatch.setattr(getpass, "getuser", lambda: "root")
     monkeypatch.setenv("SUDO_USER", sudo) if sudo else monkeypatch.delenv("SUDO_USER", raising=False)
-    assert sent(release())["rollout"] == {
-        "process": rollouts._token(os.getppid()),
+    assert sent(release())["holder"] == {
+        "process": run_identity.process_token(os.getppid()),
         "by": f"{user}@{socket.gethostname()}",
     }
 
@@ -800,14 +800,14 @@ def test_what_hooks_said_is_shown(release: Callable[..., Any], monkeypatch: pyte
     assert shown == ["blog on app1: $ flask db upgrade", "blog on app1: done"]
 
 
-# app_release: rollouts of controllers that are gone
+# app_release: locks of controllers that are gone
 
 
 @pytest.fixture
 def gone() -> str:
     """A process of this machine that has ended."""
     with subprocess.Popen(["sleep", "600"]) as process:
-        token = rollouts._token(process.pid)
+        token = run_identity.process_token(process.pid)
         process.kill()
     return token
 
@@ -816,38 +816,38 @@ def held_by(process: str) -> dict[str, Any]:
     return {"failed": True, "msg": "in use", "holder": {"process": process}}
 
 
-def test_a_rollout_is_taken_over_from_a_controller_that_is_gone(release: Callable[..., Any], gone: str) -> None:
+def test_the_lock_of_a_controller_that_is_gone_is_broken(release: Callable[..., Any], gone: str) -> None:
     action = release({"step": "warm"})
     action._execute_module.side_effect = [held_by(gone), {"changed": True}]
     assert action.run(task_vars=HOST)["changed"]
-    assert took(action) == [None, gone]
+    assert broke(action) == [None, gone]
 
 
-def test_a_rollout_is_taken_over_with_the_source_that_was_asked_for(release: Callable[..., Any], gone: str) -> None:
+def test_a_lock_is_broken_with_the_source_that_was_asked_for(release: Callable[..., Any], gone: str) -> None:
     action = release({"step": "warm"})
     action._execute_module.side_effect = [{"needs": {**NOTHING, "archive": True}}, held_by(gone), {"changed": True}]
     assert action.run(task_vars=HOST)["changed"]
-    assert took(action) == [None, None, gone]
+    assert broke(action) == [None, None, gone]
     assert action._execute_module.call_args.args[1]["archive"]
 
 
 @pytest.mark.parametrize("process", [HERE, "another-boot pid:[1] 1 1"], ids=["this one", "elsewhere"])
-def test_a_rollout_of_who_may_be_there_is_left_alone(release: Callable[..., Any], process: str) -> None:
+def test_the_lock_of_a_process_that_may_run_is_not_broken(release: Callable[..., Any], process: str) -> None:
     action = release({"step": "warm"})
     action._execute_module.return_value = held_by(process)
     assert action.run(task_vars=HOST)["failed"]
-    assert took(action) == [None]
+    assert broke(action) == [None]
 
 
 def test_a_failure_of_another_kind_is_not_tried_again(release: Callable[..., Any]) -> None:
     action = release({"step": "warm"})
     action._execute_module.return_value = {"failed": True, "msg": "ImportError"}
     assert action.run(task_vars=HOST)["failed"]
-    assert took(action) == [None]
+    assert broke(action) == [None]
 
 
 def test_a_process_of_this_machine_that_is_gone_has_ended(gone: str) -> None:
-    assert rollouts.has_ended(gone)
+    assert run_identity.has_ended(gone)
 
 
 @pytest.mark.parametrize(("seen", "expected"), [("?", False), ("same", False), ("another", True)])
@@ -860,32 +860,32 @@ def test_another_persons_process_lives_although_it_can_not_be_looked_at(
         raise PermissionError
 
     monkeypatch.setattr(os, "kill", kill)
-    monkeypatch.setattr(rollouts, "_began", lambda pid: HERE.split()[-1] if seen == "same" else seen)
-    assert rollouts.has_ended(HERE) is expected
+    monkeypatch.setattr(run_identity, "_start_time", lambda pid: HERE.split()[-1] if seen == "same" else seen)
+    assert run_identity.has_ended(HERE) is expected
 
 
 def test_a_number_that_no_process_can_have_has_ended() -> None:
     here, _, _ = HERE.rpartition(" ")
-    assert rollouts.has_ended(f"{here.rpartition(' ')[0]} {10**30} 1")
+    assert run_identity.has_ended(f"{here.rpartition(' ')[0]} {10**30} 1")
 
 
 def test_a_number_that_another_process_has_now_is_no_proof_of_life() -> None:
     here, _, began = HERE.rpartition(" ")
-    assert rollouts.has_ended(f"{here} {int(began) - 1}")
+    assert run_identity.has_ended(f"{here} {int(began) - 1}")
 
 
 @pytest.mark.parametrize(
     "process",
-    [HERE, rollouts._token(1), "nobody", "me 4711", HERE.replace("pid:[", "pid:[9"), f"another-{HERE}"],
+    [HERE, run_identity.process_token(1), "nobody", "me 4711", HERE.replace("pid:[", "pid:[9"), f"another-{HERE}"],
     ids=["this one", "another user's", "nobody", "an older token", "another container", "another machine or boot"],
 )
 def test_a_process_that_may_be_there_has_not_ended(process: str) -> None:
-    assert not rollouts.has_ended(process)
+    assert not run_identity.has_ended(process)
 
 
 def test_where_processes_can_not_be_told_apart_none_has_ended(
     gone: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(rollouts, "PROC", tmp_path)
-    assert not rollouts.has_ended(gone)
-    assert not rollouts.has_ended(rollouts._token(os.getpid()))
+    monkeypatch.setattr(run_identity, "PROC", tmp_path)
+    assert not run_identity.has_ended(gone)
+    assert not run_identity.has_ended(run_identity.process_token(os.getpid()))

@@ -18,7 +18,8 @@ from xmlrpc.client import Fault
 import pytest
 from ansible.module_utils.flaskfleet.environments import Environment, EnvironmentFailed
 from ansible.module_utils.flaskfleet.layout import Release, Secrets
-from ansible.module_utils.flaskfleet.releases import App, InUse, ReleaseFailed
+from ansible.module_utils.flaskfleet.releases import App, ReleaseFailed
+from ansible.module_utils.flaskfleet.rollout_lock import Locked
 from ansible.module_utils.flaskfleet.wheels import WheelFailed, sha256_of
 from ansible.module_utils.testing import patch_module_args
 from ansible.modules import app_release
@@ -39,6 +40,7 @@ class Recorder(App):
 
     def __init__(self, host: Path) -> None:
         super().__init__("blog", Supervisor(), host)
+        self.rollout_lock.one_step = self.one_step
         self.steps: list[str] = []
         self.cleaned: list[str | None] = []  # up after a build that was killed, with what was live
         self.rollouts: list[str | None] = []  # what went on at each
@@ -51,7 +53,7 @@ class Recorder(App):
         self.repaired = False
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def one_step(self) -> Iterator[None]:
         self.journal_file.parent.mkdir(parents=True, exist_ok=True)
         self.locked = True
         yield
@@ -116,7 +118,7 @@ class Recorder(App):
 
     def retire(self, keep: int, keep_warm: bool) -> None:
         self._step(f"retire to {keep}, {'the one before' if keep_warm else 'none'} kept warm")
-        self.end()
+        self.rollout_lock.release()
 
     def route(self, conf: str | None, environment: Environment | None) -> bool:
         self._step(f"route {conf} with {' '.join(environment.sets) if environment else None}")
@@ -143,7 +145,7 @@ class Recorder(App):
     def _step(self, step: str) -> None:
         assert self.locked, f"{step}, without the lock"
         self.steps.append(step)
-        self.rollouts.append(self.rollout().get("what"))
+        self.rollouts.append(self.rollout_lock.record().get("what"))
         if self.fails and step.startswith(self.fails):
             raise ReleaseFailed("the app's own words")
 
@@ -196,8 +198,8 @@ def arguments(step: str, **changed: Any) -> dict[str, Any]:
         "hooks_done": {},
         "canary": {},
         "access_log": None,
-        "rollout": {"process": LAPTOP, "by": ME},
-        "take_over": "nobody",
+        "holder": {"process": LAPTOP, "by": ME},
+        "break_holder": "nobody",
         "hooks": HOOKS,
         "release": D,
         "archive": "/tmp/blog.tar.gz",
@@ -255,7 +257,7 @@ def test_a_first_release_whose_hook_fails_is_discarded(recorder: Recorder) -> No
     recorder.fails = "run ['flask db upgrade']"
     with pytest.raises(ReleaseFailed, match="the app's own words"):
         run(recorder, "present")
-    assert (recorder.steps[-1], recorder.rollout(), recorder.live()) == (f"discard {D}", {}, None)
+    assert (recorder.steps[-1], recorder.rollout_lock.record(), recorder.live()) == (f"discard {D}", {}, None)
 
 
 def test_a_first_release_is_the_one_that_was_handed_over(recorder: Recorder) -> None:
@@ -277,7 +279,7 @@ def test_a_first_router_has_uwsgis_wheels(recorder: Recorder) -> None:
 def test_a_host_that_lacks_the_source_asks_for_it(recorder: Recorder) -> None:
     result = run(recorder, "present", archive=None)
     assert (result["needs"], result["changed"], result["live"]) == ({**NOTHING, "archive": True}, False, None)
-    assert (recorder.steps, recorder.rollout()) == ([], {})
+    assert (recorder.steps, recorder.rollout_lock.record()) == ([], {})
 
 
 def test_check_mode_tells_of_a_first_release_and_does_nothing(recorder: Recorder) -> None:
@@ -290,19 +292,19 @@ def test_a_first_release_is_a_rollout_until_its_end(recorder: Recorder, fails: s
     recorder.fails = fails
     with pytest.raises(ReleaseFailed) if fails else nullcontext():
         run(recorder, "present")
-    assert (set(recorder.rollouts), recorder.rollout()) == ({"first release"}, {})
+    assert (set(recorder.rollouts), recorder.rollout_lock.record()) == ({"first release"}, {})
 
 
 def test_a_first_release_waits_for_nobody_elses(recorder: Recorder) -> None:
-    recorder.begin({"process": DESKTOP, "by": ME, "what": "first release", "target": D})
-    with pytest.raises(InUse):
+    recorder.rollout_lock.acquire({"process": DESKTOP, "by": ME, "what": "first release", "target": D})
+    with pytest.raises(Locked):
         run(recorder, "present")
     assert recorder.steps == []
 
 
 def test_a_first_release_takes_over_from_a_controller_that_is_gone(recorder: Recorder) -> None:
-    recorder.begin({"process": DESKTOP, "by": ME, "what": "first release", "target": D})
-    run(recorder, "present", take_over=DESKTOP)
+    recorder.rollout_lock.acquire({"process": DESKTOP, "by": ME, "what": "first release", "target": D})
+    run(recorder, "present", break_holder=DESKTOP)
     assert recorder.live() == D
 
 
@@ -376,7 +378,7 @@ def test_a_deploy_is_warmed_up_beside_what_is_live(lived: Recorder) -> None:
     assert result == {
         "changed": True, "release": D, "switching": "deploy", "before": C, "seconds": 0.0, "said": [], "live": C,
     }  # fmt: skip
-    assert (lived.staged, lived.mine(LAPTOP)["target"]) == (WANTED, D)
+    assert (lived.staged, lived.rollout_lock.renew(LAPTOP)["target"]) == (WANTED, D)
 
 
 def test_a_deploy_to_a_host_without_a_release_is_refused(recorder: Recorder) -> None:
@@ -399,7 +401,7 @@ def test_the_target_is_warmed_up(lived: Recorder, asked: str, wanted: str | None
     result = run(lived, "warm", target=asked, release=wanted)
     assert (result["release"], result["switching"]) == (target, switching)
     assert f"warm {target}" in lived.steps
-    assert lived.rollout()["what"] == switching
+    assert lived.rollout_lock.record()["what"] == switching
 
 
 @pytest.mark.parametrize("asked", ["inventory", A, f"{A}.1"])
@@ -432,7 +434,7 @@ def test_a_restart_is_a_copy_of_what_is_live(lived: Recorder) -> None:
         f"warm {C}.1",
     ]
     assert (result["release"], result["switching"]) == (f"{C}.1", "restart")
-    assert (lived.mine(LAPTOP)["target"], set(lived.rollouts)) == (f"{C}.1", {"restart"})
+    assert (lived.rollout_lock.renew(LAPTOP)["target"], set(lived.rollouts)) == (f"{C}.1", {"restart"})
 
 
 def test_what_is_live_with_other_secrets_is_deployed_as_a_copy(recorder: Recorder) -> None:
@@ -457,7 +459,7 @@ def test_a_deploy_of_what_the_host_lacks_asks_for_it(lived: Recorder) -> None:
     """It is this run's turn from then on."""
     result = run(lived, "warm", archive=None)
     assert (result["needs"], result["changed"]) == ({**NOTHING, "archive": True}, False)
-    assert (lived.steps, lived.rollout()["process"]) == ([], LAPTOP)
+    assert (lived.steps, lived.rollout_lock.record()["process"]) == ([], LAPTOP)
 
 
 @pytest.mark.parametrize("live", [C, f"{C}.1"])
@@ -466,7 +468,7 @@ def test_what_is_live_is_not_deployed_again(recorder: Recorder, live: str, asked
     recorder.live_is(live)
     result = run(recorder, "warm", target=asked, release=C, archive=None)
     assert result == {"changed": False, "release": live, "live": live, "said": []}
-    assert (recorder.steps, recorder.rollout()) == ([], {})
+    assert (recorder.steps, recorder.rollout_lock.record()) == ([], {})
 
 
 @pytest.mark.parametrize("asked", ["inventory", C])
@@ -506,7 +508,7 @@ def test_a_voided_release_is_refused(lived: Recorder, asked: dict[str, str]) -> 
     words = f"^blog: {B} was voided by me@laptop at 2026-11-22, when it was rolled back from; .* -e force=true$"
     with pytest.raises(ReleaseFailed, match=words):
         run(lived, "warm", **asked)
-    assert (lived.steps, lived.rollout()) == ([], {})
+    assert (lived.steps, lived.rollout_lock.record()) == ([], {})
 
 
 @pytest.mark.parametrize("asked", VOIDED, ids=["wanted", "by its id"])
@@ -525,7 +527,7 @@ def test_a_deploy_that_fails_ends_its_rollout(lived: Recorder, fails: str) -> No
     lived.fails = fails
     with pytest.raises(ReleaseFailed, match="the app's own words"):
         run(lived, "warm")
-    assert (lived.rollout(), lived.live()) == ({}, C)
+    assert (lived.rollout_lock.record(), lived.live()) == ({}, C)
 
 
 # what the controller has to bring
@@ -559,7 +561,7 @@ def test_what_is_lacking_is_asked_for_before_anything_changes(
         shutil.rmtree(recorder.pool / (number * 64))
     result = run(recorder, step, wheels=known(elsewhere=elsewhere))
     assert (result["needs"], result["changed"]) == ({**NOTHING, **expected}, False)
-    assert (recorder.steps, recorder.rollout().get("process")) == ([], LAPTOP if live else None)
+    assert (recorder.steps, recorder.rollout_lock.record().get("process")) == ([], LAPTOP if live else None)
 
 
 @pytest.mark.parametrize("step", ["present", "warm"])
@@ -685,8 +687,8 @@ def test_check_mode_of_a_builder_changes_nothing(recorder: Recorder, live: str |
 
 def test_a_builder_waits_for_nobodys_rollout(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     recorder.live_is(A)
-    recorder.begin({"process": DESKTOP, "by": ME, "what": "deploy", "target": B})
-    monkeypatch.setattr(recorder, "lock", lambda: pytest.fail("it waits"))
+    recorder.rollout_lock.acquire({"process": DESKTOP, "by": ME, "what": "deploy", "target": B})
+    monkeypatch.setattr(recorder.rollout_lock, "one_step", lambda: pytest.fail("it waits"))
     assert run(recorder, "wheels", archive=None, release=None)["live"] == A
 
 
@@ -696,50 +698,50 @@ def test_a_builder_waits_for_nobodys_rollout(recorder: Recorder, monkeypatch: py
 @pytest.fixture
 def in_use(lived: Recorder) -> Recorder:
     """An app that somebody else is deploying."""
-    lived.begin({"process": DESKTOP, "by": "you@desktop", "what": "deploy", "target": D})
+    lived.rollout_lock.acquire({"process": DESKTOP, "by": "you@desktop", "what": "deploy", "target": D})
     return lived
 
 
 @pytest.mark.parametrize("settled", [True, False], ids=["a deploy", "a repair"])
 def test_what_somebody_else_is_deploying_is_left_alone(in_use: Recorder, settled: bool) -> None:
     in_use.settled = settled
-    with pytest.raises(InUse, match="a deploy by you@desktop has been going on"):
-        run(in_use, "warm", take_over="laptop 2", **({} if settled else {"release": C}))
-    assert (in_use.steps, in_use.rollout()["process"]) == ([], DESKTOP)
+    with pytest.raises(Locked, match="a deploy by you@desktop has held the lock"):
+        run(in_use, "warm", break_holder="laptop 2", **({} if settled else {"release": C}))
+    assert (in_use.steps, in_use.rollout_lock.record()["process"]) == ([], DESKTOP)
 
 
 def test_nobody_waits_for_the_lock_of_somebody_elses_rollout(in_use: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     """One of its hooks may hold that for long."""
-    monkeypatch.setattr(in_use, "lock", lambda: pytest.fail("it waits"))
-    with pytest.raises(InUse):
+    monkeypatch.setattr(in_use.rollout_lock, "one_step", lambda: pytest.fail("it waits"))
+    with pytest.raises(Locked):
         run(in_use, "warm")
 
 
-@pytest.mark.parametrize("how", [{"force": True}, {"take_over": DESKTOP}], ids=["by force", "from who is gone"])
+@pytest.mark.parametrize("how", [{"force": True}, {"break_holder": DESKTOP}], ids=["by force", "holder is gone"])
 @pytest.mark.parametrize("settled", [True, False], ids=["a deploy", "a repair"])
-def test_a_rollout_can_be_taken_over(in_use: Recorder, how: dict[str, Any], settled: bool) -> None:
+def test_a_lock_can_be_broken(in_use: Recorder, how: dict[str, Any], settled: bool) -> None:
     in_use.settled = settled
     run(in_use, "warm", **how, **({} if settled else {"release": C}))
-    assert in_use.rollout().get("process") == (LAPTOP if settled else None)
+    assert in_use.rollout_lock.record().get("process") == (LAPTOP if settled else None)
 
 
-def test_what_was_taken_over_is_kept_while_the_archive_is_brought(in_use: Recorder) -> None:
+def test_a_broken_lock_is_held_while_the_archive_is_brought(in_use: Recorder) -> None:
     run(in_use, "warm", archive=None, force=True)
-    assert (in_use.steps, in_use.rollout()["process"]) == ([], LAPTOP)
+    assert (in_use.steps, in_use.rollout_lock.record()["process"]) == ([], LAPTOP)
 
 
 @pytest.mark.parametrize("step", ["before_switch", "live", "retire"])
-def test_a_step_of_a_rollout_that_was_taken_over_is_refused(in_use: Recorder, step: str) -> None:
-    with pytest.raises(ReleaseFailed, match="this rollout ended on the way: you@desktop took over"):
+def test_a_step_of_a_rollout_whose_lock_was_broken_is_refused(in_use: Recorder, step: str) -> None:
+    with pytest.raises(ReleaseFailed, match="this run has lost the lock: you@desktop holds it now"):
         run(in_use, step)
     assert (in_use.steps, in_use.live()) == ([], C)
 
 
 def test_what_somebody_else_does_is_not_undone(in_use: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor waited for: one of its hooks may hold the lock for long."""
-    monkeypatch.setattr(in_use, "lock", lambda: pytest.fail("it waits"))
+    monkeypatch.setattr(in_use.rollout_lock, "one_step", lambda: pytest.fail("it waits"))
     result = run(in_use, "undo")
-    assert (result["changed"], result["live"], in_use.rollout()["process"]) == (False, C, DESKTOP)
+    assert (result["changed"], result["live"], in_use.rollout_lock.record()["process"]) == (False, C, DESKTOP)
 
 
 # the steps after it
@@ -759,8 +761,8 @@ def warmed(lived: Recorder) -> Recorder:
 def test_a_rollout_that_was_cut_off_after_its_switch_goes_on(lived: Recorder, what: str, asked: str) -> None:
     """With its hooks, and without another switch."""
     lived.settled = False
-    lived.begin({"process": DESKTOP, "by": ME, "what": what, "target": C})
-    result = run(lived, "warm", target=asked, release=C, take_over=DESKTOP)
+    lived.rollout_lock.acquire({"process": DESKTOP, "by": ME, "what": what, "target": C})
+    result = run(lived, "warm", target=asked, release=C, break_holder=DESKTOP)
     assert (result["changed"], result["release"], result["switching"]) == (True, C, what)
     run(lived, "live")
     run(lived, "after_switch")
@@ -778,14 +780,14 @@ def test_a_hook_that_fails_before_the_switch_is_the_end_of_the_release(warmed: R
     warmed.fails = "run"
     with pytest.raises(ReleaseFailed, match="the app's own words"):
         run(warmed, "before_switch")
-    assert (warmed.steps[1:], warmed.rollout(), warmed.live()) == ([f"discard {D}"], {}, C)
+    assert (warmed.steps[1:], warmed.rollout_lock.record(), warmed.live()) == ([f"discard {D}"], {}, C)
 
 
 def test_what_is_logged_from_the_switch_on_is_told_apart(warmed: Recorder) -> None:
     warmed.logs.mkdir(parents=True, exist_ok=True)
     (warmed.logs / f"{D}.log").write_text("warm\n")
     run(warmed, "live")
-    assert warmed.rollout()["said"] == 5
+    assert warmed.rollout_lock.record()["said"] == 5
 
 
 def test_what_is_warm_becomes_live(warmed: Recorder) -> None:
@@ -804,7 +806,7 @@ def test_hooks_after_the_switch_run_for_what_is_live(warmed: Recorder) -> None:
 def test_what_is_not_live_is_retired(warmed: Recorder) -> None:
     result = run(warmed, "retire", keep_releases=3, keep_warm=True)
     assert warmed.steps == ["retire to 3, the one before kept warm"]
-    assert (result["changed"], warmed.rollout()) == (True, {})
+    assert (result["changed"], warmed.rollout_lock.record()) == (True, {})
 
 
 def test_what_became_live_is_seen_to_answer(warmed: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -821,7 +823,7 @@ def test_what_became_live_is_seen_to_answer(warmed: Recorder, monkeypatch: pytes
 def test_the_log_of_its_clients_is_marked_at_the_switch(warmed: Recorder, tmp_path: Path) -> None:
     (tmp_path / "access.log").write_text("before\n")
     run(warmed, "live", access_log=str(tmp_path / "access.log"))
-    assert warmed.rollout()["log"]["size"] == len("before\n")
+    assert warmed.rollout_lock.record()["log"]["size"] == len("before\n")
 
 
 def test_this_host_is_the_one_for_programs_that_run_on_one_as_far_as_that_is_said(warmed: Recorder) -> None:
@@ -844,12 +846,12 @@ def test_an_app_is_removed(lived: Recorder, purge: bool, step: str) -> None:
 
 
 @pytest.mark.parametrize("step", ["absent", "singletons"])
-@pytest.mark.parametrize("how", [{}, {"force": True}, {"take_over": DESKTOP}], ids=["refused", "force", "gone"])
+@pytest.mark.parametrize("how", [{}, {"force": True}, {"break_holder": DESKTOP}], ids=["refused", "force", "gone"])
 def test_what_somebody_else_is_deploying_is_neither_removed_nor_moved(
     lived: Recorder, step: str, how: dict[str, Any]
 ) -> None:
-    lived.begin({"process": DESKTOP, "by": ME, "what": "deploy", "target": D})
-    with nullcontext() if how else pytest.raises(InUse):
+    lived.rollout_lock.acquire({"process": DESKTOP, "by": ME, "what": "deploy", "target": D})
+    with nullcontext() if how else pytest.raises(Locked):
         run(lived, step, singletons=True, **how)
     assert bool(lived.steps) == bool(how)
 
@@ -879,7 +881,7 @@ def test_check_mode_tells_what_would_be_switched(
     lived: Recorder, target: str, release: str | None, changed: bool
 ) -> None:
     result = run(lived, "warm", check_mode=True, target=target, release=release, archive=None)
-    assert (result["changed"], lived.steps, lived.rollout()) == (changed, [], {})
+    assert (result["changed"], lived.steps, lived.rollout_lock.record()) == (changed, [], {})
 
 
 def test_check_mode_refuses_what_is_voided(lived: Recorder) -> None:
@@ -1042,12 +1044,12 @@ def test_a_refusal_is_a_failure_in_words(
     assert re.search(words, result["msg"])
 
 
-def test_a_rollout_that_is_in_the_way_is_told(recorder: Recorder, module: Callable[..., dict[str, Any]]) -> None:
+def test_the_holder_of_the_lock_is_told(recorder: Recorder, module: Callable[..., dict[str, Any]]) -> None:
     """The controller knows whether its process is gone."""
     recorder.live_is(A)
-    recorder.begin({"process": DESKTOP, "by": ME, "what": "deploy", "target": B})
+    recorder.rollout_lock.acquire({"process": DESKTOP, "by": ME, "what": "deploy", "target": B})
     result = module("warm")
-    assert (result["failed"], result["holder"]) == (True, recorder.rollout())
+    assert (result["failed"], result["holder"]) == (True, recorder.rollout_lock.record())
 
 
 @pytest.mark.parametrize(("step", "nice"), [("warm", [10]), ("present", []), ("live", [])])

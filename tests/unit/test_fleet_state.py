@@ -77,7 +77,7 @@ def test_an_app_that_was_removed_is_not_told(live: App, state: Path, host: Path)
 
 
 def test_an_app_is_told_while_its_lock_is_held(live: App, state: Path, host: Path) -> None:
-    with live.lock():
+    with live.rollout_lock.one_step():
         assert [app["app"] for app in look(state, live, host)["apps"]] == ["blog"]
 
 

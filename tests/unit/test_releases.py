@@ -6,8 +6,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -26,7 +24,6 @@ from ansible.module_utils.flaskfleet.releases import (
     LINE,
     STOPPED_WITHIN,
     App,
-    InUse,
     ReleaseFailed,
     differences,
 )
@@ -944,21 +941,21 @@ def test_retiring_leaves_a_settled_app(mailing: App, stop: Callable[[App], objec
 
 def test_a_worker_that_fails_keeps_nothing_from_being_retired(mailing: App, switch: Switch) -> None:
     switch(B, C, programs=MAILER)
-    mailing.begin(ROLLOUT)
+    mailing.rollout_lock.acquire(ROLLOUT)
     mailing.programs.rpc.life = [("BACKOFF", 0)]
     with pytest.raises(ReleaseFailed, match=f"blog-{C}-mailer does not stay up"):
         mailing.retire(2, keep_warm=False)
-    assert (mailing.registered(), mailing.on_disk(), mailing.rollout()) == ({C}, [B, C], {})
+    assert (mailing.registered(), mailing.on_disk(), mailing.rollout_lock.record()) == ({C}, [B, C], {})
 
 
 def test_what_cannot_be_stopped_keeps_no_rollout_open(switch: Switch) -> None:
     """Nobody is at work any more; who comes next is told what is wrong, and not to wait."""
     app = switch(A, B)
-    app.begin(ROLLOUT)
+    app.rollout_lock.acquire(ROLLOUT)
     app.programs.rpc.end = [("STOPPING", 4711)]
     with pytest.raises(Fault, match="STILL_RUNNING"):
         app.retire(5, keep_warm=False)
-    assert app.rollout() == {}
+    assert app.rollout_lock.record() == {}
 
 
 def test_of_an_interrupted_removal_the_next_run_leaves_nothing(switch: Switch) -> None:
@@ -1072,99 +1069,24 @@ def test_where_nothing_is_to_be_stopped_nobody_waits(live: App, clock: Clock) ->
 # rollouts
 
 
-def test_a_rollout_is_somebodys_since_a_time(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(releases, "now", lambda: "2026-11-22T17:30:00Z")
-    app.begin(ROLLOUT)
-    monkeypatch.setattr(releases, "now", lambda: "2026-11-22T17:31:00Z")
-    assert app.mine("laptop 1") == app.rollout() == {
-        **ROLLOUT, "since": "2026-11-22T17:30:00Z", "renewed": "2026-11-22T17:31:00Z", "interrupted": None,
-    }  # fmt: skip
-
-
-def test_a_rollout_is_forgotten_by_a_reboot(app: App, host: Path) -> None:
-    app.begin(ROLLOUT)
-    assert app.rollout_file.is_relative_to(host / "run")
-
-
-def test_a_second_rollout_is_refused_with_the_first_ones(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(releases, "now", lambda: "2026-11-22T17:30:00Z")
-    app.begin(ROLLOUT)
-    with pytest.raises(InUse) as refused:
-        app.begin({**ROLLOUT, "process": "desktop 1", "by": "you@desktop"})
-    assert str(refused.value) == (
-        "blog: a deploy by me@laptop has been going on since 2026-11-22T17:30:00Z, last heard of at "
-        "2026-11-22T17:30:00Z; wait for it, or, where its controller is gone, take over with -e force=true"
-    )
-    assert refused.value.rollout == app.rollout()
-    assert app.rollout()["by"] == ME
-
-
-@pytest.mark.parametrize("target", [None, B], ids=["before its switch", "after it"])
-def test_what_an_interrupted_rollout_has_made_live_is_remembered_by_the_next(app: App, target: str | None) -> None:
-    left = {"what": "deploy", "target": target, "before": A} if target else None
-    app.begin({**ROLLOUT, "target": target, "before": A})
-    for _ in range(2):
-        app.begin({**ROLLOUT, "process": "desktop 1", "target": None}, over=True)
-        assert app.rollout()["interrupted"] == left
-
-
 @pytest.mark.parametrize("target", [B, C], ids=["after its switch", "before it"])
 def test_an_undone_rollout_leaves_what_was_live(switch: Switch, target: str) -> None:
     app = switch(A, B)
-    app.begin({**ROLLOUT, "target": target, "before": A if target == B else B})
+    app.rollout_lock.acquire({**ROLLOUT, "target": target, "before": A if target == B else B})
     assert app.undo(keep_warm=False)
     live = A if target == B else B
-    assert (app.live(), app.registered(), app.rollout()) == (live, {live}, {})
+    assert (app.live(), app.registered(), app.rollout_lock.record()) == (live, {live}, {})
 
 
 def test_what_an_interrupted_rollout_has_made_live_is_not_undone_by_one_that_did_not_begin(switch: Switch) -> None:
     app = switch(A, B)
-    app.begin({**ROLLOUT, "before": A})
-    app.begin({**ROLLOUT, "process": "desktop 1", "target": None}, over=True)
+    app.rollout_lock.acquire({**ROLLOUT, "before": A})
+    app.rollout_lock.acquire({**ROLLOUT, "process": "desktop 1", "target": None}, break_lock=True)
     before = app.registered()
     assert not app.undo(keep_warm=False)
     assert (app.live(), app.registered()) == (B, before)
-    app.begin({**ROLLOUT, "process": "desktop 2", "target": None}, over=True)
-    assert app.rollout()["interrupted"] == {"what": "deploy", "target": B, "before": A}
-
-
-def test_a_rollout_may_begin_twice(app: App) -> None:
-    app.begin(ROLLOUT)
-    app.begin({**ROLLOUT, "target": f"{A}.1"})
-    assert app.mine("laptop 1")["target"] == f"{A}.1"
-
-
-def test_after_the_end_anybody_may_begin(app: App) -> None:
-    app.begin(ROLLOUT)
-    for _ in range(2):
-        app.end()
-    app.begin({**ROLLOUT, "process": "desktop 1"})
-
-
-@pytest.mark.parametrize(
-    ("end", "words"),
-    [
-        (lambda app: app.end(), "the host was restarted"),
-        (
-            lambda app: (app.end(), app.begin({**ROLLOUT, "process": "desktop 1", "by": "you@desktop"})),
-            "you@desktop took over",
-        ),
-    ],
-    ids=["a reboot", "somebody else"],
-)
-def test_a_rollout_that_is_not_mine_any_more_goes_no_further(
-    app: App, end: Callable[[App], object], words: str
-) -> None:
-    app.begin(ROLLOUT)
-    end(app)
-    with pytest.raises(ReleaseFailed, match=f"^blog: this rollout ended on the way: {words}; run it again$"):
-        app.mine("laptop 1")
-
-
-def test_two_apps_have_a_rollout_each(app: App, host: Path) -> None:
-    app.begin(ROLLOUT)
-    App("shop", None, host).begin({**ROLLOUT, "process": "desktop 1"})
-    assert app.mine("laptop 1")
+    app.rollout_lock.acquire({**ROLLOUT, "process": "desktop 2", "target": None}, break_lock=True)
+    assert app.rollout_lock.record()["interrupted"] == {"what": "deploy", "target": B, "before": A}
 
 
 # hooks
@@ -1369,7 +1291,7 @@ def whole(mailing: App, switch: Switch, environment: Environment) -> App:
     mailing.route(ROUTER, environment)
     (mailing.home / "shared" / "db.sqlite").write_text("rows")
     (mailing.logs / f"{B}.log").write_text("words\n")
-    mailing.begin(ROLLOUT)
+    mailing.rollout_lock.acquire(ROLLOUT)
     return mailing
 
 
@@ -1381,7 +1303,8 @@ def test_a_removed_app_leaves_what_is_its_own(whole: App) -> None:
         "shared/db.sqlite",
         "shared/var",
     ]
-    assert (f"{B}.log" in names(whole.logs), whole.journal().newest_first(), whole.rollout()) == (True, [B, A], {})
+    assert (f"{B}.log" in names(whole.logs), whole.journal().newest_first()) == (True, [B, A])
+    assert whole.rollout_lock.record() == {}
 
 
 def test_what_a_removed_app_leaves_is_roots(whole: App, owners: dict[str, tuple[int, int]]) -> None:
@@ -1658,7 +1581,7 @@ def test_a_report_tells_all_of_an_app(whole: App, switch: Switch, monkeypatch: p
             {"release": A, "is": "live", "since": since[A], "voided": None},
             {"release": B, "is": "kept", "since": since[B], "voided": {"since": since[A], "by": ME}},
         ],
-        "rollout": whole.rollout(),
+        "lock": whole.rollout_lock.record(),
         "singletons": None,
         "edited": [
             f"{whole.path(A)}/uwsgi.ini was edited",
@@ -1706,51 +1629,6 @@ def test_a_report_changes_nothing(whole: App, host: Path, snapshot) -> None:
     whole.programs.rpc.calls.clear()
     whole.report()
     assert (snapshot(host), whole.programs.rpc.calls) == (before, [])
-
-
-# one at a time
-
-
-def test_a_second_step_is_refused_with_the_first_ones_pid(app: App, clock: Clock) -> None:
-    with app.lock(), pytest.raises(ReleaseFailed, match=f"^blog: process {os.getpid()} is "), app.lock():
-        pytest.fail("two runs have the lock")
-    assert clock.passed == pytest.approx(releases.PATIENCE, abs=1)
-
-
-def test_a_second_step_waits_for_the_first(app: App, clock: Clock) -> None:
-    """A controller that is gone has left its step on the host; that runs to its end."""
-    first = app.lock()
-    first.__enter__()
-    clock.at[100] = lambda: first.__exit__(None, None, None)
-    with app.lock():
-        assert clock.passed == pytest.approx(100, abs=1)
-
-
-def test_the_lock_is_free_after_a_step(app: App, clock: Clock) -> None:
-    for _ in range(2):
-        with app.lock():
-            assert app.journal_file.with_suffix(".lock").read_text() == str(os.getpid())
-    assert clock.passed == 0
-
-
-def test_two_apps_are_released_at_a_time(app: App, host: Path, clock: Clock) -> None:
-    with app.lock(), App("shop", None, host).lock():
-        assert clock.passed == 0
-
-
-def test_the_lock_ends_with_its_process(app: App) -> None:
-    code = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); input()"
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(app.journal_file.with_suffix(".lock"))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as holder:
-        holder.stdout.readline()
-        with pytest.raises(ReleaseFailed), app.lock():
-            pytest.fail("two processes have the lock")
-        holder.kill()
-    with app.lock():
-        pass
 
 
 # differences

@@ -21,7 +21,7 @@ def app(live: str = A, **changed: Any) -> dict[str, Any]:
     program = {"name": f"blog-{live}", "program": f"blog-{live}", "state": "RUNNING", "pid": 7, "since": 1}
     return {
         "app": "blog", "live": live, "since": "2026-11-22T17:30:00Z", "by": ME, "what": "deploy",
-        "source": {"path": "/home/me/blog"}, "programs": [program], "on_disk": [], "rollout": {}, "edited": [],
+        "source": {"path": "/home/me/blog"}, "programs": [program], "on_disk": [], "lock": {}, "edited": [],
         "stuck": [], "singletons": None, **changed,
     }  # fmt: skip
 

@@ -34,7 +34,7 @@ BLOG: dict[str, Any] = {
         },
         {"release": f"{C}.1", "is": "kept", "since": None, "voided": None},
     ],
-    "rollout": {"what": "deploy", "by": "you@desktop", "since": "2026-11-22T18:00:00Z"},
+    "lock": {"what": "deploy", "by": "you@desktop", "since": "2026-11-22T18:00:00Z"},
     "edited": [f"/srv/blog/releases/{B}/uwsgi.ini was edited"],
     "stuck": [17],
 }
@@ -44,7 +44,7 @@ SHOP: dict[str, Any] = {
     "source": {"path": "/home/me/shop"},
     "programs": [],
     "on_disk": [],
-    "rollout": {},
+    "lock": {},
     "edited": [],
     "stuck": [],
 }
@@ -68,7 +68,7 @@ blog: {B} is live since 2026-11-22T17:30:00Z, deploy by me@laptop
             {C}.1 kept, live since never
   not live  processes 4 → 8
             source changed
-  going on  deploy by you@desktop since 2026-11-22T18:00:00Z
+  locked    for a deploy by you@desktop since 2026-11-22T18:00:00Z
 shop: {B} is live since 2026-11-22T17:30:00Z, deploy by me@laptop
   from      /home/me/shop
   not live  it is no longer in the inventory (remove_app.yml)

@@ -282,7 +282,7 @@ def test_of_two_at_once_one_is_refused(from_the_other_end: Callable[[], None]) -
     codes = [play.wait() for play in (first, second)]
     assert sorted(map(bool, codes)) == [False, True], first.output + second.output
     refusal = second.output if codes[1] else first.output
-    assert re.search(rf"a deploy by {re.escape(WHO)} has been going on since \S+Z", refusal), refusal
+    assert re.search(rf"a deploy by {re.escape(WHO)} has held the lock since \S+Z", refusal), refusal
     assert len(live()) == 1
     assert len(live() | before) == 2, "one has won, and not both"
 
@@ -291,7 +291,7 @@ def test_the_second_from_the_other_end_names_the_first(from_the_other_end: Calla
     with at_the_switch(host("app1"), *ALL, options={"env": unique()}, **WATCH):
         from_the_other_end()
         output = fails("rollback", **WATCH)
-        assert re.search(rf"a deploy by {re.escape(WHO)} has been going on since \S+Z", output), output
+        assert re.search(rf"a deploy by {re.escape(WHO)} has held the lock since \S+Z", output), output
         assert "Nothing was changed" in output
     assert len(live()) == 1
 

@@ -14,22 +14,19 @@ import subprocess
 import tempfile
 import time
 import xmlrpc.client
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from .canary import Mark, Traffic, traffic, watch
 from .environments import Environment, build_environment
 from .files import (
-    Busy,
     give,
     group_id,
-    lock,
     point_symlink,
     read_ends,
-    read_json,
     remove_trees,
     user_id,
     write_file,
@@ -38,6 +35,7 @@ from .files import (
 from .journal import now, record_change, release_id
 from .layout import NAME, Layout, ReleaseFailed, Secrets
 from .programs import RUNNING, Programs, lower
+from .rollout_lock import RolloutLock
 from .services import uwsgi_request, uwsgi_workers
 from .sockets import unix_connections
 from .users import create_user, end_processes, find_user, remove_user, run_as
@@ -51,19 +49,6 @@ DRAINED_WITHIN = 10  # seconds beyond harakiri
 STOPPED_WITHIN = 15  # seconds beyond harakiri, as in supervisor.conf
 LINE = 2_000  # characters of a line of a log that are shown
 QUIET_LOOKS = 3  # at a socket, before nobody can be in the middle of a connect
-PATIENCE = 120  # seconds, with a step that is going on
-
-
-class InUse(ReleaseFailed):
-    """Somebody else is changing the app. ``rollout`` is theirs."""
-
-    def __init__(self, app: str, rollout: dict[str, Any]) -> None:
-        self.rollout = rollout
-        super().__init__(
-            f"{app}: a {rollout['what']} by {rollout['by']} has been going on since {rollout['since']}"
-            f"{', last heard of at ' + rollout['renewed'] if 'renewed' in rollout else ''}; wait for it, or, where its "
-            "controller is gone, take over with -e force=true"
-        )
 
 
 class App(Layout):
@@ -73,19 +58,11 @@ class App(Layout):
         super().__init__(name, root)
         self.programs = Programs(supervisor)
         self.conf_d = root / "etc/supervisor/conf.d"
-        self.rollout_file = root / "run/flaskfleet" / f"{name}.rollout.json"
+        record_file = root / "run/flaskfleet" / f"{name}.rollout.json"
+        self.rollout_lock = RolloutLock(name, record_file, self.journal_file.with_suffix(".lock"))
         self.singletons_file = self.journal_file.with_suffix(".singletons")  # where this host, of all, has them
         self.audit_file = root / "var/log/flaskfleet.log"
         self.for_all = (root / "tmp", root / "var/tmp", root / "dev/shm")  # folders where any user may write
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Let one step at a time change the app; what a controller that is gone has begun, runs to its end."""
-        try:
-            with lock(self.journal_file.with_suffix(".lock"), PATIENCE):
-                yield
-        except Busy as busy:
-            raise ReleaseFailed(f"{self.name}: process {busy} is releasing it right now") from None
 
     def program(self, release: str) -> str:
         """The name of a release's uWSGI program."""
@@ -134,7 +111,7 @@ class App(Layout):
         """
         match = re.fullmatch(rf"{re.escape(self.name)}-({NAME})(-.+)?", program)
         if match and match[2]:
-            rollout = self.rollout()
+            rollout = self.rollout_lock.record()
             history = (entry["release"] for entry in self.journal().history)
             known = {*self.on_disk(), *self._filed(), *history, rollout.get("target"), rollout.get("before")}
             return match[1] if match[1] in known else None
@@ -143,62 +120,6 @@ class App(Layout):
     def owns(self, program: str) -> bool:
         """Whether a program of Supervisor's is the app's."""
         return program == f"{self.name}-http" or self.release_of(program) is not None
-
-    # A rollout: several calls of the module belong together
-
-    def rollout(self) -> dict[str, Any]:
-        """The rollout that goes on, empty where none does; a reboot ends it."""
-        return read_json(self.rollout_file) or {}
-
-    def begin(self, rollout: dict[str, Any], over: bool = False) -> dict[str, Any]:
-        """Claim the app for a rollout: ``process`` (whose, the token of its steps), ``by``, ``what``, maybe ``target``.
-
-        What an interrupted one has made live and not retired is remembered as ``interrupted``.
-
-        :param over: take over from whoever has it.
-        :returns: the record of the rollout.
-        :raises InUse: somebody else has.
-        """
-        if not over:
-            self.give_way(rollout["process"])
-        old = self.rollout()
-        again = old.get("process") == rollout["process"]
-        left = old.get("interrupted")
-        if not again and old.get("target"):
-            left = {name: old.get(name) for name in ("what", "target", "before")}
-        record = {**rollout, "since": old["since"] if again else now(), "renewed": now(), "interrupted": left}
-        self.rollout_file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(self.rollout_file, record)
-        return record
-
-    def give_way(self, *processes: str) -> None:
-        """Look for a rollout that is not one of these processes'.
-
-        :raises InUse: there is one.
-        """
-        other = self.rollout()
-        if other and other["process"] not in processes:
-            raise InUse(self.name, other)
-
-    def mine(self, process: str, **further: Any) -> dict[str, Any]:
-        """The rollout of a process, renewed, with what is ``further`` known of it.
-
-        :raises ReleaseFailed: it has none any more.
-        """
-        rollout = self.rollout()
-        if rollout.get("process") != process:
-            raise ReleaseFailed(
-                f"{self.name}: this rollout ended on the way: "
-                + (f"{rollout['by']} took over" if rollout else "the host was restarted")
-                + "; run it again"
-            )
-        rollout |= {"renewed": now(), **further}
-        write_json(self.rollout_file, rollout)
-        return rollout
-
-    def end(self) -> None:
-        """Let others change the app."""
-        self.rollout_file.unlink(missing_ok=True)
 
     def equip(self, release: str, secrets: Secrets) -> None:
         """Let a release that is staged start with a set of secrets, and with what it shares with others.
@@ -464,10 +385,8 @@ class App(Layout):
 
         The release that comes back still runs: it is stopped by :meth:`retire` only.
         """
-        rollout, live = self.rollout(), self.live()
-        if rollout.get("interrupted") and not rollout.get("target"):
-            # It did not begin. What an interrupted one has left stays as it was, for one that does.
-            write_json(self.rollout_file, {**rollout, **rollout["interrupted"], "interrupted": None})
+        rollout, live = self.rollout_lock.record(), self.live()
+        if self.rollout_lock.restore_interrupted():
             return False
         before = rollout.get("before")
         switched = bool(before) and live == rollout.get("target") and before != live
@@ -489,12 +408,12 @@ class App(Layout):
         there = bool(switched or self.registered() - {self.live()})
         self.clear(None, keep_warm)
         self.prune_environments()
-        self.end()
+        self.rollout_lock.release()
         return there
 
     def seen(self) -> Traffic:
         """What clients got from the live release since this rollout's switch, as far as nginx has logged it."""
-        mark, live = self.rollout().get("log"), self.live()
+        mark, live = self.rollout_lock.record().get("log"), self.live()
         return traffic(Mark(**mark).since(), live) if mark and live else Traffic()
 
     def watch(self, canary: dict[str, float]) -> Traffic:
@@ -508,7 +427,7 @@ class App(Layout):
         timeout = self.entry(live)["harakiri_seconds"]
         judged, refusal = watch(self.seen, lambda: self.probe(live, timeout), **canary)
         if refusal:
-            words = self._last_words(live, self.rollout().get("said", 0))
+            words = self._last_words(live, self.rollout_lock.record().get("said", 0))
             raise ReleaseFailed(f"{self.name} {live} is live on this host alone, and {refusal}. Its log:\n{words}")
         return judged
 
@@ -608,7 +527,7 @@ class App(Layout):
                 self.clear(None, keep_warm)
                 self.prune(keep, self.registered())
             finally:
-                self.end()
+                self.rollout_lock.release()
 
     def _stop(self, releases: set[str]) -> None:
         """Drain and stop releases, all at the same time."""
@@ -712,13 +631,13 @@ class App(Layout):
             (self.home / "releases").rename(self.home / ".releases")  # a half-removed release is none
         remove_trees(*(self.home / folder for folder in (".releases", "venvs", "secrets")))
         self.singletons_file.unlink(missing_ok=True)
-        self.end()
+        self.rollout_lock.release()
         if purge:
             remove_trees(self.home, self.logs)
         if user:
             remove_user(self.name)
         if purge:
-            for path in (self.journal_file, self.journal_file.with_suffix(".lock")):
+            for path in (self.journal_file, self.rollout_lock.step_file):
                 path.unlink(missing_ok=True)
             return True
         journal.user = False
@@ -751,7 +670,7 @@ class App(Layout):
                 }
                 for name in sorted(self.on_disk(), key=_place(journal.newest_first()))
             ],
-            "rollout": self.rollout(),
+            "lock": self.rollout_lock.record(),
             "singletons": self.singletons_file.exists() if live and self._run_on_one(live) else None,
             "edited": self.edited(live) + self._edited_programs(live) if live else self._dangling(),
         }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The controller's half of rollout: say whose it is. See the module of the same name."""
+"""The controller's half of app_lock: name the holder. See the module of the same name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from plugin_utils.rollouts import owner, taking_over
+from plugin_utils.run_identity import breaking_stale_lock, owner
 
 
 class ActionModule(ActionBase):
@@ -18,7 +18,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the action; the result is the module's."""
         super().run(tmp, task_vars)
-        arguments = {**self._task.args, "rollout": owner()}
-        return taking_over(
-            lambda **further: self._execute_module("rollout", {**arguments, **further}, task_vars=task_vars)
+        arguments = {**self._task.args, "holder": owner()}
+        return breaking_stale_lock(
+            lambda **further: self._execute_module("app_lock", {**arguments, **further}, task_vars=task_vars)
         )

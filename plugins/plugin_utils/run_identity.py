@@ -1,0 +1,67 @@
+"""The identity of a run of a playbook: the token of its process, by which locks and drains know their holder."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+NOBODY = "nobody"
+PROC = Path("/proc")
+Result = dict[str, Any]
+
+
+def owner() -> dict[str, str]:
+    """This run: the token of its ``process``, which is the parent of Ansible's workers, and the person it is ``by``."""
+    user = os.environ.get("SUDO_USER") or getpass.getuser()
+    return {"process": process_token(os.getppid()), "by": f"{user}@{socket.gethostname()}"}
+
+
+def process_token(pid: int) -> str:
+    """What tells a process from any other one: ``<boot> <namespace> <pid> <start time>``, see proc(5)."""
+    return f"{_machine()} {pid} {_start_time(pid)}"
+
+
+def has_ended(process: str) -> bool:
+    """Whether a token is of a process of this machine that has ended; False if that can't be known."""
+    place, _, started = process.rpartition(" ")
+    machine, _, pid = place.rpartition(" ")
+    if machine != _machine() or not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:  # another user's, which /proc may hide (hidepid, see proc(5))
+        return _start_time(int(pid)) not in (started, "?")
+    return _start_time(int(pid)) != started
+
+
+def breaking_stale_lock(execute: Callable[..., Result]) -> Result:
+    """The result of a module, which breaks a lock if its holder is a process of this controller that has ended.
+
+    :param execute: runs the module with further arguments.
+    """
+    result = execute()
+    holder = result.get("holder", {}).get("process", NOBODY)
+    return execute(break_holder=holder) if result.get("failed") and has_ended(holder) else result
+
+
+def _machine() -> str:
+    """This boot of this machine, and the container; machines may share a name, so Linux tells it where it can."""
+    try:
+        boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink(PROC / 'self/ns/pid')}"
+    except OSError:
+        return f"{socket.gethostname()} ?"
+
+
+def _start_time(pid: int) -> str:
+    """When a process started, in ticks of the clock: a pid is given to another process later."""
+    try:
+        return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return "?"
