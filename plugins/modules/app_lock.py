@@ -75,9 +75,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.flaskfleet.app import App
 from ansible.module_utils.flaskfleet.journal import now, record_change
-from ansible.module_utils.flaskfleet.layout import ReleaseFailed
-from ansible.module_utils.flaskfleet.releases import App
+from ansible.module_utils.flaskfleet.paths import ReleaseFailed
 from ansible.module_utils.flaskfleet.rollout_lock import Locked, Record
 from ansible.module_utils.flaskfleet.services import supervisor
 
@@ -86,13 +86,13 @@ Result = dict[str, Any]
 
 def gather(app: App) -> Result:
     """What the host has of an app."""
-    journal, lock = app.journal(), app.rollout_lock.record()
+    journal, lock = app.paths.journal(), app.rollout_lock.record()
     return {
-        "live": app.live(),
-        "before": app.before(),
-        "on_disk": app.on_disk(),
+        "live": app.paths.live(),
+        "before": app.paths.previous(),
+        "on_disk": app.paths.on_disk(),
         "voided": list(journal.voided),
-        "singletons": app.singletons_file.exists(),
+        "singletons": app.paths.singletons_file.exists(),
         "hooks": journal.hooks,
         "lock": lock,
         "rollout": lock,  # as plugin_utils/drains.py calls it
@@ -122,13 +122,13 @@ def break_locks(apps: list[App], by: str, reason: str, check_mode: bool) -> list
     """Release the locks of whichever holders, and log that; which ones, in words."""
     broken = []
     for app in apps:
-        lock, live = app.rollout_lock.record(), app.live()
+        lock, live = app.rollout_lock.record(), app.paths.live()
         if not lock:
             continue
         words = f"the lock of a {lock['what']} by {lock['by']} since {lock['since']}"
         if not check_mode:
             entry = {"app": app.name, "from": live, "release": live, "since": now(), "by": by}
-            record_change(app.audit_file, {**entry, "what": f"broke {words}: {reason}"})
+            record_change(app.paths.audit_file, {**entry, "what": f"broke {words}: {reason}"})
             app.rollout_lock.release()
         broken.append(f"{app.name}: {words}")
     return broken

@@ -209,14 +209,28 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.flaskfleet import (
+    health,
+    hooks,
+    http_router,
+    presence,
+    release_log,
+    secret_files,
+    staging,
+    switching,
+    warm_up,
+)
+from ansible.module_utils.flaskfleet.app import App
+from ansible.module_utils.flaskfleet.app_state import differences
 from ansible.module_utils.flaskfleet.builds import clean_up
 from ansible.module_utils.flaskfleet.canary import Mark
 from ansible.module_utils.flaskfleet.environments import Environment, EnvironmentFailed
 from ansible.module_utils.flaskfleet.journal import release_id
-from ansible.module_utils.flaskfleet.layout import Release, ReleaseFailed, Secrets
-from ansible.module_utils.flaskfleet.releases import App, differences
+from ansible.module_utils.flaskfleet.paths import ReleaseFailed
 from ansible.module_utils.flaskfleet.rollout_lock import Locked
+from ansible.module_utils.flaskfleet.secret_files import Secrets
 from ansible.module_utils.flaskfleet.services import supervisor
+from ansible.module_utils.flaskfleet.staging import Release
 from ansible.module_utils.flaskfleet.users import UserFailed
 from ansible.module_utils.flaskfleet.wheels import WheelFailed, lacking, merged, platform_of, receive
 
@@ -246,14 +260,14 @@ def needs(app: App, wanted: Wanted, release: str | None, *environments: Environm
     :param release: the one to stage; None for none.
     """
     if wanted["wheels_archive"]:
-        receive(Path(wanted["wheels_archive"]), app.pool)
+        receive(Path(wanted["wheels_archive"]), app.paths.pool)
     platform = platform_of(wanted["python"])
-    missing = [one for one in environments if not (app.venvs / one.key).exists()]
+    missing = [one for one in environments if not (app.paths.venvs / one.key).exists()]
     keys = {key for one in missing for key in one.sets}
     bring = {
-        "archive": release is not None and not app.path(release).exists() and not has_archive(wanted),
+        "archive": release is not None and not app.paths.path(release).exists() and not has_archive(wanted),
         "sets": [name for name, one in wanted["wheels"].items() if one["key"] in keys and platform not in one["known"]],
-        "wheels": lacking((wheel for one in missing for wheel in one.wheels or ()), app.pool),
+        "wheels": lacking((wheel for one in missing for wheel in one.wheels or ()), app.paths.pool),
     }
     return {"needs": {**bring, "platform": platform}} if any(bring.values()) else {}
 
@@ -297,31 +311,35 @@ def stage(app: App, wanted: Wanted) -> None:
         secret_files=tuple(wanted["secret_files"]),
     )
     with archive(wanted) as path:
-        app.stage(release, path, environment(wanted, *wanted["wheels"]))
+        staging.stage(app.paths, release, path, environment(wanted, *wanted["wheels"]))
 
 
 def present(app: App, wanted: Wanted, check_mode: bool) -> Result:
     """Start the first release, or keep the live one running and say what is not deployed."""
     if not check_mode:
         clean_up()
-    created = not check_mode and app.create()
-    live = app.live()
+    created = not check_mode and presence.create(app)
+    live = app.paths.live()
     router = environment(wanted, "uwsgi") if wanted["router"] and not check_mode else None
     if live:
-        undeployed = differences(app.record(live).get("inputs", {}), wanted["record"]["inputs"])
+        undeployed = differences(app.paths.record(live).get("inputs", {}), wanted["record"]["inputs"])
         now, same = secrets(wanted), release_id(live) == wanted["release"]
-        if same and not app.has_secrets(live, now):
+        if same and not secret_files.has(app.paths, live, now):
             undeployed.append("secrets changed")  # it was started anew, or rolled back to, with others
-        result: Result = {"changed": not app.is_running(live), "release": wanted["release"], "undeployed": undeployed}
+        result: Result = {
+            "changed": not app.programs.is_running(live),
+            "release": wanted["release"],
+            "undeployed": undeployed,
+        }
         if check_mode:
             return result
-        if same and app.has_secrets(live, now):
-            result["changed"] |= app.keep_secrets(now)  # where somebody has edited or removed them
+        if same and secret_files.has(app.paths, live, now):
+            result["changed"] |= secret_files.keep(app.paths, now)  # where somebody has edited or removed them
         if router and (lack := needs(app, wanted, None, router)):
             return {**result, **lack}
         if result["changed"]:
-            app.run_again(live)
-        return {**result, "changed": app.route(wanted["router"], router) or result["changed"] or created}
+            app.programs.start(live)
+        return {**result, "changed": http_router.route(app, wanted["router"], router) or result["changed"] or created}
     release = wanted["release"] if wanted["target"] == "inventory" else wanted["target"]
     result = {"changed": True, "release": release, "undeployed": []}
     if check_mode:
@@ -329,41 +347,41 @@ def present(app: App, wanted: Wanted, check_mode: bool) -> Result:
     if not wanted["alone"]:
         return {**result, "changed": created, "joining": True}
     environments = [environment(wanted, *wanted["wheels"]), *([router] if router else [])]
-    if not app.path(release).exists() and (lack := needs(app, wanted, release, *environments)):
+    if not app.paths.path(release).exists() and (lack := needs(app, wanted, release, *environments)):
         return {**result, "changed": False, **lack}
     acquire_lock(app, wanted, "first release", target=release)
     try:
-        app.clear(release, False)
-        app.prepare()
-        if not app.path(release).exists():
+        warm_up.clean_up(app, release, False)
+        staging.prepare(app.paths)
+        if not app.paths.path(release).exists():
             stage(app, wanted)
-        app.equip(release, secrets(wanted))
+        warm_up.equip(app, release, secrets(wanted))
         # There is no old release that runs on what a hook changes: the first one may need it to get warm.
         said = hooks_before(app, wanted, release)
-        app.warm(release)
-        app.go_live(release, wanted["holder"]["by"], "first release")
+        warm_up.warm_up(app, release)
+        switching.switch(app, release, wanted["holder"]["by"], "first release")
         have_singletons(app, wanted)
-        app.swap_programs()
-        app.route(wanted["router"], router)
+        app.programs.swap_further()
+        http_router.route(app, wanted["router"], router)
         said += hooks_after(app, wanted, release)
     finally:
         app.rollout_lock.release()
-    return {**result, "said": said, "apps": {app.name: {"hooks": app.journal().hooks}}}
+    return {**result, "said": said, "apps": {app.name: {"hooks": app.paths.journal().hooks}}}
 
 
 def export(app: App, wanted: Wanted) -> Result:
     """Pack a release for a host that lacks it."""
     release = wanted["target"]
-    if release not in app.on_disk():
+    if release not in app.paths.on_disk():
         raise ReleaseFailed(f"{app.name}: there is no release {release} on this host; {_on_disk(app)}")
-    app.pack(release, Path(wanted["archive"]))
+    staging.pack(app.paths, release, Path(wanted["archive"]))
     return {"changed": False, "release": release}
 
 
 def adopt(app: App, wanted: Wanted) -> Result:
     """Stage a release that another host has packed."""
     release, made_of = wanted["target"], environment(wanted, *wanted["wheels"])
-    if release in app.on_disk():
+    if release in app.paths.on_disk():
         return {"changed": False, "release": release}
     if made_of.wheels is None:
         raise ReleaseFailed(
@@ -372,14 +390,14 @@ def adopt(app: App, wanted: Wanted) -> Result:
         )
     if lack := needs(app, wanted, None, made_of):
         return {"changed": False, "release": release, **lack}
-    app.prepare()
-    app.adopt(release, Path(wanted["archive"]), made_of)
+    staging.prepare(app.paths)
+    staging.stage_packed(app.paths, release, Path(wanted["archive"]), made_of)
     return {"changed": True, "release": release}
 
 
 def have_singletons(app: App, wanted: Wanted) -> bool:
     """Let this host be the one for programs that run on one, or not, as far as that is said; whether it was not."""
-    return wanted["singletons"] is not None and app.have_singletons(wanted["singletons"])
+    return wanted["singletons"] is not None and app.programs.assign_singletons(wanted["singletons"])
 
 
 def acquire_lock(app: App, wanted: Wanted, what: str, **further: Any) -> Wanted:
@@ -405,15 +423,17 @@ def hooks_before(app: App, wanted: Wanted, release: str) -> list[str]:
     try:
         done = wanted["hooks_done"].get(release_id(release), {})
         commands = [command for command in wanted["hooks"]["before_switch"] if command not in done]
-        return app.run_hooks(release, commands, wanted["hooks"]["timeout_seconds"], once=True)
+        return hooks.run(app.paths, release, commands, wanted["hooks"]["timeout_seconds"], once=True)
     except (ReleaseFailed, OSError):
-        app.discard(release)
+        warm_up.discard(app, release)
         raise
 
 
 def hooks_after(app: App, wanted: Wanted, release: str) -> list[str]:
     """Run the hooks after the switch."""
-    return app.run_hooks(release, wanted["hooks"]["after_switch"], wanted["hooks"]["timeout_seconds"], once=False)
+    return hooks.run(
+        app.paths, release, wanted["hooks"]["after_switch"], wanted["hooks"]["timeout_seconds"], once=False
+    )
 
 
 def target(app: App, wanted: Wanted, interrupted: Wanted) -> str | None:
@@ -423,26 +443,26 @@ def target(app: App, wanted: Wanted, interrupted: Wanted) -> str | None:
 
     :raises ReleaseFailed: there is none, or it was voided.
     """
-    live, asked = app.live(), wanted["target"]
+    live, asked = app.paths.live(), wanted["target"]
     if not live:
         raise ReleaseFailed(f"{app.name}: no release is live on this host; run site.yml first")
     if asked == "live":
         return live
     if asked == "inventory":
-        found = app.kept_under(wanted["release"]) or wanted["release"]
+        found = app.paths.name_of(wanted["release"]) or wanted["release"]
     elif asked == "previous":
         if interrupted.get("what") == "rollback" and interrupted["target"] == live:
             return None  # an interrupted one is to be finished, not to go on to the release before that
-        found = app.before()
+        found = app.paths.previous()
         if not found:
             raise ReleaseFailed(f"{app.name}: there is no release to roll back to; {_on_disk(app)}")
     else:
-        found = asked if asked in app.on_disk() else app.kept_under(asked)
+        found = asked if asked in app.paths.on_disk() else app.paths.name_of(asked)
         if not found:
             raise ReleaseFailed(f"{app.name}: there is no release {asked} on this host; {_on_disk(app)}")
     if release_id(found) == release_id(live):
         return None
-    voided = app.journal().voided.get(release_id(found))
+    voided = app.paths.journal().voided.get(release_id(found))
     if voided and not wanted["force"]:
         raise ReleaseFailed(
             f"{app.name}: {found} was voided by {voided['by']} at {voided['since']}, when it was rolled back from; "
@@ -452,9 +472,9 @@ def target(app: App, wanted: Wanted, interrupted: Wanted) -> str | None:
 
 
 def _on_disk(app: App) -> str:
-    journal = app.journal()
-    names = [f"{name} (voided)" if release_id(name) in journal.voided else name for name in app.on_disk()]
-    return f"on disk: {', '.join(names)}; {app.live()} is live"
+    journal = app.paths.journal()
+    names = [f"{name} (voided)" if release_id(name) in journal.voided else name for name in app.paths.on_disk()]
+    return f"on disk: {', '.join(names)}; {app.paths.live()} is live"
 
 
 def warm(app: App, wanted: Wanted) -> Result:
@@ -473,38 +493,38 @@ def warm(app: App, wanted: Wanted) -> Result:
 
 def _warm(app: App, wanted: Wanted, what: str, interrupted: Wanted) -> Result:
     release = target(app, wanted, interrupted)
-    live = app.live()
+    live = app.paths.live()
     assert live
-    if release is None and wanted["target"] == "inventory" and not app.has_secrets(live, secrets(wanted)):
+    if release is None and wanted["target"] == "inventory" and not secret_files.has(app.paths, live, secrets(wanted)):
         release = live  # the same with other secrets: a copy of it
     if interrupted.get("target") != live:
         interrupted = {}
-    if release is None and not interrupted and app.is_settled(wanted["keep_warm"]):
+    if release is None and not interrupted and switching.is_settled(app, wanted["keep_warm"]):
         return {"changed": False, "release": live}
-    staged = release is None or app.path(release).exists()
+    staged = release is None or app.paths.path(release).exists()
     if not staged and (lack := needs(app, wanted, release, environment(wanted, *wanted["wheels"]))):
         return {"changed": False, "release": release, **lack}
     if release is None and interrupted:
         acquire_lock(app, wanted, **interrupted)
         return {"changed": True, "release": live, "before": interrupted["before"], "switching": interrupted["what"]}
     if release is None:
-        app.retire(wanted["keep_releases"], wanted["keep_warm"])
+        switching.retire(app, wanted["keep_releases"], wanted["keep_warm"])
         return {"changed": True, "release": live}
     restart, started = release == live, time.monotonic()
     acquire_lock(app, wanted, what, target=release, before=live)
-    app.clear(None if restart else release, wanted["keep_warm"])
-    app.prepare()
+    warm_up.clean_up(app, None if restart else release, wanted["keep_warm"])
+    staging.prepare(app.paths)
     if restart:
-        release = app.copy(release)
+        release = staging.copy(app.paths, release)
         acquire_lock(app, wanted, what, target=release, before=live)
     elif not staged:
         stage(app, wanted)
     try:
-        app.equip(release, secrets(wanted))
+        warm_up.equip(app, release, secrets(wanted))
     except BaseException:
-        app.discard(release)
+        warm_up.discard(app, release)
         raise
-    app.warm(release)
+    warm_up.warm_up(app, release)
     seconds = round(time.monotonic() - started, 1)
     return {"changed": True, "release": release, "before": live, "switching": what, "seconds": seconds}
 
@@ -522,38 +542,42 @@ def before_switch(app: App, wanted: Wanted) -> Result:
 def switch(app: App, wanted: Wanted) -> Result:
     """Make what was warmed up live."""
     rollout = app.rollout_lock.renew(wanted["holder"]["process"])
-    live, release = app.live(), rollout["target"]
+    live, release = app.paths.live(), rollout["target"]
     if release == live:  # where an interrupted run goes on
         return {"changed": False, "release": release}
     log = asdict(Mark.end(wanted["access_log"])) if wanted["access_log"] else None
-    app.rollout_lock.renew(rollout["process"], log=log, said=app.log_size(release))
-    return {"changed": True, "release": release, "at": app.go_live(release, rollout["by"], rollout["what"])}
+    app.rollout_lock.renew(rollout["process"], log=log, said=release_log.size(app.paths, release))
+    return {"changed": True, "release": release, "at": switching.switch(app, release, rollout["by"], rollout["what"])}
 
 
 def watch(app: App, wanted: Wanted) -> Result:
     """Watch what the first clients get of what was made live."""
     app.rollout_lock.renew(wanted["holder"]["process"])
-    return {"changed": False, "release": app.live(), "traffic": asdict(app.watch(wanted["canary"]))}
+    return {
+        "changed": False,
+        "release": app.paths.live(),
+        "traffic": asdict(switching.watch_canary(app, wanted["canary"])),
+    }
 
 
 def confirm(app: App, wanted: Wanted) -> Result:
     """See that what was made live answers, before it can't be undone any more."""
     release = app.rollout_lock.renew(wanted["holder"]["process"])["target"]
-    if app.live() != release:
-        raise ReleaseFailed(f"{app.name}: {app.live()} is live, and not {release}")
-    if problem := app.probe(release, app.entry(release)["health"]["timeout_seconds"]):
+    if app.paths.live() != release:
+        raise ReleaseFailed(f"{app.name}: {app.paths.live()} is live, and not {release}")
+    if problem := health.probe(app.paths, release, app.paths.entry(release)["health"]["timeout_seconds"]):
         raise ReleaseFailed(f"{app.name} {release} is live, and {problem}")
     return {"changed": False, "release": release}
 
 
 def undo(app: App, wanted: Wanted) -> Result:
     """Take back what this rollout has done."""
-    return {"changed": app.undo(wanted["keep_warm"]), "release": app.live()}
+    return {"changed": switching.roll_back(app, wanted["keep_warm"]), "release": app.paths.live()}
 
 
 def after_switch(app: App, wanted: Wanted) -> Result:
     """Run the hooks that follow the switch."""
-    live = app.live()
+    live = app.paths.live()
     assert live
     return {"changed": True, "release": live, "said": hooks_after(app, wanted, live)}
 
@@ -561,25 +585,25 @@ def after_switch(app: App, wanted: Wanted) -> Result:
 def retire(app: App, wanted: Wanted) -> Result:
     """Stop and prune what is not live any more."""
     app.rollout_lock.renew(wanted["holder"]["process"])
-    seen = asdict(app.seen())
+    seen = asdict(switching.traffic_since_switch(app))
     have_singletons(app, wanted)
-    app.retire(wanted["keep_releases"], wanted["keep_warm"])
-    return {"changed": True, "release": app.live(), "traffic": seen}
+    switching.retire(app, wanted["keep_releases"], wanted["keep_warm"])
+    return {"changed": True, "release": app.paths.live(), "traffic": seen}
 
 
 def singletons(app: App, wanted: Wanted) -> Result:
     """Start the programs that run on one host here, or stop them."""
     check_lock(app, wanted)
     changed = have_singletons(app, wanted)
-    if changed and app.live():
-        app.swap_programs()
-    return {"changed": changed, "release": app.live()}
+    if changed and app.paths.live():
+        app.programs.swap_further()
+    return {"changed": changed, "release": app.paths.live()}
 
 
 def absent(app: App, wanted: Wanted) -> Result:
     """Remove the app."""
     check_lock(app, wanted)
-    return {"changed": app.remove(wanted["purge"], wanted["holder"]["by"]), "release": None}
+    return {"changed": presence.remove(app, wanted["purge"], wanted["holder"]["by"]), "release": None}
 
 
 def wheels(app: App, wanted: Wanted) -> Result:
@@ -646,21 +670,29 @@ def run(app: App, wanted: Wanted, check_mode: bool) -> Result:
     """Take a step; the module's result."""
     # Before the lock of a step, which a hook of another rollout may hold for long.
     if wanted["step"] == "undo" and not app.rollout_lock.is_held_by(wanted["holder"]["process"]):
-        return {"changed": False, "release": app.live(), "live": app.live(), "said": []}
+        return {"changed": False, "release": app.paths.live(), "live": app.paths.live(), "said": []}
     if wanted["step"] in ("warm", "singletons", "absent") and not check_mode:
         check_lock(app, wanted)
-    if wanted["step"] == "absent" and (check_mode or not app.is_there(wanted["purge"])):
-        return {"changed": app.is_there(wanted["purge"]), "release": None, "live": app.live(), "said": []}
+    if wanted["step"] == "absent" and (check_mode or not presence.is_present(app, wanted["purge"])):
+        return {
+            "changed": presence.is_present(app, wanted["purge"]),
+            "release": None,
+            "live": app.paths.live(),
+            "said": [],
+        }
     with nullcontext() if check_mode or wanted["step"] == "wheels" else app.rollout_lock.one_step():
         if wanted["step"] == "present":
             result = present(app, wanted, check_mode)
         elif check_mode and wanted["step"] == "singletons":
-            result = {"changed": wanted["singletons"] != app.singletons_file.exists(), "release": app.live()}
+            result = {
+                "changed": wanted["singletons"] != app.paths.singletons_file.exists(),
+                "release": app.paths.live(),
+            }
         elif check_mode and wanted["step"] != "wheels":
-            result = {"changed": not app.live() or target(app, wanted, {}) is not None, "release": None}
+            result = {"changed": not app.paths.live() or target(app, wanted, {}) is not None, "release": None}
         else:
             result = STEPS[wanted["step"]](app, wanted)
-        return {"said": [], **result, "live": app.live()}
+        return {"said": [], **result, "live": app.paths.live()}
 
 
 def main() -> None:

@@ -72,10 +72,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.flaskfleet import (
+    app_state,
+)
+from ansible.module_utils.flaskfleet.app import App
 from ansible.module_utils.flaskfleet.drains import described
 from ansible.module_utils.flaskfleet.files import read_json
 from ansible.module_utils.flaskfleet.programs import RUNNING
-from ansible.module_utils.flaskfleet.releases import App
 from ansible.module_utils.flaskfleet.services import supervisor, uwsgi_workers
 from ansible.module_utils.flaskfleet.trees import Tree
 
@@ -104,7 +107,7 @@ def look(state: Path, rpc: Any, root: Path = Path("/")) -> Report:
     programs: set[str] = set()
     for app in apps:
         try:
-            reports.append({**app.report(), "stuck": stuck(app)})
+            reports.append({**app_state.report(app), "stuck": stuck(app)})
             programs.update(expected(app))
         except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:  # the others are told
             drift.append(f"{app.name} can't be looked at: {type(error).__name__}: {error}")
@@ -131,11 +134,11 @@ def is_active(service: str) -> bool:
 
 def stuck(app: App) -> list[int]:
     """The seconds that requests to the live release have taken, of those that take more than half of what they may."""
-    live, found = app.live(), []
+    live, found = app.paths.live(), []
     assert live
-    limit = app.entry(live)["harakiri_seconds"] / 2
+    limit = app.paths.entry(live)["harakiri_seconds"] / 2
     with suppress(OSError):
-        for worker in uwsgi_workers(str(app.path(live) / "run" / "stats.sock")):
+        for worker in uwsgi_workers(str(app.paths.path(live) / "run" / "stats.sock")):
             found += [int(took) for began in worker.running if limit < (took := time.time() - began) < 86400]
     return sorted(found, reverse=True)
 
@@ -143,7 +146,7 @@ def stuck(app: App) -> list[int]:
 def programs_drift(processes: list[dict[str, Any]], apps: list[App], programs: set[str]) -> list[str]:
     """Programs of Supervisor that are not ours, and those of ours that do not run, or are not there."""
     known = {process["group"] for process in processes}
-    ours = {program for program in known if any(app.owns(program) for app in apps)}
+    ours = {program for program in known if any(app.programs.owns(program) for app in apps)}
     strange = sorted(known - ours)
     stopped = [
         f"program {process['group']} is {process['statename']}"
@@ -156,8 +159,8 @@ def programs_drift(processes: list[dict[str, Any]], apps: list[App], programs: s
 
 def expected(app: App) -> list[str]:
     """The programs of the live release."""
-    live = app.live()
-    return [app.program(live), *app.further_programs(live)] if live else []
+    live = app.paths.live()
+    return [app.programs.name(live), *app.programs.further(live)] if live else []
 
 
 def packages_drift(record: Path) -> list[str]:

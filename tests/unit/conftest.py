@@ -14,9 +14,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible.module_utils.flaskfleet import environments, layout, releases, users
+from ansible.module_utils.flaskfleet import (
+    app_programs,
+    environments,
+    hooks,
+    presence,
+    shared_folders,
+    staging,
+    switching,
+    users,
+    warm_up,
+)
+from ansible.module_utils.flaskfleet.app import App
 from ansible.module_utils.flaskfleet.environments import Environment
-from ansible.module_utils.flaskfleet.releases import App
 from examples import APP_ID, ME, NO_SECRETS, WEB_ID, make_environment, make_release, pack_source
 from sandboxes import OWNER, stay_who_we_are
 from supervisor import Supervisor
@@ -35,7 +45,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def lowered(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Which process groups of whom were told to yield; no test does that to a real one that is not its own."""
     groups: list[tuple[int, int]] = []
-    monkeypatch.setattr(releases, "lower", lambda pids, uid: groups.extend((pid, uid) for pid in pids))
+    monkeypatch.setattr(app_programs, "lower", lambda pids, uid: groups.extend((pid, uid) for pid in pids))
     return groups
 
 
@@ -57,7 +67,7 @@ def as_me(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, list[str]]]:
         return real(os.getuid(), os.getgid(), argv, *how, **further)
 
     monkeypatch.setattr(users, "become", lambda *_: [])
-    for module in (users, layout, releases):
+    for module in (users, shared_folders, warm_up, presence):
         monkeypatch.setattr(module, "run_as", run_as)
     return told
 
@@ -130,7 +140,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def ended_users(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Whose processes were to be killed; no test does that."""
     uids: list[int] = []
-    monkeypatch.setattr(releases, "end_processes", uids.append)
+    monkeypatch.setattr(presence, "end_processes", uids.append)
     return uids
 
 
@@ -180,7 +190,7 @@ def owners(host_users: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[
         for path in [*folder.rglob("*"), folder]:
             os.lchown(path, uid, gid)
 
-    for module in (layout, releases):
+    for module in (staging, shared_folders, presence):
         monkeypatch.setattr(module, "give", give)
     monkeypatch.setattr(os, "chown", chown)
     monkeypatch.setattr(os, "lchown", chown)
@@ -193,20 +203,31 @@ def owners(host_users: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[
 
 
 @pytest.fixture
+def set_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """A function that sets the time that records have."""
+
+    def set_time(time: str) -> None:
+        for module in (app_programs, hooks, presence, switching):
+            monkeypatch.setattr(module, "now", lambda: time)
+
+    return set_time
+
+
+@pytest.fixture
 def app(host: Path, owners: dict[str, tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> App:
     """The app ``blog`` on a host that has its record and its user alone. Its environments are empty folders."""
     monkeypatch.setattr(environments, "_build", lambda aside, *inputs: aside.mkdir(parents=True))
     app = App("blog", None, host)
-    app.programs.rpc = Supervisor(app.trial, app.conf_d)
-    app.conf_d.mkdir(parents=True)
-    app.create()
+    app.supervisor.rpc = Supervisor(app.paths.trial, app.paths.conf_d)
+    app.paths.conf_d.mkdir(parents=True)
+    presence.create(app)
     return app
 
 
 @pytest.fixture
 def environment(app: App) -> Environment:
     """What the app's releases run in; the host has its wheels."""
-    return make_environment(app.pool, "uwsgi", "flask")
+    return make_environment(app.paths.pool, "uwsgi", "flask")
 
 
 @pytest.fixture(scope="session")
@@ -219,11 +240,11 @@ def stage(app: App, archive: Path, environment: Environment) -> Callable[..., Pa
     """A function that stages a release of the app with some options changed, and returns where it lies."""
 
     def stage(id: str, **changed: object) -> Path:
-        app.create()
-        app.prepare()
-        app.stage(make_release(id, **changed), archive, environment)
-        app.equip(id, NO_SECRETS)
-        return app.path(id)
+        presence.create(app)
+        staging.prepare(app.paths)
+        staging.stage(app.paths, make_release(id, **changed), archive, environment)
+        warm_up.equip(app, id, NO_SECRETS)
+        return app.paths.path(id)
 
     return stage
 
@@ -234,12 +255,12 @@ def switch(app: App, stage: Callable[..., Path]) -> Callable[..., App]:
 
     def switch(*ids: str, what: str = "deploy", **changed: object) -> App:
         for id in ids:
-            if not app.path(id).exists():
+            if not app.paths.path(id).exists():
                 stage(id, **changed)
-            if not app.programs.is_running(app.program(id)):
-                shutil.copy(app.path(id) / "supervisor.conf", app.trial / f"{app.program(id)}.conf")
-                app.programs.start(app.program(id))
-            app.go_live(id, ME, what)
+            if not app.supervisor.is_running(app.programs.name(id)):
+                shutil.copy(app.paths.path(id) / "supervisor.conf", app.paths.trial / f"{app.programs.name(id)}.conf")
+                app.supervisor.start(app.programs.name(id))
+            switching.switch(app, id, ME, what)
         return app
 
     return switch

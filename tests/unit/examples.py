@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.flaskfleet.environments import Environment
-from ansible.module_utils.flaskfleet.layout import Release, Secrets
+from ansible.module_utils.flaskfleet.secret_files import Secrets
+from ansible.module_utils.flaskfleet.staging import Release
 from ansible.module_utils.flaskfleet.wheels import Wheel
 from plugin_utils.entries import complete
 from plugin_utils.packing import NOT_OF_A_RELEASE, contents, pack

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.flaskfleet.releases import App
+from ansible.module_utils.flaskfleet.app import App
 from ansible.module_utils.testing import patch_module_args
 from ansible.modules import app_lock
 from examples import ME
@@ -95,7 +95,7 @@ def test_a_lock_is_broken_for_a_reason_that_is_kept(
     lock = f"the lock of a restart by you@desktop since {since}"
     assert (result["changed"], result["broken"]) == (True, [f"shop: {lock}"])
     assert holders(apps) == [None, DESKTOP if check_mode else None]
-    log = apps["shop"].audit_file
+    log = apps["shop"].paths.audit_file
     kept = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     words = f"broke {lock}: it burnt"
     assert [(one["app"], one["by"], one["what"]) for one in kept] == ([] if check_mode else [("shop", ME, words)])

@@ -16,10 +16,22 @@ from typing import Any
 from xmlrpc.client import Fault
 
 import pytest
+from ansible.module_utils.flaskfleet import (
+    health,
+    hooks,
+    http_router,
+    presence,
+    secret_files,
+    staging,
+    switching,
+    warm_up,
+)
+from ansible.module_utils.flaskfleet.app import App
 from ansible.module_utils.flaskfleet.environments import Environment, EnvironmentFailed
-from ansible.module_utils.flaskfleet.layout import Release, Secrets
-from ansible.module_utils.flaskfleet.releases import App, ReleaseFailed
+from ansible.module_utils.flaskfleet.paths import ReleaseFailed
 from ansible.module_utils.flaskfleet.rollout_lock import Locked
+from ansible.module_utils.flaskfleet.secret_files import Secrets
+from ansible.module_utils.flaskfleet.staging import Release
 from ansible.module_utils.flaskfleet.wheels import WheelFailed, sha256_of
 from ansible.module_utils.testing import patch_module_args
 from ansible.modules import app_release
@@ -40,6 +52,9 @@ class Recorder(App):
 
     def __init__(self, host: Path) -> None:
         super().__init__("blog", Supervisor(), host)
+        self.programs.is_running = lambda release: self.runs
+        self.programs.start = lambda release: self._step(f"run {release} again")
+        self.programs.swap_further = lambda: self._step("swap programs")
         self.rollout_lock.one_step = self.one_step
         self.steps: list[str] = []
         self.cleaned: list[str | None] = []  # up after a build that was killed, with what was live
@@ -54,18 +69,15 @@ class Recorder(App):
 
     @contextmanager
     def one_step(self) -> Iterator[None]:
-        self.journal_file.parent.mkdir(parents=True, exist_ok=True)
+        self.paths.journal_file.parent.mkdir(parents=True, exist_ok=True)
         self.locked = True
         yield
         self.locked = False
 
-    def is_running(self, release: str) -> bool:
-        return self.runs
-
     def is_settled(self, keep_warm: bool) -> bool:
         return self.settled
 
-    def clear(self, target: str | None, keep_warm: bool) -> None:
+    def clean_up(self, target: str | None, keep_warm: bool) -> None:
         self._step(f"clear all but {target}, {'the one before' if keep_warm else 'none'} kept warm")
 
     def create(self) -> bool:
@@ -79,42 +91,36 @@ class Recorder(App):
         self._step(f"equip {release} with {' '.join(secrets.env)}")
         self.equipped = secrets
 
-    def has_secrets(self, release: str, secrets: Secrets) -> bool:
+    def has(self, release: str, secrets: Secrets) -> bool:
         return self.equipped == secrets
 
-    def keep_secrets(self, secrets: Secrets) -> bool:
+    def keep(self, secrets: Secrets) -> bool:
         self._step(f"keep {' '.join(secrets.env)}")
         return self.repaired
 
     def stage(self, release: Release, archive: Path, environment: Environment) -> None:
         self._step(f"stage {release.id} {archive} with {' '.join(environment.sets)}")
         self.staged = release
-        self.path(release.id).mkdir(parents=True)
+        self.paths.path(release.id).mkdir(parents=True)
 
     def copy(self, release: str) -> str:
         self._step(f"copy {release}")
         return f"{release}.1"
 
-    def run_hooks(self, release: str, commands: list[str], timeout: float, once: bool) -> list[str]:
+    def run(self, release: str, commands: list[str], timeout: float, once: bool) -> list[str]:
         self._step(f"run {commands} of {release} within {timeout}{', once' if once else ''}")
         return [f"$ {command}" for command in commands]
 
-    def warm(self, release: str) -> None:
+    def warm_up(self, release: str) -> None:
         self._step(f"warm {release}")
 
     def discard(self, release: str) -> None:
         self._step(f"discard {release}")
 
-    def go_live(self, release: str, by: str, what: str) -> float:
+    def switch(self, release: str, by: str, what: str) -> float:
         self._step(f"live {release}, a {what} by {by}")
         self.live_is(release)
         return 7.5
-
-    def run_again(self, release: str) -> None:
-        self._step(f"run {release} again")
-
-    def swap_programs(self) -> None:
-        self._step("swap programs")
 
     def retire(self, keep: int, keep_warm: bool) -> None:
         self._step(f"retire to {keep}, {'the one before' if keep_warm else 'none'} kept warm")
@@ -130,17 +136,17 @@ class Recorder(App):
 
     def live_is(self, *releases: str, voided: tuple[str, ...] = ()) -> None:
         """Have releases on disk that were live in this order; the last one is."""
-        self.journal_file.parent.mkdir(parents=True, exist_ok=True)
-        journal = self.journal()
+        self.paths.journal_file.parent.mkdir(parents=True, exist_ok=True)
+        journal = self.paths.journal()
         for release in releases:
-            self.path(release).mkdir(parents=True, exist_ok=True)
-            (self.path(release) / "release.json").write_text(json.dumps(make_release(release).record))
+            self.paths.path(release).mkdir(parents=True, exist_ok=True)
+            (self.paths.path(release) / "release.json").write_text(json.dumps(make_release(release).record))
             journal.history.append({"release": release, "since": "2026-11-22"})
         journal.voided = {release: {"since": "2026-11-22", "by": ME} for release in voided}
         journal.user = self.created = True
         journal.save()
-        (self.home / "current").unlink(missing_ok=True)
-        (self.home / "current").symlink_to(f"releases/{releases[-1]}")
+        (self.paths.home / "current").unlink(missing_ok=True)
+        (self.paths.home / "current").symlink_to(f"releases/{releases[-1]}")
 
     def _step(self, step: str) -> None:
         assert self.locked, f"{step}, without the lock"
@@ -150,13 +156,28 @@ class Recorder(App):
             raise ReleaseFailed("the app's own words")
 
 
+RECORDED = (
+    (staging, ("prepare", "stage", "copy")),
+    (secret_files, ("has", "keep")),
+    (hooks, ("run",)),
+    (warm_up, ("clean_up", "equip", "warm_up", "discard")),
+    (switching, ("is_settled", "switch", "retire")),
+    (http_router, ("route",)),
+    (presence, ("create", "remove")),
+)
+
+
 @pytest.fixture
 def recorder(host: Path, host_users: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Recorder:
     """An app of which the host has no release, but the wheels."""
     monkeypatch.setattr(app_release, "platform_of", lambda python: PLATFORM)
     recorder = Recorder(host)
-    monkeypatch.setattr(app_release, "clean_up", lambda: recorder.cleaned.append(recorder.live()))
-    make_environment(recorder.pool, *SETS)
+    for room, functions in RECORDED:
+        for function in functions:
+            record = getattr(recorder, function)
+            monkeypatch.setattr(room, function, lambda _, *asked, record=record, **further: record(*asked, **further))
+    monkeypatch.setattr(app_release, "clean_up", lambda: recorder.cleaned.append(recorder.paths.live()))
+    make_environment(recorder.paths.pool, *SETS)
     return recorder
 
 
@@ -257,7 +278,7 @@ def test_a_first_release_whose_hook_fails_is_discarded(recorder: Recorder) -> No
     recorder.fails = "run ['flask db upgrade']"
     with pytest.raises(ReleaseFailed, match="the app's own words"):
         run(recorder, "present")
-    assert (recorder.steps[-1], recorder.rollout_lock.record(), recorder.live()) == (f"discard {D}", {}, None)
+    assert (recorder.steps[-1], recorder.rollout_lock.record(), recorder.paths.live()) == (f"discard {D}", {}, None)
 
 
 def test_a_first_release_is_the_one_that_was_handed_over(recorder: Recorder) -> None:
@@ -266,7 +287,7 @@ def test_a_first_release_is_the_one_that_was_handed_over(recorder: Recorder) -> 
 
 
 def test_a_release_that_is_staged_already_is_not_staged_again(recorder: Recorder) -> None:
-    recorder.path(D).mkdir(parents=True)
+    recorder.paths.path(D).mkdir(parents=True)
     run(recorder, "present", archive=None)
     assert recorder.steps == [step for step in FIRST if not step.startswith("stage")]
 
@@ -305,7 +326,7 @@ def test_a_first_release_waits_for_nobody_elses(recorder: Recorder) -> None:
 def test_a_first_release_takes_over_from_a_controller_that_is_gone(recorder: Recorder) -> None:
     recorder.rollout_lock.acquire({"process": DESKTOP, "by": ME, "what": "first release", "target": D})
     run(recorder, "present", break_holder=DESKTOP)
-    assert recorder.live() == D
+    assert recorder.paths.live() == D
 
 
 @pytest.mark.parametrize("alone", [True, False])
@@ -412,7 +433,9 @@ def test_a_release_that_was_restarted_is_found_under_its_name(recorder: Recorder
 
 def test_a_small_archive_came_along(lived: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     contents = []
-    monkeypatch.setattr(lived, "stage", lambda release, archive, environment: contents.append(archive.read_bytes()))
+    monkeypatch.setattr(
+        staging, "stage", lambda paths, release, archive, environment: contents.append(archive.read_bytes())
+    )
     run(lived, "warm", archive=None, archive_content=base64.b64encode(b"packed").decode())
     assert contents == [b"packed"]
 
@@ -475,7 +498,7 @@ def test_what_is_live_is_not_deployed_again(recorder: Recorder, live: str, asked
 def test_what_is_live_is_not_deployed_as_the_copy_that_an_interrupted_restart_has_left(
     lived: Recorder, asked: str
 ) -> None:
-    lived.path(f"{C}.1").mkdir()
+    lived.paths.path(f"{C}.1").mkdir()
     assert run(lived, "warm", target=asked, release=C)["changed"] is False
 
 
@@ -527,7 +550,7 @@ def test_a_deploy_that_fails_ends_its_rollout(lived: Recorder, fails: str) -> No
     lived.fails = fails
     with pytest.raises(ReleaseFailed, match="the app's own words"):
         run(lived, "warm")
-    assert (lived.rollout_lock.record(), lived.live()) == ({}, C)
+    assert (lived.rollout_lock.record(), lived.paths.live()) == ({}, C)
 
 
 # what the controller has to bring
@@ -558,7 +581,7 @@ def test_what_is_lacking_is_asked_for_before_anything_changes(
     if live:
         recorder.live_is(live)
     for number in gone:
-        shutil.rmtree(recorder.pool / (number * 64))
+        shutil.rmtree(recorder.paths.pool / (number * 64))
     result = run(recorder, step, wheels=known(elsewhere=elsewhere))
     assert (result["needs"], result["changed"]) == ({**NOTHING, **expected}, False)
     assert (recorder.steps, recorder.rollout_lock.record().get("process")) == ([], LAPTOP if live else None)
@@ -572,15 +595,15 @@ def test_what_the_host_has_is_not_asked_for(recorder: Recorder, step: str) -> No
 
 
 def test_an_environment_that_is_there_needs_no_wheels(lived: Recorder) -> None:
-    shutil.rmtree(lived.pool)
+    shutil.rmtree(lived.paths.pool)
     wanted = known(elsewhere=SETS)
-    (lived.venvs / app_release.environment(arguments("warm", wheels=wanted), *SETS).key).mkdir(parents=True)
+    (lived.paths.venvs / app_release.environment(arguments("warm", wheels=wanted), *SETS).key).mkdir(parents=True)
     assert "needs" not in run(lived, "warm", wheels=wanted)
 
 
 @pytest.mark.parametrize("asked", ["previous", "live"])
 def test_a_rollback_and_a_restart_need_nothing(lived: Recorder, asked: str) -> None:
-    shutil.rmtree(lived.pool)
+    shutil.rmtree(lived.paths.pool)
     assert "needs" not in run(lived, "warm", target=asked, release=None, archive=None, wheels={})
 
 
@@ -593,19 +616,19 @@ def test_an_app_that_requires_nothing_needs_uwsgi_alone(lived: Recorder) -> None
 def test_a_router_of_a_live_app_needs_uwsgis_wheels_alone(recorder: Recorder, runs: bool, router: str) -> None:
     recorder.live_is(A)
     recorder.runs = runs
-    shutil.rmtree(recorder.pool)
+    shutil.rmtree(recorder.paths.pool)
     result = run(recorder, "present", router=router, archive=None)
     assert (result["needs"], recorder.steps) == ({**NOTHING, "wheels": ["0" * 64]}, [])
 
 
 def test_a_live_app_without_a_router_needs_nothing(recorder: Recorder) -> None:
     recorder.live_is(A)
-    shutil.rmtree(recorder.pool)
+    shutil.rmtree(recorder.paths.pool)
     assert "needs" not in run(recorder, "present", archive=None, wheels=known(elsewhere=SETS))
 
 
 def test_wheels_that_were_brought_are_there_for_the_release(lived: Recorder, tmp_path: Path) -> None:
-    shutil.rmtree(lived.pool)
+    shutil.rmtree(lived.paths.pool)
     (tmp_path / "one.whl").write_text("one")
     sha256 = sha256_of(tmp_path / "one.whl")
     with tarfile.open(tmp_path / "wheels.tar", "w") as tar:
@@ -613,7 +636,7 @@ def test_wheels_that_were_brought_are_there_for_the_release(lived: Recorder, tmp
     wheels = {"uwsgi": {"key": "uwsgi", "known": {PLATFORM: [{"file": "one.whl", "sha256": sha256}]}}}
     assert run(lived, "warm", wheels=wheels)["needs"] == {**NOTHING, "wheels": [sha256]}
     result = run(lived, "warm", wheels=wheels, wheels_archive=str(tmp_path / "wheels.tar"))
-    assert (result["changed"], (lived.pool / sha256 / "one.whl").read_text()) == (True, "one")
+    assert (result["changed"], (lived.paths.pool / sha256 / "one.whl").read_text()) == (True, "one")
 
 
 @pytest.mark.parametrize("live", [None, A])
@@ -665,7 +688,7 @@ def test_a_builder_asks_for_the_sets_that_were_not_built_for_its_platform(
     """It needs no wheels itself, nor a source."""
     if live:
         recorder.live_is(live)
-    shutil.rmtree(recorder.pool)
+    shutil.rmtree(recorder.paths.pool)
     result = run(recorder, "wheels", archive=None, release=None, wheels=known(elsewhere=elsewhere))
     assert result == {
         "changed": False, "release": None, "platform": PLATFORM, "live": live, "said": [],
@@ -734,7 +757,7 @@ def test_a_broken_lock_is_held_while_the_archive_is_brought(in_use: Recorder) ->
 def test_a_step_of_a_rollout_whose_lock_was_broken_is_refused(in_use: Recorder, step: str) -> None:
     with pytest.raises(ReleaseFailed, match="this run has lost the lock: you@desktop holds it now"):
         run(in_use, step)
-    assert (in_use.steps, in_use.live()) == ([], C)
+    assert (in_use.steps, in_use.paths.live()) == ([], C)
 
 
 def test_what_somebody_else_does_is_not_undone(in_use: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -780,12 +803,12 @@ def test_a_hook_that_fails_before_the_switch_is_the_end_of_the_release(warmed: R
     warmed.fails = "run"
     with pytest.raises(ReleaseFailed, match="the app's own words"):
         run(warmed, "before_switch")
-    assert (warmed.steps[1:], warmed.rollout_lock.record(), warmed.live()) == ([f"discard {D}"], {}, C)
+    assert (warmed.steps[1:], warmed.rollout_lock.record(), warmed.paths.live()) == ([f"discard {D}"], {}, C)
 
 
 def test_what_is_logged_from_the_switch_on_is_told_apart(warmed: Recorder) -> None:
-    warmed.logs.mkdir(parents=True, exist_ok=True)
-    (warmed.logs / f"{D}.log").write_text("warm\n")
+    warmed.paths.logs.mkdir(parents=True, exist_ok=True)
+    (warmed.paths.logs / f"{D}.log").write_text("warm\n")
     run(warmed, "live")
     assert warmed.rollout_lock.record()["said"] == 5
 
@@ -811,7 +834,7 @@ def test_what_is_not_live_is_retired(warmed: Recorder) -> None:
 
 def test_what_became_live_is_seen_to_answer(warmed: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     problems = [None, "/healthz answered 500"]
-    monkeypatch.setattr(warmed, "probe", lambda release, timeout: problems.pop(0))
+    monkeypatch.setattr(health, "probe", lambda paths, release, timeout: problems.pop(0))
     with pytest.raises(ReleaseFailed, match=f"^blog: {C} is live, and not {D}$"):
         run(warmed, "confirm")
     run(warmed, "live")
@@ -829,14 +852,14 @@ def test_the_log_of_its_clients_is_marked_at_the_switch(warmed: Recorder, tmp_pa
 def test_this_host_is_the_one_for_programs_that_run_on_one_as_far_as_that_is_said(warmed: Recorder) -> None:
     for said, here in ((None, False), (True, True), (None, True), (False, False)):
         run(warmed, "singletons", singletons=said)
-        assert warmed.singletons_file.exists() == here
+        assert warmed.paths.singletons_file.exists() == here
     assert warmed.steps == ["swap programs", "swap programs"]
 
 
 def test_check_mode_tells_whether_singletons_would_move(lived: Recorder) -> None:
     for said in (True, False):
         assert run(lived, "singletons", check_mode=True, singletons=said)["changed"] == said
-    assert not lived.singletons_file.exists()
+    assert not lived.paths.singletons_file.exists()
 
 
 @pytest.mark.parametrize(("purge", "step"), [(False, "remove"), (True, "purge")])
@@ -863,7 +886,7 @@ def test_what_has_no_record_is_not_removed(
 ) -> None:
     """A name was mistyped: nothing is changed, not even a lock taken."""
     host_users["blog"] = "/srv/blog"
-    (recorder.home / "files").mkdir(parents=True)
+    (recorder.paths.home / "files").mkdir(parents=True)
     before = snapshot(host)
     with pytest.raises(ReleaseFailed, match="this host has no record of such an app"):
         run(recorder, "absent", check_mode, purge=purge)
@@ -908,12 +931,12 @@ def test_check_mode_tells_what_would_be_removed(recorder: Recorder, releases: li
 def play(app: App, archive: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str | None]]:
     """A function that takes all steps of a playbook to a target, and returns what is live."""
     monkeypatch.setattr(app_release, "platform_of", lambda python: PLATFORM)
-    make_environment(app.pool, *SETS)
+    make_environment(app.paths.pool, *SETS)
     monkeypatch.setattr(os, "killpg", lambda *_: None)
     servers: list[Any] = []
 
     def listen(program: str) -> None:
-        path = app.path(program.removeprefix("blog-")) / "run"
+        path = app.paths.path(program.removeprefix("blog-")) / "run"
         workers = [{"id": 1, "requests": 1, "status": "idle"}]
         for server in (
             uwsgi_server(path / "uwsgi.sock", OK),
@@ -927,20 +950,20 @@ def play(app: App, archive: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch)
             server.__exit__(None, None, None)
         servers[:] = [pair for pair in servers if pair[0] != program]
         for name in ("uwsgi.sock", "stats.sock"):
-            (app.path(program.removeprefix("blog-")) / "run" / name).unlink(missing_ok=True)
+            (app.paths.path(program.removeprefix("blog-")) / "run" / name).unlink(missing_ok=True)
 
-    app.programs.rpc.on_start, app.programs.rpc.on_stop = listen, close
+    app.supervisor.rpc.on_start, app.supervisor.rpc.on_stop = listen, close
 
     def play(release: str | None = None, target: str = "inventory", **changed: Any) -> str | None:
         wanted = make_release(release or A)
         given = {name: getattr(wanted, name) for name in ("files", "env", "static", "record")}
         quiet = {"before_switch": [], "after_switch": [], "timeout_seconds": 9}
         common = {**given, "release": release, "archive": str(archive), "hooks": quiet, "keep_releases": 2, **changed}
-        steps = ["present"] if not app.live() else ["warm"]
+        steps = ["present"] if not app.paths.live() else ["warm"]
         if run(app, steps[0], target=target, **common).get("switching"):
             for step in ("before_switch", "live", "after_switch", "retire"):
                 run(app, step, **common)
-        return app.live()
+        return app.paths.live()
 
     yield play
     for program in {program for program, _ in servers}:
@@ -961,21 +984,24 @@ def test_deploys_rollbacks_and_restarts_end_with_one_release_that_runs(app: App,
         ((None, "previous", False), B, [B, C]),
     ]:
         assert play(release, target, force=force) == live, (release, target)
-        assert (app.on_disk(), app.programs.rpc.states()) == (on_disk, {f"blog-{live}": "RUNNING"}), (release, target)
-        assert app.is_settled(False)
-    assert [entry["what"] for entry in app.journal().history] == [
+        assert (app.paths.on_disk(), app.supervisor.rpc.states()) == (on_disk, {f"blog-{live}": "RUNNING"}), (
+            release,
+            target,
+        )
+        assert switching.is_settled(app, False)
+    assert [entry["what"] for entry in app.paths.journal().history] == [
         "first release", "deploy", "rollback", "restart", "deploy", "deploy", "rollback",
     ]  # fmt: skip
-    assert app.journal().voided.keys() == {C}
+    assert app.paths.journal().voided.keys() == {C}
 
 
 def test_a_rollback_to_what_was_kept_warm_starts_nothing(app: App, play: Callable[..., str]) -> None:
     for release in (A, B):
         play(release, keep_warm=True)
-    started = list(app.programs.rpc.calls)
+    started = list(app.supervisor.rpc.calls)
     play(None, "previous", keep_warm=True)
-    assert (app.live(), app.registered()) == (A, {A})
-    assert f"startProcessGroup blog-{A}" not in app.programs.rpc.calls[len(started) :]
+    assert (app.paths.live(), app.programs.registered()) == (A, {A})
+    assert f"startProcessGroup blog-{A}" not in app.supervisor.rpc.calls[len(started) :]
 
 
 # the module
@@ -1038,7 +1064,7 @@ def test_a_refusal_is_a_failure_in_words(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(recorder, "warm", fail)
+    monkeypatch.setattr(warm_up, "warm_up", fail)
     result = module()
     assert result["failed"]
     assert re.search(words, result["msg"])
@@ -1073,4 +1099,4 @@ def test_what_is_unpacked_can_be_entered_whatever_the_umask(
     """Else a hardened root's host has releases that their app can't read."""
     os.umask(umask)
     module()
-    assert recorder.path(D).stat().st_mode & 0o777 == 0o755
+    assert recorder.paths.path(D).stat().st_mode & 0o777 == 0o755

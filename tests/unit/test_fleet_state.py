@@ -10,9 +10,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible.module_utils.flaskfleet import trees
+from ansible.module_utils.flaskfleet import (
+    app_state,
+    presence,
+    trees,
+)
+from ansible.module_utils.flaskfleet.app import App
 from ansible.module_utils.flaskfleet.drains import Drains
-from ansible.module_utils.flaskfleet.releases import App
 from ansible.module_utils.flaskfleet.services import Worker
 from ansible.module_utils.flaskfleet.trees import File, Tree
 from ansible.module_utils.testing import patch_module_args
@@ -51,12 +55,12 @@ def live(switch: Callable[..., App], clock: Clock) -> App:
 
 
 def look(state: Path, app: App, host: Path) -> dict[str, Any]:
-    return fleet_state.look(state, app.programs.rpc, host)
+    return fleet_state.look(state, app.supervisor.rpc, host)
 
 
 def test_a_host_has_its_apps_and_files(tree: Path, live: App, state: Path, host: Path) -> None:
     found = look(state, live, host)
-    assert found["apps"] == [{**live.report(), "stuck": []}]
+    assert found["apps"] == [{**app_state.report(live), "stuck": []}]
     assert (found["apps"][0]["live"], found["drift"]) == (B, [])
 
 
@@ -71,8 +75,8 @@ def test_what_was_edited_is_drift(tree: Path, live: App, state: Path, host: Path
 
 
 def test_an_app_that_was_removed_is_not_told(live: App, state: Path, host: Path) -> None:
-    live.remove(False, ME)
-    assert live.journal_file.exists()
+    presence.remove(live, False, ME)
+    assert live.paths.journal_file.exists()
     assert look(state, live, host)["apps"] == []
 
 
@@ -82,7 +86,7 @@ def test_an_app_is_told_while_its_lock_is_held(live: App, state: Path, host: Pat
 
 
 def test_an_app_whose_folders_were_deleted_keeps_no_other_from_being_told(live: App, state: Path, host: Path) -> None:
-    shutil.copy(live.journal_file, live.journal_file.with_name("shop.json"))
+    shutil.copy(live.paths.journal_file, live.paths.journal_file.with_name("shop.json"))
     assert [app["app"] for app in look(state, live, host)["apps"]] == ["blog"]
 
 
@@ -104,9 +108,9 @@ def test_now_is_in_seconds(app: App, state: Path, host: Path, monkeypatch: pytes
 
 def test_looking_changes_nothing(tree: Path, live: App, state: Path, host: Path, snapshot) -> None:
     before = snapshot(host)
-    live.programs.rpc.calls.clear()
+    live.supervisor.rpc.calls.clear()
     look(state, live, host)
-    assert (snapshot(host), live.programs.rpc.calls) == (before, [])
+    assert (snapshot(host), live.supervisor.rpc.calls) == (before, [])
 
 
 def test_what_is_found_can_be_told(tree: Path, live: App, state: Path, host: Path) -> None:
@@ -124,7 +128,7 @@ def module(
 ) -> Callable[[], dict[str, Any]]:
     """A function that runs the module and returns its result."""
     monkeypatch.setattr(fleet_state, "STATE", state)
-    monkeypatch.setattr(fleet_state, "supervisor", lambda path: app.programs.rpc)
+    monkeypatch.setattr(fleet_state, "supervisor", lambda path: app.supervisor.rpc)
 
     def execute() -> dict[str, Any]:
         with patch_module_args({}), pytest.raises(SystemExit):
@@ -184,12 +188,12 @@ def test_what_is_not_in_effect_is_drift(
     ],
 )
 def test_a_program_that_is_not_ours_is_drift(live: App, state: Path, host: Path, program: str, words: str) -> None:
-    live.programs.rpc.run(program)
+    live.supervisor.rpc.run(program)
     assert look(state, live, host)["drift"] == [words]
 
 
 def test_a_program_of_ours_that_is_stopped_or_gone_is_drift(live: App, state: Path, host: Path) -> None:
-    rpc = live.programs.rpc
+    rpc = live.supervisor.rpc
     processes = rpc.getAllProcessInfo()
     stopped = [{**one, "statename": "STOPPED"} for one in processes]
     for told, what in ((stopped, "is STOPPED"), ([], "is not known to Supervisor")):
@@ -223,7 +227,7 @@ def test_less_of_a_package_is_drift(
 
 def test_requests_that_should_be_over_are_told(live: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleet_state.time, "time", lambda: 1_700_000_000.0)
-    limit = live.entry(B)["harakiri_seconds"]
+    limit = live.paths.entry(B)["harakiri_seconds"]
     running = [1_700_000_000 - limit, 1_699_999_999, 0]
     monkeypatch.setattr(
         fleet_state, "uwsgi_workers", lambda _: [Worker(1, 5, "busy", running), Worker(2, 5, "idle", [])]

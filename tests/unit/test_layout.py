@@ -11,12 +11,21 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ansible.module_utils.flaskfleet import environments, layout
+from ansible.module_utils.flaskfleet import (
+    environments,
+    manifest,
+    pruning,
+    secret_files,
+    staging,
+    static_links,
+    warm_up,
+)
+from ansible.module_utils.flaskfleet.app import App
 from ansible.module_utils.flaskfleet.environments import Environment, EnvironmentFailed
 from ansible.module_utils.flaskfleet.files import write_json
 from ansible.module_utils.flaskfleet.journal import Journal
-from ansible.module_utils.flaskfleet.layout import Layout, ReleaseFailed, Secrets
-from ansible.module_utils.flaskfleet.releases import App
+from ansible.module_utils.flaskfleet.paths import AppPaths, ReleaseFailed
+from ansible.module_utils.flaskfleet.secret_files import Secrets
 from examples import APP_ID, ENV, NO_SECRETS, SECRETS, STATIC, WEB_ID, A, B, C, D, make_release, of_a_package
 from interruption import interruptions
 from plugin_utils.packing import contents, pack
@@ -32,73 +41,76 @@ def staged(stage: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture
-def prepared(app: Layout) -> Layout:
+def prepared(app: App) -> App:
     """The app with its directories, and none of its releases."""
-    app.prepare()
+    staging.prepare(app.paths)
     return app
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "Blog", "blog\n"])
 def test_a_name_that_would_lead_elsewhere_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ReleaseFailed, match="is no app's name"):
-        Layout(name, tmp_path)
+        AppPaths(name, tmp_path)
 
 
 def mode(path: Path) -> str:
     return oct(path.stat().st_mode)[-4:]
 
 
-def lay(app: Layout, *names: str) -> None:
+def lay(app: App, *names: str) -> None:
     """Have releases on disk, each with an environment and a log of its own."""
-    app.logs.mkdir(parents=True, exist_ok=True)
+    app.paths.logs.mkdir(parents=True, exist_ok=True)
     for name in names:
-        app.path(name).mkdir(parents=True)
-        (app.home / "venvs" / name).mkdir(parents=True)
-        (app.path(name) / "venv").symlink_to(f"../../venvs/{name}")
-        (app.logs / f"{name}.log").touch()
+        app.paths.path(name).mkdir(parents=True)
+        (app.paths.home / "venvs" / name).mkdir(parents=True)
+        (app.paths.path(name) / "venv").symlink_to(f"../../venvs/{name}")
+        (app.paths.logs / f"{name}.log").touch()
 
 
-def lived(app: Layout, *names: str, voided: tuple[str, ...] = ()) -> None:
+def lived(app: App, *names: str, voided: tuple[str, ...] = ()) -> None:
     """Have them been live in this order, on a host whose clock went backwards."""
-    journal = Journal(app.journal_file, None)
+    journal = Journal(app.paths.journal_file, None)
     journal.history = [{"release": name, "since": f"2026-11-{30 - day}"} for day, name in enumerate(names)]
     journal.voided = {name: {"since": "2026-11-01", "by": "me"} for name in voided}
     journal.save()
-    (app.home / "current").symlink_to(f"releases/{names[-1]}")
+    (app.paths.home / "current").symlink_to(f"releases/{names[-1]}")
 
 
 # prepared
 
 
-def test_prepare_makes_the_apps_folders_for_who_may_use_them(app: Layout, owners: Owners) -> None:
-    app.prepare()
-    assert {str(path): (mode(path), owners[str(path)]) for path in [*app.home.iterdir(), app.logs, app.trial]} == {
-        f"{app.home}/releases": ("0755", (0, 0)),
-        f"{app.home}/venvs": ("0750", (0, APP_ID)),
-        f"{app.home}/secrets": ("0750", (0, APP_ID)),
-        f"{app.home}/shared": ("0750", (APP_ID, APP_ID)),
-        str(app.logs): ("0750", (0, APP_ID)),
-        str(app.trial): ("0755", (0, 0)),
+def test_prepare_makes_the_apps_folders_for_who_may_use_them(app: App, owners: Owners) -> None:
+    staging.prepare(app.paths)
+    assert {
+        str(path): (mode(path), owners[str(path)])
+        for path in [*app.paths.home.iterdir(), app.paths.logs, app.paths.trial]
+    } == {
+        f"{app.paths.home}/releases": ("0755", (0, 0)),
+        f"{app.paths.home}/venvs": ("0750", (0, APP_ID)),
+        f"{app.paths.home}/secrets": ("0750", (0, APP_ID)),
+        f"{app.paths.home}/shared": ("0750", (APP_ID, APP_ID)),
+        str(app.paths.logs): ("0750", (0, APP_ID)),
+        str(app.paths.trial): ("0755", (0, 0)),
     }
 
 
 OTHERS = Secrets("6" * 12, {"KEY": "0ther", "LINES": "one\ntwo\n", "EMPTY": "", "SNOWMAN": "☃"}, {})
 
 
-def secrets_of(app: Layout, release: str) -> dict[str, str]:
+def secrets_of(app: App, release: str) -> dict[str, str]:
     """What a release finds when it is started."""
-    folder = app.path(release) / "secrets"
+    folder = app.paths.path(release) / "secrets"
     return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_secrets_are_readable_for_root_and_the_app_alone(prepared: Layout, owners: Owners) -> None:
-    prepared.keep_secrets(SECRETS)
-    kept = prepared.home / "secrets" / SECRETS.id
+def test_secrets_are_readable_for_root_and_the_app_alone(prepared: App, owners: Owners) -> None:
+    secret_files.keep(prepared.paths, SECRETS)
+    kept = prepared.paths.home / "secrets" / SECRETS.id
     assert (kept / "env/KEY").read_text() == "s3cret\n"
     assert (kept / "files/instance/config.py").read_text() == "KEY = 's3cret'\n"
     assert {mode(path) for path in [kept, *kept.rglob("*")] if path.is_dir()} == {"0750"}
     assert {mode(path) for path in kept.rglob("*") if path.is_file()} == {"0640"}
-    aside = str(prepared.home / "secrets" / f".{SECRETS.id}")
+    aside = str(prepared.paths.home / "secrets" / f".{SECRETS.id}")
     assert {owner for path, owner in owners.items() if path.startswith(aside)} == {(0, APP_ID)}
 
 
@@ -106,7 +118,7 @@ def test_secrets_of_one_release_are_not_those_of_another(app: App, stage: Callab
     """A deploy that is refused leaves the live release with those that it was started with."""
     for release, secrets in ((A, SECRETS), (B, OTHERS)):
         stage(release)
-        app.equip(release, secrets)
+        warm_up.equip(app, release, secrets)
     assert secrets_of(app, A) == {name: content.decode() for name, content in SECRETS.contents.items()}
     assert secrets_of(app, B) == {name: content.decode() for name, content in OTHERS.contents.items()}
 
@@ -114,40 +126,40 @@ def test_secrets_of_one_release_are_not_those_of_another(app: App, stage: Callab
 def test_secrets_that_no_release_has_are_removed(app: App, stage: Callable[..., Path]) -> None:
     for release, secrets in ((A, SECRETS), (B, OTHERS)):
         stage(release)
-        app.equip(release, secrets)
-    app.discard(B)
-    assert os.listdir(app.home / "secrets") == [SECRETS.id]
+        warm_up.equip(app, release, secrets)
+    warm_up.discard(app, B)
+    assert os.listdir(app.paths.home / "secrets") == [SECRETS.id]
 
 
 @pytest.mark.parametrize("secrets", [NO_SECRETS, SECRETS, OTHERS])
-def test_secrets_that_are_the_same_are_not_written(prepared: Layout, secrets: Secrets) -> None:
-    assert prepared.keep_secrets(secrets)
-    before = {path: path.stat().st_ino for path in (prepared.home / "secrets").rglob("*")}
-    assert not prepared.keep_secrets(secrets)
-    assert {path: path.stat().st_ino for path in (prepared.home / "secrets").rglob("*")} == before
+def test_secrets_that_are_the_same_are_not_written(prepared: App, secrets: Secrets) -> None:
+    assert secret_files.keep(prepared.paths, secrets)
+    before = {path: path.stat().st_ino for path in (prepared.paths.home / "secrets").rglob("*")}
+    assert not secret_files.keep(prepared.paths, secrets)
+    assert {path: path.stat().st_ino for path in (prepared.paths.home / "secrets").rglob("*")} == before
 
 
 @pytest.mark.parametrize("name", ["env/KEY", "files/instance/config.py"])
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("edited")], ids=["removed", "edited"])
-def test_secrets_that_were_damaged_are_repaired(prepared: Layout, name: str, damage: Callable[[Path], object]) -> None:
-    prepared.keep_secrets(SECRETS)
-    damage(prepared.home / "secrets" / SECRETS.id / name)
-    assert prepared.keep_secrets(SECRETS)
-    assert (prepared.home / "secrets" / SECRETS.id / name).read_bytes() == SECRETS.contents[name]
+def test_secrets_that_were_damaged_are_repaired(prepared: App, name: str, damage: Callable[[Path], object]) -> None:
+    secret_files.keep(prepared.paths, SECRETS)
+    damage(prepared.paths.home / "secrets" / SECRETS.id / name)
+    assert secret_files.keep(prepared.paths, SECRETS)
+    assert (prepared.paths.home / "secrets" / SECRETS.id / name).read_bytes() == SECRETS.contents[name]
 
 
-def test_interrupted_secrets_are_complete_after_the_next_run(prepared: Layout) -> None:
-    for number in interruptions(lambda _: prepared.keep_secrets(SECRETS)):
-        prepared.keep_secrets(SECRETS)
-        found = prepared.home / "secrets" / SECRETS.id
+def test_interrupted_secrets_are_complete_after_the_next_run(prepared: App) -> None:
+    for number in interruptions(lambda _: secret_files.keep(prepared.paths, SECRETS)):
+        secret_files.keep(prepared.paths, SECRETS)
+        found = prepared.paths.home / "secrets" / SECRETS.id
         assert (found / "env/KEY").read_text() == "s3cret\n", f"interrupted before step {number}"
         shutil.rmtree(found)
 
 
 def test_a_release_whose_secrets_were_removed_is_drift(app: App, switch: Callable[..., App]) -> None:
     switch(A)
-    shutil.rmtree(app.home / "secrets" / NO_SECRETS.id)
-    assert app.edited(A) == [f"{app.path(A)}/secrets was removed"]
+    shutil.rmtree(app.paths.home / "secrets" / NO_SECRETS.id)
+    assert manifest.edited(app.paths, A) == [f"{app.paths.path(A)}/secrets was removed"]
 
 
 # what releases share
@@ -169,56 +181,58 @@ def sharing(app: App, archive: Path, environment: Environment, tmp_path: Path) -
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_text(content)
     pack(source, contents(source).files, STATIC, tmp_path / "sharing.tar.gz")
-    app.prepare()
+    staging.prepare(app.paths)
     release = replace(
         make_release(A, **SHARING),
         own_files={"config.py": "A = 1\n", "instance/motd": "hi"},
         secret_files=("secret.py", "instance/key"),
     )
-    app.stage(release, tmp_path / "sharing.tar.gz", environment)
-    app.equip(A, replace(SECRETS, files={"secret.py": "S = 1", "instance/key": "k"}))
+    staging.stage(app.paths, release, tmp_path / "sharing.tar.gz", environment)
+    warm_up.equip(app, A, replace(SECRETS, files={"secret.py": "S = 1", "instance/key": "k"}))
     return app
 
 
 def test_shared_paths_lead_out_of_the_release(sharing: App) -> None:
-    src = sharing.path(A) / "src"
+    src = sharing.paths.path(A) / "src"
     for path, place in {
         "instance": "shared/instance",
         "data/app.db": "shared/data/app.db",
         "blog/static/media": "media/static/media",
     }.items():
-        assert os.path.realpath(src / path) == os.path.realpath(sharing.home / place), path
+        assert os.path.realpath(src / path) == os.path.realpath(sharing.paths.home / place), path
 
 
 def test_shared_paths_have_what_the_source_has_there(sharing: App) -> None:
-    assert (sharing.home / "shared/instance/seed.txt").read_text() == "from the source"
-    assert (sharing.home / "media/static/media/logo.svg").read_text() == "<svg/>"
-    assert (sharing.home / "shared/data").is_dir()
-    assert not (sharing.home / "shared/data/app.db").exists()  # the app makes its file
+    assert (sharing.paths.home / "shared/instance/seed.txt").read_text() == "from the source"
+    assert (sharing.paths.home / "media/static/media/logo.svg").read_text() == "<svg/>"
+    assert (sharing.paths.home / "shared/data").is_dir()
+    assert not (sharing.paths.home / "shared/data/app.db").exists()  # the app makes its file
 
 
 def test_what_is_shared_already_is_not_seeded_again(sharing: App) -> None:
     for place in ("shared/instance/seed.txt", "media/static/media/logo.svg"):
-        (sharing.home / place).write_text("changed by the app")
-    sharing.equip(A, SECRETS)
+        (sharing.paths.home / place).write_text("changed by the app")
+    warm_up.equip(sharing, A, SECRETS)
     for place in ("shared/instance/seed.txt", "media/static/media/logo.svg"):
-        assert (sharing.home / place).read_text() == "changed by the app"
+        assert (sharing.paths.home / place).read_text() == "changed by the app"
 
 
 def test_what_is_the_apps_is_made_by_the_app(sharing: App, as_me: list[tuple[int, int, list[str]]]) -> None:
     """The folders above may lead elsewhere by then: the app's user can write them."""
     made = {word for uid, _, argv in as_me if uid == APP_ID for word in argv}
-    assert {str(sharing.home / place) for place in ("shared/var", "shared/instance", "shared/data/app.db")} <= made
+    assert {
+        str(sharing.paths.home / place) for place in ("shared/var", "shared/instance", "shared/data/app.db")
+    } <= made
 
 
 def test_what_nginx_serves_is_the_webs_and_below_folders_of_roots(sharing: App, owners: Owners) -> None:
-    folder = sharing.home / "media/static/media"
+    folder = sharing.paths.home / "media/static/media"
     assert (mode(folder), owners[f"{folder.parent}/.media.new"]) == ("2750", (APP_ID, WEB_ID))
     assert str(folder.parent) not in owners
 
 
 def test_files_of_the_inventory_are_part_of_the_release(sharing: App) -> None:
-    release = sharing.path(A)
+    release = sharing.paths.path(A)
     assert (release / "src/config.py").read_text() == "A = 1\n"
     assert (release / "files/instance/motd").read_text() == "hi"
     assert (release / "src/secret.py").read_text() == "S = 1"
@@ -226,81 +240,81 @@ def test_files_of_the_inventory_are_part_of_the_release(sharing: App) -> None:
 
 
 def test_a_copy_shares_what_the_release_shares(sharing: App) -> None:
-    name = sharing.copy(A)
-    sharing.equip(name, SECRETS)
-    assert (sharing.path(name) / "src/instance/seed.txt").read_text() == "from the source"
-    assert (sharing.path(name) / "files/instance/motd").read_text() == "hi"
+    name = staging.copy(sharing.paths, A)
+    warm_up.equip(sharing, name, SECRETS)
+    assert (sharing.paths.path(name) / "src/instance/seed.txt").read_text() == "from the source"
+    assert (sharing.paths.path(name) / "files/instance/motd").read_text() == "hi"
 
 
 def test_a_folder_that_the_app_can_not_make_is_told(app: App, stage: Callable[..., Path]) -> None:
     stage(A)
-    (app.home / "shared/uploads").write_text("a file")
-    record = app.record(A)
+    (app.paths.home / "shared/uploads").write_text("a file")
+    record = app.paths.record(A)
     record["inputs"]["entry"]["shared_paths"] = ["uploads/here"]
-    write_json(app.path(A) / "release.json", record)
+    write_json(app.paths.path(A) / "release.json", record)
     with pytest.raises(
         ReleaseFailed, match=r"^blog: shared_paths: uploads/here can't be made at .*File exists|Not a dir"
     ):
-        app.equip(A, NO_SECRETS)
+        warm_up.equip(app, A, NO_SECRETS)
 
 
 def test_in_what_the_app_writes_root_makes_no_folder(sharing: App, tmp_path: Path) -> None:
     """An earlier release has shared the folder above as a whole: by now there may be links in it."""
     (tmp_path / "etc").mkdir()
-    (sharing.home / "media/static/media/sub").symlink_to(tmp_path / "etc")
-    record = sharing.record(A)
+    (sharing.paths.home / "media/static/media/sub").symlink_to(tmp_path / "etc")
+    record = sharing.paths.record(A)
     record["inputs"]["entry"]["shared_paths"] = ["blog/static/media/sub/deeper"]
-    write_json(sharing.path(A) / "release.json", record)
+    write_json(sharing.paths.path(A) / "release.json", record)
     with pytest.raises(ReleaseFailed, match="which the app writes"):
-        sharing.equip(A, NO_SECRETS)
+        warm_up.equip(sharing, A, NO_SECRETS)
     assert list((tmp_path / "etc").iterdir()) == []
 
 
-def test_prepare_leaves_what_the_app_has_written(prepared: Layout) -> None:
-    (prepared.home / "shared" / "db.sqlite").write_text("rows")
-    prepared.prepare()
-    assert (prepared.home / "shared" / "db.sqlite").read_text() == "rows"
+def test_prepare_leaves_what_the_app_has_written(prepared: App) -> None:
+    (prepared.paths.home / "shared" / "db.sqlite").write_text("rows")
+    staging.prepare(prepared.paths)
+    assert (prepared.paths.home / "shared" / "db.sqlite").read_text() == "rows"
 
 
-def test_prepare_of_an_unknown_user_is_a_key_error(app: Layout) -> None:
-    app.name = "nobody-has-this-name"
+def test_prepare_of_an_unknown_user_is_a_key_error(app: App) -> None:
+    app.paths.name = "nobody-has-this-name"
     with pytest.raises(KeyError):
-        app.prepare()
+        staging.prepare(app.paths)
 
 
 @pytest.fixture
-def shared(prepared: Layout, owners: Owners) -> list[str]:
+def shared(prepared: App, owners: Owners) -> list[str]:
     """The paths below ``shared``, which has been another user's."""
-    folder = prepared.home / "shared"
+    folder = prepared.paths.home / "shared"
     (folder / "uploads").mkdir()
     (folder / "uploads" / "a.png").touch()
-    (folder / "link").symlink_to(prepared.home / "venvs")
+    (folder / "link").symlink_to(prepared.paths.home / "venvs")
     paths = [str(path) for path in (folder, *folder.rglob("*"))]
     owners.update(dict.fromkeys(paths, (4711, 4711)))
     return paths
 
 
-def test_what_another_user_has_left_is_the_apps(prepared: Layout, shared: list[str], owners: Owners) -> None:
+def test_what_another_user_has_left_is_the_apps(prepared: App, shared: list[str], owners: Owners) -> None:
     """Its own link is, and not what that leads to."""
-    prepared.prepare()
+    staging.prepare(prepared.paths)
     assert {owners[path] for path in shared} == {(APP_ID, APP_ID)}
-    assert owners[f"{prepared.home}/venvs"] == (0, APP_ID)
+    assert owners[f"{prepared.paths.home}/venvs"] == (0, APP_ID)
 
 
 def test_what_another_user_has_left_is_the_apps_whatever_interrupts_that(
-    prepared: Layout, shared: list[str], owners: Owners
+    prepared: App, shared: list[str], owners: Owners
 ) -> None:
-    for number in interruptions(lambda _: prepared.prepare()):
-        prepared.prepare()
+    for number in interruptions(lambda _: staging.prepare(prepared.paths)):
+        staging.prepare(prepared.paths)
         assert {owners[path] for path in shared} == {(APP_ID, APP_ID)}, f"interrupted before step {number}"
         owners.update(dict.fromkeys(shared, (4711, 4711)))
 
 
-def test_what_is_the_apps_already_is_not_looked_through(prepared: Layout, shared: list[str], owners: Owners) -> None:
+def test_what_is_the_apps_already_is_not_looked_through(prepared: App, shared: list[str], owners: Owners) -> None:
     """It may be large."""
-    prepared.prepare()
+    staging.prepare(prepared.paths)
     owners[shared[-1]] = (0, 0)
-    prepared.prepare()
+    staging.prepare(prepared.paths)
     assert owners[shared[-1]] == (0, 0)
 
 
@@ -324,45 +338,45 @@ def static_files(folder: Path) -> dict[str, tuple[int, str]]:
 
 
 @pytest.fixture
-def met(app: Layout, staged: Path, archive: Path, environment: Environment) -> Layout:
+def met(app: App, staged: Path, archive: Path, environment: Environment) -> App:
     """The app with A live and B about to follow."""
-    (app.home / "current").symlink_to(f"releases/{A}")
-    app.stage(make_release(B), archive, environment)
-    (app.path(B) / "static/static/new.css").write_text("new {}")
-    app.meet(B)
+    (app.paths.home / "current").symlink_to(f"releases/{A}")
+    staging.stage(app.paths, make_release(B), archive, environment)
+    (app.paths.path(B) / "static/static/new.css").write_text("new {}")
+    static_links.link(app.paths, B)
     return app
 
 
 @pytest.mark.parametrize(("one", "neighbour", "other"), [(A, "next", B), (B, "previous", A)])
 def test_neighbours_have_each_others_static_files_as_further_names(
-    met: Layout, one: str, neighbour: str, other: str
+    met: App, one: str, neighbour: str, other: str
 ) -> None:
     """uWSGI serves no file outside a map's own folder, and a path with %2e%2e in it none that is not meant."""
-    found = static_files(met.path(one) / neighbour)
-    assert found == static_files(met.path(other) / "static")
+    found = static_files(met.paths.path(one) / neighbour)
+    assert found == static_files(met.paths.path(other) / "static")
     assert found
 
 
-def test_neighbours_that_meet_again_have_what_is_there_now(met: Layout) -> None:
-    (met.path(B) / "static/static/new.css").unlink()
-    met.meet(B)
-    assert "static/new.css" not in static_files(met.path(A) / "next")
+def test_neighbours_that_meet_again_have_what_is_there_now(met: App) -> None:
+    (met.paths.path(B) / "static/static/new.css").unlink()
+    static_links.link(met.paths, B)
+    assert "static/new.css" not in static_files(met.paths.path(A) / "next")
 
 
-def test_a_release_that_will_not_follow_leaves_the_live_one_nothing(met: Layout) -> None:
-    met.part()
-    assert list((met.path(A) / "next").iterdir()) == []
+def test_a_release_that_will_not_follow_leaves_the_live_one_nothing(met: App) -> None:
+    static_links.unlink(met.paths)
+    assert list((met.paths.path(A) / "next").iterdir()) == []
 
 
-def test_a_release_has_not_been_edited_where_it_has_met_another(met: Layout) -> None:
-    assert met.edited(A) == []
+def test_a_release_has_not_been_edited_where_it_has_met_another(met: App) -> None:
+    assert manifest.edited(met.paths, A) == []
 
 
 @pytest.mark.parametrize("live", [None, A])
-def test_a_release_does_not_meet_itself(app: Layout, staged: Path, live: str | None) -> None:
+def test_a_release_does_not_meet_itself(app: App, staged: Path, live: str | None) -> None:
     if live:
-        (app.home / "current").symlink_to(f"releases/{live}")
-    app.meet(A)
+        (app.paths.home / "current").symlink_to(f"releases/{live}")
+    static_links.link(app.paths, A)
     assert [list((staged / neighbour).iterdir()) for neighbour in ("next", "previous")] == [[], []]
 
 
@@ -399,17 +413,17 @@ def test_rendered_files_are_verbatim(staged: Path) -> None:
     assert {name: (staged / name).read_text() for name in RELEASE.files} == RELEASE.files
 
 
-def test_the_record_is_kept(app: Layout, staged: Path) -> None:
-    assert app.record(A) == RELEASE.record
-    assert app.entry(A)["static"] == STATIC
+def test_the_record_is_kept(app: App, staged: Path) -> None:
+    assert app.paths.record(A) == RELEASE.record
+    assert app.paths.entry(A)["static"] == STATIC
 
 
-def test_a_release_that_is_not_there_has_no_record(app: Layout) -> None:
-    assert app.record(A) == {}
+def test_a_release_that_is_not_there_has_no_record(app: App) -> None:
+    assert app.paths.record(A) == {}
 
 
-def test_the_environment_is_that_of_its_inputs(app: Layout, staged: Path, environment: Environment) -> None:
-    assert (staged / "venv").resolve(strict=True) == app.home / "venvs" / environment.key
+def test_the_environment_is_that_of_its_inputs(app: App, staged: Path, environment: Environment) -> None:
+    assert (staged / "venv").resolve(strict=True) == app.paths.home / "venvs" / environment.key
 
 
 @pytest.mark.parametrize(
@@ -431,14 +445,14 @@ def test_the_environment_is_that_of_its_inputs(app: Layout, staged: Path, enviro
     ],
 )
 @pytest.mark.parametrize("copied", [False, True], ids=["staged", "copied"])
-def test_modes_of_a_release(app: Layout, staged: Path, name: str, expected: str, copied: bool) -> None:
-    release = app.path(app.copy(A)) if copied else staged
+def test_modes_of_a_release(app: App, staged: Path, name: str, expected: str, copied: bool) -> None:
+    release = app.paths.path(staging.copy(app.paths, A)) if copied else staged
     assert mode(release / name) == expected
 
 
 @pytest.mark.parametrize("copied", [False, True], ids=["staged", "copied"])
-def test_who_owns_what_of_a_release(app: Layout, staged: Path, owners: Owners, copied: bool) -> None:
-    aside = app.path(f".{app.copy(A) if copied else A}")
+def test_who_owns_what_of_a_release(app: App, staged: Path, owners: Owners, copied: bool) -> None:
+    aside = app.paths.path(f".{staging.copy(app.paths, A) if copied else A}")
     assert {
         name: owners[f"{aside}/{name}"]
         for name in ["src", "env", "env/EMPTY", "run", "release.json", "uwsgi.ini", "exec"]
@@ -453,15 +467,18 @@ def test_who_owns_what_of_a_release(app: Layout, staged: Path, owners: Owners, c
     }
 
 
-def test_a_release_of_an_earlier_version_is_restarted_as_it_was(app: Layout, staged: Path, owners: Owners) -> None:
+def test_a_release_of_an_earlier_version_is_restarted_as_it_was(app: App, staged: Path, owners: Owners) -> None:
     """Its uWSGI makes the socket, in a folder whose group is nginx's."""
     (staged / "serve").unlink()
-    name = app.copy(A)
-    assert (mode(app.path(name) / "run"), owners[f"{app.path(f'.{name}')}/run"]) == ("2750", (APP_ID, WEB_ID))
+    name = staging.copy(app.paths, A)
+    assert (mode(app.paths.path(name) / "run"), owners[f"{app.paths.path(f'.{name}')}/run"]) == (
+        "2750",
+        (APP_ID, WEB_ID),
+    )
 
 
-def test_a_staged_release_is_not_live(app: Layout, staged: Path) -> None:
-    assert (app.live(), app.on_disk()) == (None, [A])
+def test_a_staged_release_is_not_live(app: App, staged: Path) -> None:
+    assert (app.paths.live(), app.paths.on_disk()) == (None, [A])
 
 
 # from a package
@@ -482,20 +499,20 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_packages_static_files_are_further_names_of_its_own(
-    prepared: Layout, package: Path, environment: Environment
+    prepared: App, package: Path, environment: Environment
 ) -> None:
-    prepared.stage(of_a_package(RELEASE), package, environment)
-    release = prepared.path(A)
+    staging.stage(prepared.paths, of_a_package(RELEASE), package, environment)
+    release = prepared.paths.path(A)
     (installed,) = release.glob("venv/lib/python*/site-packages/blog/static/img/a.svg")
     assert (release / "static/static/img/a.svg").samefile(installed)
 
 
-def test_a_static_folder_that_a_package_lacks_is_named(
-    prepared: Layout, package: Path, environment: Environment
-) -> None:
+def test_a_static_folder_that_a_package_lacks_is_named(prepared: App, package: Path, environment: Environment) -> None:
     with pytest.raises(ReleaseFailed, match=r"^blog: .*blog/assets"):
-        prepared.stage(replace(of_a_package(RELEASE), static={"/static": "blog/assets"}), package, environment)
-    assert list((prepared.home / "releases").iterdir()) == []
+        staging.stage(
+            prepared.paths, replace(of_a_package(RELEASE), static={"/static": "blog/assets"}), package, environment
+        )
+    assert list((prepared.paths.home / "releases").iterdir()) == []
 
 
 # what can't be staged
@@ -514,7 +531,7 @@ def room(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.mark.parametrize(("free", "inodes"), [(100, 1_000_000), (1000, 4_000)])
 def test_a_release_without_room_is_refused_before_anything_changes(
-    prepared: Layout,
+    prepared: App,
     archive: Path,
     environment: Environment,
     room: Callable[..., None],
@@ -524,33 +541,33 @@ def test_a_release_without_room_is_refused_before_anything_changes(
 ) -> None:
     with tarfile.open(archive) as tar:
         files = 5000 + 2 * len(tar.getnames())
-    before = snapshot(prepared.home)
+    before = snapshot(prepared.paths.home)
     room(free, inodes)
     with pytest.raises(ReleaseFailed) as refused:
-        prepared.stage(RELEASE, archive, environment)
+        staging.stage(prepared.paths, RELEASE, archive, environment)
     assert str(refused.value) == (
-        f"blog: {prepared.home} has {free} MB and {inodes} inodes free, and {A} needs about 150 MB and {files}; "
+        f"blog: {prepared.paths.home} has {free} MB and {inodes} inodes free, and {A} needs about 150 MB and {files}; "
         "make room, or lower flask_app_keep_releases. Nothing was changed"
     )
-    assert snapshot(prepared.home) == before
+    assert snapshot(prepared.paths.home) == before
 
 
 def test_a_file_system_that_does_not_count_its_inodes_has_room(
-    prepared: Layout, archive: Path, environment: Environment, room: Callable[..., None]
+    prepared: App, archive: Path, environment: Environment, room: Callable[..., None]
 ) -> None:
     room(1000, 0, counted=False)
-    prepared.stage(RELEASE, archive, environment)
-    assert prepared.path(RELEASE.id).is_dir()
+    staging.stage(prepared.paths, RELEASE, archive, environment)
+    assert prepared.paths.path(RELEASE.id).is_dir()
 
 
 def test_an_environment_that_is_there_needs_no_room(
-    app: Layout, staged: Path, archive: Path, environment: Environment, room: Callable[..., None]
+    app: App, staged: Path, archive: Path, environment: Environment, room: Callable[..., None]
 ) -> None:
     room(1, 100)
-    app.stage(make_release(B), archive, environment)
+    staging.stage(app.paths, make_release(B), archive, environment)
     room(0)
     with pytest.raises(ReleaseFailed, match="has 0 MB and"):
-        app.stage(make_release(C), archive, environment)
+        staging.stage(app.paths, make_release(C), archive, environment)
 
 
 @pytest.mark.parametrize(
@@ -562,46 +579,46 @@ def test_an_environment_that_is_there_needs_no_room(
     ids=["a file that can't be written", "a record that can't be written"],
 )
 def test_what_fails_in_the_middle_leaves_nothing(
-    prepared: Layout, archive: Path, environment: Environment, broken: dict[str, object], error: type[Exception]
+    prepared: App, archive: Path, environment: Environment, broken: dict[str, object], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        prepared.stage(replace(RELEASE, **broken), archive, environment)
-    assert [path for name in ("releases", "venvs") for path in (prepared.home / name).iterdir()] == []
+        staging.stage(prepared.paths, replace(RELEASE, **broken), archive, environment)
+    assert [path for name in ("releases", "venvs") for path in (prepared.paths.home / name).iterdir()] == []
 
 
 def test_an_environment_that_fails_leaves_nothing(
-    prepared: Layout, archive: Path, environment: Environment, monkeypatch: pytest.MonkeyPatch
+    prepared: App, archive: Path, environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise EnvironmentFailed("no such requirement")
 
     monkeypatch.setattr(environments, "_build", fail)
     with pytest.raises(EnvironmentFailed):
-        prepared.stage(RELEASE, archive, environment)
-    assert [path for name in ("releases", "venvs") for path in (prepared.home / name).iterdir()] == []
+        staging.stage(prepared.paths, RELEASE, archive, environment)
+    assert [path for name in ("releases", "venvs") for path in (prepared.paths.home / name).iterdir()] == []
 
 
 def test_what_fails_in_the_middle_leaves_the_environments_that_are_used(
-    app: Layout, staged: Path, archive: Path, environment: Environment
+    app: App, staged: Path, archive: Path, environment: Environment
 ) -> None:
     broken = {"no/such/folder": ""}
     for used in (environment, replace(environment, sets=("another",))):
         with pytest.raises(FileNotFoundError):
-            app.stage(replace(make_release(B), files=broken), archive, used)
-    assert list((app.home / "venvs").iterdir()) == [(staged / "venv").resolve()]
+            staging.stage(app.paths, replace(make_release(B), files=broken), archive, used)
+    assert list((app.paths.home / "venvs").iterdir()) == [(staged / "venv").resolve()]
 
 
 def test_an_interrupted_stage_leaves_nothing_at_the_final_path(
-    prepared: Layout, archive: Path, environment: Environment, snapshot
+    prepared: App, archive: Path, environment: Environment, snapshot
 ) -> None:
     """And another run leads there."""
     release = replace(RELEASE, env={"A": "a"})
-    final = prepared.path(A)
+    final = prepared.paths.path(A)
     expected = None
-    for number in interruptions(lambda _: prepared.stage(release, archive, environment)):
+    for number in interruptions(lambda _: staging.stage(prepared.paths, release, archive, environment)):
         assert not final.exists(), f"interrupted before step {number}"
-        prepared.stage(release, archive, environment)
-        left = snapshot(prepared.home)
+        staging.stage(prepared.paths, release, archive, environment)
+        left = snapshot(prepared.paths.home)
         expected = expected or left
         assert left == expected, f"interrupted before step {number}"
         shutil.rmtree(final)
@@ -611,20 +628,20 @@ def test_an_interrupted_stage_leaves_nothing_at_the_final_path(
 
 
 @pytest.fixture
-def copy(app: Layout, staged: Path) -> Path:
-    return app.path(app.copy(A))
+def copy(app: App, staged: Path) -> Path:
+    return app.paths.path(staging.copy(app.paths, A))
 
 
 @pytest.mark.parametrize(("release", "name"), [(A, f"{A}.1"), (f"{A}.1", f"{A}.2"), (f"{A}.9", f"{A}.10")])
-def test_a_copy_is_called_after_its_release(app: Layout, staged: Path, release: str, name: str) -> None:
+def test_a_copy_is_called_after_its_release(app: App, staged: Path, release: str, name: str) -> None:
     if release != A:
-        staged.rename(app.path(release))
-    assert app.copy(release) == name
-    assert app.on_disk() == sorted([release, name])
+        staged.rename(app.paths.path(release))
+    assert staging.copy(app.paths, release) == name
+    assert app.paths.on_disk() == sorted([release, name])
 
 
-def test_a_copy_is_called_like_nothing_that_is_on_disk(app: Layout, staged: Path, copy: Path) -> None:
-    assert app.copy(A) == f"{A}.2"
+def test_a_copy_is_called_like_nothing_that_is_on_disk(app: App, staged: Path, copy: Path) -> None:
+    assert staging.copy(app.paths, A) == f"{A}.2"
 
 
 def test_a_copy_has_what_a_release_has(staged: Path, copy: Path) -> None:
@@ -653,8 +670,8 @@ def test_a_rendered_file_has_the_copys_name(staged: Path, copy: Path, name: str)
     assert (staged / name).read_text() == RELEASE.files[name]
 
 
-def test_a_copys_copy_has_its_own_name_everywhere(app: Layout, copy: Path) -> None:
-    second = app.path(app.copy(copy.name))
+def test_a_copys_copy_has_its_own_name_everywhere(app: App, copy: Path) -> None:
+    second = app.paths.path(staging.copy(app.paths, copy.name))
     assert (second / "supervisor.conf").read_text() == RELEASE.files["supervisor.conf"].replace(A, f"{A}.2")
 
 
@@ -665,30 +682,30 @@ def test_a_copys_variables_are_its_own(staged: Path, copy: Path) -> None:
     assert (staged / "env/FLASKFLEET_RELEASE").read_text() == f"{A}\n"
 
 
-def test_a_copys_record_is_that_of_its_release_but_for_the_name(app: Layout, copy: Path) -> None:
-    assert app.record(copy.name) == {**RELEASE.record, "release": f"{A}.1"}
+def test_a_copys_record_is_that_of_its_release_but_for_the_name(app: App, copy: Path) -> None:
+    assert app.paths.record(copy.name) == {**RELEASE.record, "release": f"{A}.1"}
 
 
-def test_a_copy_has_no_socket_of_its_release(app: Layout, staged: Path) -> None:
+def test_a_copy_has_no_socket_of_its_release(app: App, staged: Path) -> None:
     (staged / "run/uwsgi.sock").touch()
-    assert list((app.path(app.copy(A)) / "run").iterdir()) == []
+    assert list((app.paths.path(staging.copy(app.paths, A)) / "run").iterdir()) == []
 
 
-def test_a_copys_manifest_is_its_own(app: Layout, staged: Path, copy: Path) -> None:
-    assert app.edited(copy.name) == []
+def test_a_copys_manifest_is_its_own(app: App, staged: Path, copy: Path) -> None:
+    assert manifest.edited(app.paths, copy.name) == []
     assert (copy / "manifest.json").read_bytes() != (staged / "manifest.json").read_bytes()
 
 
 def test_an_interrupted_copy_leaves_the_release_and_nothing_beside_it(
-    prepared: Layout, archive: Path, environment: Environment, snapshot
+    prepared: App, archive: Path, environment: Environment, snapshot
 ) -> None:
-    app, staged = prepared, prepared.path(A)
-    app.stage(replace(RELEASE, env={"FLASKFLEET_RELEASE": A}), archive, environment)
+    app, staged = prepared, prepared.paths.path(A)
+    staging.stage(app.paths, replace(RELEASE, env={"FLASKFLEET_RELEASE": A}), archive, environment)
     before = snapshot(staged)
     expected = None
-    for number in interruptions(lambda _: app.copy(A)):
-        assert app.on_disk() == [A], f"interrupted before step {number}"
-        copy = app.path(app.copy(A))
+    for number in interruptions(lambda _: staging.copy(app.paths, A)):
+        assert app.paths.on_disk() == [A], f"interrupted before step {number}"
+        copy = app.paths.path(staging.copy(app.paths, A))
         left = snapshot(copy)
         expected = expected or left
         assert (left, snapshot(staged)) == (expected, before), f"interrupted before step {number}"
@@ -698,14 +715,14 @@ def test_an_interrupted_copy_leaves_the_release_and_nothing_beside_it(
 # found again
 
 
-def test_a_host_without_the_app_has_nothing(app: Layout) -> None:
-    assert (app.live(), app.on_disk(), app.before(), app.kept_under(A)) == (None, [], None, None)
+def test_a_host_without_the_app_has_nothing(app: App) -> None:
+    assert (app.paths.live(), app.paths.on_disk(), app.paths.previous(), app.paths.name_of(A)) == (None, [], None, None)
 
 
-def test_what_is_no_release_is_not_on_disk(app: Layout) -> None:
+def test_what_is_no_release_is_not_on_disk(app: App) -> None:
     for name in (B, A, f"{A}.1", f".{C}", "lost+found", f"{D}.old", D[:11], D.upper()):
-        app.path(name).mkdir(parents=True)
-    assert app.on_disk() == [A, f"{A}.1", B]
+        app.paths.path(name).mkdir(parents=True)
+    assert app.paths.on_disk() == [A, f"{A}.1", B]
 
 
 @pytest.mark.parametrize(
@@ -718,9 +735,9 @@ def test_what_is_no_release_is_not_on_disk(app: Layout) -> None:
     ],
     ids=["its id", "its restart", "its last restart", "not there"],
 )
-def test_a_release_is_kept_under_the_name_of_its_last_restart(app: Layout, names: list[str], kept: str | None) -> None:
+def test_a_release_is_name_of_the_name_of_its_last_restart(app: App, names: list[str], kept: str | None) -> None:
     lay(app, *names)
-    assert app.kept_under(A) == kept
+    assert app.paths.name_of(A) == kept
 
 
 @pytest.mark.parametrize(
@@ -753,11 +770,11 @@ def test_a_release_is_kept_under_the_name_of_its_last_restart(app: Layout, names
     ],
 )
 def test_what_was_live_before(
-    app: Layout, history: list[str], gone: list[str], voided: list[str], before: str | None
+    app: App, history: list[str], gone: list[str], voided: list[str], before: str | None
 ) -> None:
     lay(app, *({*history} - {*gone}))
     lived(app, *history, voided=tuple(voided))
-    assert app.before() == before
+    assert app.paths.previous() == before
 
 
 # pruned
@@ -775,108 +792,108 @@ def test_what_was_live_before(
     ],
     ids=["some", "exactly", "fewer", "live again", "restarted", "restarted before"],
 )
-def test_of_what_was_live_the_last_are_left(app: Layout, history: list[str], keep: int, left: list[str]) -> None:
+def test_of_what_was_live_the_last_are_left(app: App, history: list[str], keep: int, left: list[str]) -> None:
     lay(app, *{*history})
     lived(app, *history)
-    app.prune(keep, set())
-    assert app.on_disk() == left
+    pruning.prune(app.paths, keep, set())
+    assert app.paths.on_disk() == left
 
 
-def test_what_was_never_live_is_pruned(app: Layout) -> None:
+def test_what_was_never_live_is_pruned(app: App) -> None:
     lay(app, A, B, C)
     lived(app, A, C)
-    app.prune(5, set())
-    assert app.on_disk() == [A, C]
+    pruning.prune(app.paths, 5, set())
+    assert app.paths.on_disk() == [A, C]
 
 
 @pytest.mark.parametrize("stays", ["asked for", "previous"])
-def test_what_is_still_needed_is_left_whatever_its_age(app: Layout, stays: str) -> None:
+def test_what_is_still_needed_is_left_whatever_its_age(app: App, stays: str) -> None:
     lay(app, A, B, C, D)
     lived(app, A, B, C, D)
     if stays == "previous":
-        (app.home / "previous").symlink_to(f"releases/{A}")
-    app.prune(2, {A} if stays == "asked for" else set())
-    assert app.on_disk() == [A, C, D]
+        (app.paths.home / "previous").symlink_to(f"releases/{A}")
+    pruning.prune(app.paths, 2, {A} if stays == "asked for" else set())
+    assert app.paths.on_disk() == [A, C, D]
 
 
 @pytest.fixture
-def pruned(app: Layout) -> Layout:
+def pruned(app: App) -> App:
     """The app, of whose releases A, B, and A.1 the first was pruned."""
     restart = f"{A}.1"
     lay(app, A, B, restart)
     lived(app, A, B, restart)
-    (app.logs / f"{A}.log.3").touch()
-    (app.logs / "mailer.log").touch()
-    (app.home / "venvs" / "router").mkdir()
-    (app.home / "venvs" / "unused").mkdir()
-    (app.home / "router").symlink_to("venvs/router")
-    journal = app.journal()
+    (app.paths.logs / f"{A}.log.3").touch()
+    (app.paths.logs / "mailer.log").touch()
+    (app.paths.home / "venvs" / "router").mkdir()
+    (app.paths.home / "venvs" / "unused").mkdir()
+    (app.paths.home / "router").symlink_to("venvs/router")
+    journal = app.paths.journal()
     journal.hooks = {B: {"migrate": "2026-11-22"}, C: {"migrate": "2026-11-23"}}
     journal.save()
-    app.prune(2, set())
+    pruning.prune(app.paths, 2, set())
     return app
 
 
-def test_a_pruned_releases_logs_are_gone(pruned: Layout) -> None:
-    assert sorted(path.name for path in pruned.logs.iterdir()) == [f"{A}.1.log", f"{B}.log", "mailer.log"]
+def test_a_pruned_releases_logs_are_gone(pruned: App) -> None:
+    assert sorted(path.name for path in pruned.paths.logs.iterdir()) == [f"{A}.1.log", f"{B}.log", "mailer.log"]
 
 
-def test_environments_that_nothing_uses_are_gone(pruned: Layout) -> None:
+def test_environments_that_nothing_uses_are_gone(pruned: App) -> None:
     """The router does."""
-    assert sorted(path.name for path in (pruned.home / "venvs").iterdir()) == [f"{A}.1", B, "router"]
+    assert sorted(path.name for path in (pruned.paths.home / "venvs").iterdir()) == [f"{A}.1", B, "router"]
 
 
 @pytest.mark.parametrize("user", ["blog", "shop"])
 def test_old_wheels_stay_that_an_environment_of_any_app_was_made_from(
-    app: Layout, host: Path, environment: Environment, user: str
+    app: App, host: Path, environment: Environment, user: str
 ) -> None:
     used, unused = (wheel["sha256"] for wheel in environment.wheels or ())
     for name in (used, unused):
-        os.utime(app.pool / name, (0, 0))
+        os.utime(app.paths.pool / name, (0, 0))
     lay(app, A)
     lived(app, A)
-    venv = app.home / "venvs" / A if user == "blog" else host / "srv/shop/venvs/1a2b"
+    venv = app.paths.home / "venvs" / A if user == "blog" else host / "srv/shop/venvs/1a2b"
     venv.mkdir(parents=True, exist_ok=True)
     write_json(venv / environments.RECORD, {"wheels": [{"file": "uwsgi-1.0-py3-none-any.whl", "sha256": used}]})
-    app.prune_environments()
-    assert [path.name for path in app.pool.iterdir()] == [used]
+    pruning.prune_environments(app.paths)
+    assert [path.name for path in app.paths.pool.iterdir()] == [used]
 
 
-def test_wheels_that_came_today_stay(app: Layout, environment: Environment) -> None:
+def test_wheels_that_came_today_stay(app: App, environment: Environment) -> None:
     """A release that is about to be staged needs them."""
-    app.prune_environments()
-    assert len(list(app.pool.iterdir())) == 2
+    pruning.prune_environments(app.paths)
+    assert len(list(app.paths.pool.iterdir())) == 2
 
 
-def test_an_environment_that_another_release_uses_is_left(app: Layout, stage: Callable[..., Path]) -> None:
+def test_an_environment_that_another_release_uses_is_left(app: App, stage: Callable[..., Path]) -> None:
     for name in (A, B):
         stage(name)
     lived(app, A, B)
-    app.prune(1, set())
-    assert (app.path(B) / "venv").resolve(strict=True).is_dir()
+    pruning.prune(app.paths, 1, set())
+    assert (app.paths.path(B) / "venv").resolve(strict=True).is_dir()
 
 
-def test_done_hooks_are_forgotten_with_their_release(pruned: Layout) -> None:
-    assert pruned.journal().hooks.keys() == {B}
+def test_done_hooks_are_forgotten_with_their_release(pruned: App) -> None:
+    assert pruned.paths.journal().hooks.keys() == {B}
 
 
-def test_an_interrupted_removal_leaves_a_whole_release_or_none(app: Layout, stage: Callable[..., Path]) -> None:
+def test_an_interrupted_removal_leaves_a_whole_release_or_none(app: App, stage: Callable[..., Path]) -> None:
     stage(A)
-    for number in interruptions(lambda _: app.remove_release(A)):
-        assert app.on_disk() == [] or app.edited(A) == [], f"interrupted before step {number}"
-        if not app.on_disk():
+    for number in interruptions(lambda _: pruning.remove_release(app.paths, A)):
+        assert app.paths.on_disk() == [] or manifest.edited(app.paths, A) == [], f"interrupted before step {number}"
+        if not app.paths.on_disk():
             stage(A)
 
 
-def test_a_release_that_is_not_there_can_be_removed(prepared: Layout) -> None:
-    prepared.remove_release(A)
+def test_a_release_that_is_not_there_can_be_removed(prepared: App) -> None:
+    pruning.remove_release(prepared.paths, A)
 
 
 # edited
 
 
-def test_a_release_as_it_was_written_is_not_edited(app: Layout, staged: Path) -> None:
-    assert app.edited(A) == []
+def test_a_release_as_it_was_written_is_not_edited(app: App, staged: Path) -> None:
+    assert manifest.edited(app.paths, A) == []
 
 
 @pytest.mark.parametrize(
@@ -900,18 +917,18 @@ def test_a_release_as_it_was_written_is_not_edited(app: Layout, staged: Path) ->
     ],
     ids=["a source", "a variable", "removed", "added", "renamed", "a file with two names"],
 )
-def test_an_edited_file_is_named(app: Layout, staged: Path, edit: Callable[[Path], object], words: list[str]) -> None:
+def test_an_edited_file_is_named(app: App, staged: Path, edit: Callable[[Path], object], words: list[str]) -> None:
     edit(staged)
-    assert app.edited(A) == [f"{staged}/{line}" for line in words]
+    assert manifest.edited(app.paths, A) == [f"{staged}/{line}" for line in words]
 
 
 @pytest.mark.parametrize("name", ["run/uwsgi.sock", "src/blog/__pycache__/more.pyc", "venv/added.py"])
-def test_what_a_running_app_writes_is_no_edit(app: Layout, staged: Path, name: str) -> None:
+def test_what_a_running_app_writes_is_no_edit(app: App, staged: Path, name: str) -> None:
     (staged / name).write_text("x")
-    assert app.edited(A) == []
+    assert manifest.edited(app.paths, A) == []
 
 
-def test_what_the_apps_user_puts_into_its_run_folder_is_not_looked_at(app: Layout, staged: Path) -> None:
+def test_what_the_apps_user_puts_into_its_run_folder_is_not_looked_at(app: App, staged: Path) -> None:
     """Any number of folders deep, with fifos that nobody writes to and links of any length."""
     os.mkfifo(staged / "run/fifo")
     (staged / "run/link").symlink_to("a/" * 2047)
@@ -922,22 +939,22 @@ def test_what_the_apps_user_puts_into_its_run_folder_is_not_looked_at(app: Layou
         os.close(folder)
         folder = inner
     os.close(folder)
-    assert app.edited(A) == []
-    app.remove_release(A)
-    assert os.listdir(app.home / "releases") == []
+    assert manifest.edited(app.paths, A) == []
+    pruning.remove_release(app.paths, A)
+    assert os.listdir(app.paths.home / "releases") == []
 
 
 def test_the_run_folder_is_handed_over_when_all_else_is_done(
-    app: Layout, stage: Callable[..., Path], owners: Owners, monkeypatch: pytest.MonkeyPatch
+    app: App, stage: Callable[..., Path], owners: Owners, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The app's user could put a fifo there that root would wait for."""
-    aside, durable = app.path(f".{A}"), layout.fsync_tree
+    aside, durable = app.paths.path(f".{A}"), staging.fsync_tree
     owned: dict[Path, tuple[int, int]] = {}
 
     def look(folder: Path) -> None:
         owned[folder] = owners.get(f"{folder}/run", (0, 0))
         durable(folder)
 
-    monkeypatch.setattr(layout, "fsync_tree", look)
+    monkeypatch.setattr(staging, "fsync_tree", look)
     stage(A)
     assert (owned[aside], owners[f"{aside}/run"]) == ((0, 0), (0, APP_ID))

@@ -16,17 +16,26 @@ from typing import Any
 from xmlrpc.client import Fault
 
 import pytest
-from ansible.module_utils.flaskfleet import releases, users
+from ansible.module_utils.flaskfleet import (
+    app_programs,
+    app_state,
+    hooks,
+    http_router,
+    presence,
+    release_log,
+    secret_files,
+    staging,
+    switching,
+    users,
+    warm_up,
+)
+from ansible.module_utils.flaskfleet.app import App
+from ansible.module_utils.flaskfleet.app_programs import DRAINED_WITHIN, STOPPED_WITHIN
+from ansible.module_utils.flaskfleet.app_state import differences
 from ansible.module_utils.flaskfleet.environments import Environment
 from ansible.module_utils.flaskfleet.files import read_json, write_json
-from ansible.module_utils.flaskfleet.releases import (
-    DRAINED_WITHIN,
-    LINE,
-    STOPPED_WITHIN,
-    App,
-    ReleaseFailed,
-    differences,
-)
+from ansible.module_utils.flaskfleet.paths import ReleaseFailed
+from ansible.module_utils.flaskfleet.release_log import LINE
 from conftest import Clock
 from examples import APP_ID, MAILER, ME, NO_SECRETS, SECRETS, A, B, C, make_release
 from interruption import interruptions
@@ -54,7 +63,7 @@ def killed(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Killed:
 
 @pytest.fixture
 def supervisor(app: App) -> Supervisor:
-    return app.programs.rpc
+    return app.supervisor.rpc
 
 
 @pytest.fixture
@@ -65,13 +74,13 @@ def staged(stage: Stage) -> Path:
 
 def calls(app: App, *methods: str) -> list[str]:
     """What Supervisor was told, like ``startProcessGroup blog-mailer``."""
-    return [call for call in app.programs.rpc.calls if call.partition(" ")[0] in methods]
+    return [call for call in app.supervisor.rpc.calls if call.partition(" ")[0] in methods]
 
 
 def try_out(app: App, release: str) -> None:
     """Have a release run that was staged, and is not live yet."""
-    shutil.copy(app.path(release) / "supervisor.conf", app.trial / f"{app.program(release)}.conf")
-    app.programs.start(app.program(release))
+    shutil.copy(app.paths.path(release) / "supervisor.conf", app.paths.trial / f"{app.programs.name(release)}.conf")
+    app.supervisor.start(app.programs.name(release))
 
 
 def names(folder: Path) -> list[str]:
@@ -97,11 +106,11 @@ def start(app: App, workers: list[dict[str, Any]]) -> Iterator[Callable[..., lis
             servers: list[Any] = []
 
             def listen(_: str) -> None:
-                run = app.path(A) / "run"
+                run = app.paths.path(A) / "run"
                 servers.append(stack.enter_context(uwsgi_server(run / "uwsgi.sock", answer)))
                 servers.append(stack.enter_context(stats_server(run / "stats.sock", lambda: {"workers": workers})))
 
-            app.programs.rpc.on_start = listen
+            app.supervisor.rpc.on_start = listen
             return servers
 
         yield prepare
@@ -110,7 +119,7 @@ def start(app: App, workers: list[dict[str, Any]]) -> Iterator[Callable[..., lis
 @pytest.fixture
 def hasty(app: App, staged: Path) -> App:
     """The app, whose release A has little time to become warm."""
-    record = app.record(A)
+    record = app.paths.record(A)
     record["inputs"]["entry"]["health"]["timeout_seconds"] = 0.2
     write_json(staged / "release.json", record)
     return app
@@ -118,37 +127,37 @@ def hasty(app: App, staged: Path) -> App:
 
 def test_a_release_is_warm_when_every_worker_has_answered(app: App, staged: Path, start) -> None:
     start()
-    app.warm(A)
-    assert app.programs.is_running(PROGRAM)
+    warm_up.warm_up(app, A)
+    assert app.supervisor.is_running(PROGRAM)
 
 
 def test_a_warm_release_is_what_next_points_at(app: App, staged: Path, start) -> None:
     """Its static files are there for those whom another host answers with it."""
     start()
-    (app.home / "next").symlink_to(f"releases/{C}")
-    app.warm(A)
-    assert os.readlink(app.home / "next") == f"releases/{A}"
+    (app.paths.home / "next").symlink_to(f"releases/{C}")
+    warm_up.warm_up(app, A)
+    assert os.readlink(app.paths.home / "next") == f"releases/{A}"
 
 
 def test_a_warm_release_is_forgotten_by_a_reboot(app: App, staged: Path, start) -> None:
     start()
-    app.warm(A)
-    assert (app.trial / f"{PROGRAM}.conf").read_text() == RELEASE.files["supervisor.conf"]
-    assert (names(app.conf_d), app.live()) == ([], None)
+    warm_up.warm_up(app, A)
+    assert (app.paths.trial / f"{PROGRAM}.conf").read_text() == RELEASE.files["supervisor.conf"]
+    assert (names(app.paths.conf_d), app.paths.live()) == ([], None)
 
 
 def test_a_release_that_was_kept_warm_stays_registered(app: App, switch: Switch, start) -> None:
     switch(A, B)
-    run = app.path(A) / "run"
+    run = app.paths.path(A) / "run"
     workers = [{"id": 1, "requests": 1, "status": "idle"}]
     with uwsgi_server(run / "uwsgi.sock"), stats_server(run / "stats.sock", lambda: {"workers": workers}):
-        app.warm(A)
-    assert (names(app.trial), names(app.conf_d)) == ([], [f"blog-{A}.conf", f"blog-{B}.conf"])
+        warm_up.warm_up(app, A)
+    assert (names(app.paths.trial), names(app.paths.conf_d)) == ([], [f"blog-{A}.conf", f"blog-{B}.conf"])
 
 
 def test_the_health_path_is_asked_as_a_client_asks(app: App, staged: Path, start) -> None:
     servers = start()
-    app.warm(A)
+    warm_up.warm_up(app, A)
     asked = servers[0].requests[0]
     expected = {
         "REQUEST_METHOD": "GET",
@@ -168,7 +177,7 @@ def test_every_process_is_asked(
     stage(A, processes=processes)
     monkeypatch.setattr(os, "cpu_count", lambda: 5)
     servers = start()
-    app.warm(A)
+    warm_up.warm_up(app, A)
     assert len(servers[0].requests) == asked
 
 
@@ -184,7 +193,7 @@ def test_it_is_asked_until_the_last_worker_has_answered(
         return OK
 
     start(answer)
-    app.warm(A)
+    warm_up.warm_up(app, A)
     assert len(answered) > 4
 
 
@@ -209,20 +218,20 @@ def test_an_app_that_is_ill_at_first_may_recover_in_every_worker(
 
     start(answer)
     with pytest.raises(ReleaseFailed, match=problem) if problem else nullcontext():
-        hasty.warm(A)
+        warm_up.warm_up(hasty, A)
 
 
 def test_a_program_that_runs_already_is_not_started_again(app: App, staged: Path, start) -> None:
     start()
     for _ in range(2):
-        app.warm(A)
+        warm_up.warm_up(app, A)
     assert calls(app, "startProcessGroup") == [f"startProcessGroup {PROGRAM}"]
 
 
 def test_a_worker_that_is_cheaped_need_not_answer(hasty: App, start, workers: list[dict[str, Any]]) -> None:
     workers[1] |= {"requests": 0, "status": "cheap"}
     start()
-    hasty.warm(A)
+    warm_up.warm_up(hasty, A)
 
 
 # refused
@@ -239,9 +248,9 @@ def test_a_worker_that_is_cheaped_need_not_answer(hasty: App, start, workers: li
     ids=["it ends", "it ends at once", "it was restarted", "it does not listen"],
 )
 def test_a_program_that_does_not_stay_is_refused(hasty: App, life: list[State], problem: str) -> None:
-    hasty.programs.rpc.life = life
+    hasty.supervisor.rpc.life = life
     with pytest.raises(ReleaseFailed, match=rf"^blog {A} never became live: {problem}\. "):
-        hasty.warm(A)
+        warm_up.warm_up(hasty, A)
 
 
 @pytest.mark.parametrize(
@@ -257,23 +266,23 @@ def test_a_program_that_does_not_stay_is_refused(hasty: App, life: list[State], 
 def test_an_app_that_is_not_healthy_is_refused(hasty: App, start, answer: Any, problem: str) -> None:
     start(answer)
     with pytest.raises(ReleaseFailed, match=rf"/healthz\?deep=1 {problem}, after 0\.2 seconds"):
-        hasty.warm(A)
+        warm_up.warm_up(hasty, A)
 
 
 def test_an_app_with_a_worker_that_never_answers_is_refused(hasty: App, start, workers: list[dict[str, Any]]) -> None:
     workers[1]["requests"] = 0
     start()
     with pytest.raises(ReleaseFailed, match=r"workers \[2\] have not answered, after 0\.2 seconds"):
-        hasty.warm(A)
+        warm_up.warm_up(hasty, A)
 
 
 def test_a_program_that_supervisor_cannot_read_is_refused(app: App, staged: Path) -> None:
     """Left in place it would keep Supervisor from reading any other app's."""
     (staged / "supervisor.conf").write_text("not a section")
     with pytest.raises(ReleaseFailed, match="CANT_REREAD"):
-        app.warm(A)
-    assert names(app.trial) == []
-    app.programs.rpc.reloadConfig()
+        warm_up.warm_up(app, A)
+    assert names(app.paths.trial) == []
+    app.supervisor.rpc.reloadConfig()
 
 
 BANNER = """*** Starting uWSGI 2.0.31 (64bit) on [Sun Nov 22 12:00:00 2026] ***
@@ -302,20 +311,22 @@ BANNER = """*** Starting uWSGI 2.0.31 (64bit) on [Sun Nov 22 12:00:00 2026] ***
 )
 def test_a_refusal_has_the_apps_last_words(hasty: App, log: str | None, words: str) -> None:
     if log is not None:
-        hasty.programs.rpc.on_start = lambda _: (hasty.logs / f"{A}.log").write_text(log, errors="surrogateescape")
+        hasty.supervisor.rpc.on_start = lambda _: (hasty.paths.logs / f"{A}.log").write_text(
+            log, errors="surrogateescape"
+        )
     with pytest.raises(ReleaseFailed, match=rf"Its log:\n{words}$"):
-        hasty.warm(A)
+        warm_up.warm_up(hasty, A)
 
 
 def test_of_a_log_its_ends_are_read_and_shown(app: App, staged: Path) -> None:
     """The app writes what it likes: a gigabyte in one line, or uWSGI's words again and again."""
-    with (app.logs / f"{A}.log").open("wb") as log:
+    with (app.paths.logs / f"{A}.log").open("wb") as log:
         log.write(b"first\n" + b"[uWSGI] getting INI configuration from /x\n" * 5_000)
         log.truncate(1 << 30)
         log.seek(0, os.SEEK_END)
         log.write(b"x" * 10_000_000 + b"\nlast\n")
     tracemalloc.start()
-    words = app._last_words(A).splitlines()
+    words = release_log.excerpt(app.paths, A).splitlines()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert (words[0], words[20], words[-1], len(words)) == ("first", "…", "last", 61)
@@ -324,55 +335,55 @@ def test_of_a_log_its_ends_are_read_and_shown(app: App, staged: Path) -> None:
 
 @pytest.mark.parametrize(("rotated", "words"), [(False, "new"), (True, "rotated")])
 def test_a_refusal_has_nothing_of_an_earlier_run(hasty: App, rotated: bool, words: str) -> None:
-    log = hasty.logs / f"{A}.log"
+    log = hasty.paths.logs / f"{A}.log"
     log.write_text("yesterday's words\n" * 9)
-    hasty.programs.rpc.on_start = lambda _: log.write_text("rotated\n" if rotated else log.read_text() + "new\n")
+    hasty.supervisor.rpc.on_start = lambda _: log.write_text("rotated\n" if rotated else log.read_text() + "new\n")
     with pytest.raises(ReleaseFailed, match=rf"Its log:\n{words}$"):
-        hasty.warm(A)
+        warm_up.warm_up(hasty, A)
 
 
 def test_a_refused_release_leaves_nothing(hasty: App, start, snapshot) -> None:
-    before = snapshot(hasty.conf_d)
+    before = snapshot(hasty.paths.conf_d)
     for name in (f"{A}.log", f"{A}.log.1", "other.log"):
-        (hasty.logs / name).touch()
+        (hasty.paths.logs / name).touch()
     start(b"HTTP/1.1 500 Internal Server Error\r\n\r\n")
     with pytest.raises(ReleaseFailed):
-        hasty.warm(A)
-    assert (hasty.registered(), names(hasty.trial), hasty.target("next")) == (set(), [], None)
-    assert [names(hasty.home / name) for name in ("releases", "venvs")] == [[], []]
-    assert names(hasty.logs) == ["other.log"]
-    assert snapshot(hasty.conf_d) == before
+        warm_up.warm_up(hasty, A)
+    assert (hasty.programs.registered(), names(hasty.paths.trial), hasty.paths.target("next")) == (set(), [], None)
+    assert [names(hasty.paths.home / name) for name in ("releases", "venvs")] == [[], []]
+    assert names(hasty.paths.logs) == ["other.log"]
+    assert snapshot(hasty.paths.conf_d) == before
 
 
 def test_a_refused_release_is_killed_at_once_with_its_workers(hasty: App, killed: Killed) -> None:
     with pytest.raises(ReleaseFailed):
-        hasty.warm(A)
+        warm_up.warm_up(hasty, A)
     assert killed == [(4711, signal.SIGKILL)]
 
 
 def test_a_refused_release_leaves_the_live_one_alone(hasty: App, switch: Switch, snapshot, killed: Killed) -> None:
     switch(B)
-    hasty.programs.rpc.run(f"blog-{B}", ("RUNNING", 815))
-    before = [snapshot(folder) for folder in (hasty.path(B), hasty.conf_d)]
+    hasty.supervisor.rpc.run(f"blog-{B}", ("RUNNING", 815))
+    before = [snapshot(folder) for folder in (hasty.paths.path(B), hasty.paths.conf_d)]
     with pytest.raises(ReleaseFailed):
-        hasty.warm(A)
-    assert [snapshot(folder) for folder in (hasty.path(B), hasty.conf_d)] == before
-    assert (hasty.live(), hasty.programs.rpc.states()) == (B, {f"blog-{B}": "RUNNING"})
+        warm_up.warm_up(hasty, A)
+    assert [snapshot(folder) for folder in (hasty.paths.path(B), hasty.paths.conf_d)] == before
+    assert (hasty.paths.live(), hasty.supervisor.rpc.states()) == (B, {f"blog-{B}": "RUNNING"})
     assert 815 not in dict(killed)
 
 
 def test_a_refused_release_that_was_live_once_stays_on_disk(app: App, switch: Switch) -> None:
     switch(A, B)
-    app.programs.stop([PROGRAM], 0)
-    app.programs.rpc.life = [("RUNNING", 4711), ("EXITED", 0)]
+    app.supervisor.stop([PROGRAM], 0)
+    app.supervisor.rpc.life = [("RUNNING", 4711), ("EXITED", 0)]
     with pytest.raises(ReleaseFailed):
-        app.warm(A)
-    assert (app.on_disk(), app.registered()) == ([A, B], {B})
+        warm_up.warm_up(app, A)
+    assert (app.paths.on_disk(), app.programs.registered()) == ([A, B], {B})
 
 
 def test_a_release_that_never_ran_can_be_discarded(app: App, staged: Path) -> None:
-    app.discard(A)
-    assert app.on_disk() == []
+    warm_up.discard(app, A)
+    assert app.paths.on_disk() == []
 
 
 # live
@@ -382,34 +393,34 @@ def test_a_release_that_never_ran_can_be_discarded(app: App, staged: Path) -> No
 def warm(app: App, staged: Path) -> App:
     """The app with a first release that is warm."""
     try_out(app, A)
-    (app.home / "next").symlink_to(f"releases/{A}")
+    (app.paths.home / "next").symlink_to(f"releases/{A}")
     return app
 
 
 def test_a_live_release_is_what_current_points_at(warm: App) -> None:
-    warm.go_live(A, ME, "deploy")
-    assert os.readlink(warm.home / "current") == f"releases/{A}"
-    assert (warm.live(), warm.target("next"), warm.target("previous")) == (A, None, None)
+    switching.switch(warm, A, ME, "deploy")
+    assert os.readlink(warm.paths.home / "current") == f"releases/{A}"
+    assert (warm.paths.live(), warm.paths.target("next"), warm.paths.target("previous")) == (A, None, None)
 
 
 def test_a_live_release_starts_after_a_reboot(warm: App) -> None:
-    warm.go_live(A, ME, "deploy")
-    assert (warm.conf_d / f"{PROGRAM}.conf").read_text() == RELEASE.files["supervisor.conf"]
-    assert names(warm.trial) == []
+    switching.switch(warm, A, ME, "deploy")
+    assert (warm.paths.conf_d / f"{PROGRAM}.conf").read_text() == RELEASE.files["supervisor.conf"]
+    assert names(warm.paths.trial) == []
 
 
 def test_going_live_touches_no_process(warm: App, killed: Killed) -> None:
-    before = list(warm.programs.rpc.calls)
-    warm.go_live(A, ME, "deploy")
-    assert (warm.programs.rpc.calls, killed) == (before, [])
+    before = list(warm.supervisor.rpc.calls)
+    switching.switch(warm, A, ME, "deploy")
+    assert (warm.supervisor.rpc.calls, killed) == (before, [])
 
 
 def test_the_journal_says_what_became_live_when_from_what_and_by_whom(
-    warm: App, monkeypatch: pytest.MonkeyPatch
+    warm: App, set_time: Callable[[str], None]
 ) -> None:
-    monkeypatch.setattr(releases, "now", lambda: "2026-11-22T17:30:00Z")
-    warm.go_live(A, ME, "deploy")
-    assert warm.journal().history == [
+    set_time("2026-11-22T17:30:00Z")
+    switching.switch(warm, A, ME, "deploy")
+    assert warm.paths.journal().history == [
         {
             "release": A,
             "since": "2026-11-22T17:30:00Z",
@@ -422,42 +433,42 @@ def test_the_journal_says_what_became_live_when_from_what_and_by_whom(
 
 def test_the_live_log_has_a_name_that_stays(switch: Switch) -> None:
     app = switch(A, B)
-    assert os.readlink(app.logs / "current.log") == f"{B}.log"
+    assert os.readlink(app.paths.logs / "current.log") == f"{B}.log"
 
 
 def test_what_was_live_is_what_previous_points_at(switch: Switch) -> None:
     app = switch(A, B)
-    assert os.readlink(app.home / "previous") == f"releases/{A}"
+    assert os.readlink(app.paths.home / "previous") == f"releases/{A}"
 
 
 def test_a_restart_leaves_previous_alone(switch: Switch) -> None:
     """Clients have pages of that release; the restarted one has the same files."""
     app = switch(A, B)
-    app.copy(B)
+    staging.copy(app.paths, B)
     switch(f"{B}.1", what="restart")
-    assert (app.live(), app.target("previous")) == (f"{B}.1", A)
+    assert (app.paths.live(), app.paths.target("previous")) == (f"{B}.1", A)
 
 
 @pytest.mark.parametrize(("what", "voided"), [("deploy", set()), ("restart", set()), ("rollback", {B})])
 def test_a_rollback_voids_what_it_leaves(switch: Switch, what: str, voided: set[str]) -> None:
     app = switch(A, B)
     switch(A, what=what)
-    assert app.journal().voided.keys() == voided
+    assert app.paths.journal().voided.keys() == voided
 
 
-def test_a_rollback_says_who_has_voided_a_release(switch: Switch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rollback_says_who_has_voided_a_release(switch: Switch, set_time: Callable[[str], None]) -> None:
     app = switch(A, B)
-    monkeypatch.setattr(releases, "now", lambda: "2026-11-22T17:30:00Z")
+    set_time("2026-11-22T17:30:00Z")
     switch(A, what="rollback")
-    assert app.journal().voided == {B: {"since": "2026-11-22T17:30:00Z", "by": ME}}
+    assert app.paths.journal().voided == {B: {"since": "2026-11-22T17:30:00Z", "by": ME}}
 
 
 def test_a_rollback_from_a_restart_voids_its_release(switch: Switch) -> None:
     app = switch(A, B)
-    app.copy(B)
+    staging.copy(app.paths, B)
     switch(f"{B}.1", what="restart")
     switch(A, what="rollback")
-    assert app.journal().voided.keys() == {B}
+    assert app.paths.journal().voided.keys() == {B}
 
 
 def test_a_voided_release_that_is_live_again_is_voided_no_longer(switch: Switch) -> None:
@@ -465,19 +476,19 @@ def test_a_voided_release_that_is_live_again_is_voided_no_longer(switch: Switch)
     switch(A, what="rollback")
     switch(B)
     switch(A)
-    assert app.journal().voided == {}
+    assert app.paths.journal().voided == {}
 
 
 def test_a_release_that_ended_before_the_switch_is_refused(switch: Switch, stage: Stage) -> None:
     app = switch(A)
     stage(B)
     try_out(app, B)
-    (app.logs / f"{B}.log").write_text("Killed\n")
-    app.programs.rpc.run(f"blog-{B}", ("EXITED", 0))
+    (app.paths.logs / f"{B}.log").write_text("Killed\n")
+    app.supervisor.rpc.run(f"blog-{B}", ("EXITED", 0))
     with pytest.raises(ReleaseFailed, match=rf"^blog {B} ended before the switch. Its log:\nKilled$"):
-        app.go_live(B, ME, "deploy")
-    assert (app.live(), app.on_disk(), app.registered()) == (A, [A], {A})
-    assert app.journal().newest_first() == [A]
+        switching.switch(app, B, ME, "deploy")
+    assert (app.paths.live(), app.paths.on_disk(), app.programs.registered()) == (A, [A], {A})
+    assert app.paths.journal().newest_first() == [A]
 
 
 @pytest.mark.parametrize("what", ["deploy", "rollback"])
@@ -487,57 +498,59 @@ def test_whatever_interrupts_going_live_current_points_at_what_a_reboot_starts(
     """The journal says so, and another run leads there."""
     app = switch(A)
     stage(B)
-    journal = app.journal_file.read_bytes()
+    journal = app.paths.journal_file.read_bytes()
 
     def begin() -> None:
-        (app.home / "current").unlink()
-        (app.home / "current").symlink_to(f"releases/{A}")
-        app.journal_file.write_bytes(journal)
-        (app.conf_d / f"blog-{B}.conf").unlink(missing_ok=True)
+        (app.paths.home / "current").unlink()
+        (app.paths.home / "current").symlink_to(f"releases/{A}")
+        app.paths.journal_file.write_bytes(journal)
+        (app.paths.conf_d / f"blog-{B}.conf").unlink(missing_ok=True)
         try_out(app, B)
 
     begin()
     seen = set()
-    for number in interruptions(lambda _: app.go_live(B, ME, what)):
+    for number in interruptions(lambda _: switching.switch(app, B, ME, what)):
         where = f"interrupted before step {number}"
-        live = app.live()
+        live = app.paths.live()
         seen.add(live)
-        assert f"blog-{live}.conf" in names(app.conf_d), where
-        assert app.journal().newest_first() == ([A] if live == A else [B, A]), where
-        assert live not in app.journal().voided, where
+        assert f"blog-{live}.conf" in names(app.paths.conf_d), where
+        assert app.paths.journal().newest_first() == ([A] if live == A else [B, A]), where
+        assert live not in app.paths.journal().voided, where
         if live == A:
-            app.go_live(B, ME, what)
-            assert (app.live(), app.journal().newest_first()) == (B, [B, A]), where
+            switching.switch(app, B, ME, what)
+            assert (app.paths.live(), app.paths.journal().newest_first()) == (B, [B, A]), where
         begin()
     assert seen == {A, B}
-    assert app.journal().voided.keys() == ({A} if what == "rollback" else set())
+    assert app.paths.journal().voided.keys() == ({A} if what == "rollback" else set())
 
 
 def test_a_program_is_registered_for_good_before_current_moves(warm: App, monkeypatch: pytest.MonkeyPatch) -> None:
     registered = []
-    real = releases.point_symlink
+    real = switching.point_symlink
 
     def look(link: Path, target: str) -> None:
         if link.name == "current":
-            announced = [entry["release"] for entry in read_json(warm.journal_file)["history"]]
-            registered.append((names(warm.conf_d), warm.live(), announced))
+            announced = [entry["release"] for entry in read_json(warm.paths.journal_file)["history"]]
+            registered.append((names(warm.paths.conf_d), warm.paths.live(), announced))
         real(link, target)
 
-    monkeypatch.setattr(releases, "point_symlink", look)
-    warm.go_live(A, ME, "deploy")
+    monkeypatch.setattr(switching, "point_symlink", look)
+    switching.switch(warm, A, ME, "deploy")
     assert registered == [([f"{PROGRAM}.conf"], None, [A])]
 
 
 def test_a_first_release_that_was_interrupted_is_a_leftover_for_another(warm: App, stage: Stage) -> None:
     """Else it would run and start with the host forever, and be what a rollback leads to."""
-    for number in interruptions(lambda _: warm.go_live(A, ME, "first release")):
-        if not warm.live():
-            warm.clear(B, keep_warm=False)
-            assert (warm.registered(), warm.on_disk()) == (set(), []), f"interrupted before step {number}"
-            write_json(warm.journal_file, {"user": True})
+    for number in interruptions(lambda _: switching.switch(warm, A, ME, "first release")):
+        if not warm.paths.live():
+            warm_up.clean_up(warm, B, keep_warm=False)
+            assert (warm.programs.registered(), warm.paths.on_disk()) == (set(), []), (
+                f"interrupted before step {number}"
+            )
+            write_json(warm.paths.journal_file, {"user": True})
             stage(A)
             try_out(warm, A)
-        (warm.home / "current").unlink(missing_ok=True)
+        (warm.paths.home / "current").unlink(missing_ok=True)
 
 
 # kept running
@@ -553,70 +566,73 @@ def live(switch: Switch) -> App:
 def mailing(switch: Switch) -> App:
     """The app with the live release A, which has a mailer."""
     app = switch(A, programs=MAILER)
-    app.swap_programs()
-    app.programs.rpc.calls.clear()
+    app.programs.swap_further()
+    app.supervisor.rpc.calls.clear()
     return app
 
 
 def test_a_live_release_runs(live: App) -> None:
-    assert live.is_running(A)
+    assert live.programs.is_running(A)
 
 
 STOPS: list[tuple[str, Callable[[App], object]]] = [
-    ("stopped", lambda app: app.programs.rpc.run(PROGRAM, ("STOPPED", 0))),
-    ("ended", lambda app: app.programs.rpc.run(PROGRAM, ("EXITED", 0))),
-    ("fatal", lambda app: app.programs.rpc.run(PROGRAM, ("FATAL", 0))),
-    ("forgotten by Supervisor", lambda app: app.programs.rpc.programs.clear()),
-    ("not registered", lambda app: (app.conf_d / f"{PROGRAM}.conf").unlink()),
-    ("registered otherwise", lambda app: (app.conf_d / f"{PROGRAM}.conf").write_text("[program:x]\n")),
+    ("stopped", lambda app: app.supervisor.rpc.run(PROGRAM, ("STOPPED", 0))),
+    ("ended", lambda app: app.supervisor.rpc.run(PROGRAM, ("EXITED", 0))),
+    ("fatal", lambda app: app.supervisor.rpc.run(PROGRAM, ("FATAL", 0))),
+    ("forgotten by Supervisor", lambda app: app.supervisor.rpc.programs.clear()),
+    ("not registered", lambda app: (app.paths.conf_d / f"{PROGRAM}.conf").unlink()),
+    ("registered otherwise", lambda app: (app.paths.conf_d / f"{PROGRAM}.conf").write_text("[program:x]\n")),
 ]
 MAILER_STOPS: list[tuple[str, Callable[[App], object]]] = [
-    ("mailer stopped", lambda app: app.programs.rpc.run(f"{PROGRAM}-mailer", ("STOPPED", 0))),
-    ("mailer not registered", lambda app: (app.conf_d / f"{PROGRAM}.programs.conf").unlink()),
-    ("mailer registered otherwise", lambda app: (app.conf_d / f"{PROGRAM}.programs.conf").write_text("[program:x]\n")),
+    ("mailer stopped", lambda app: app.supervisor.rpc.run(f"{PROGRAM}-mailer", ("STOPPED", 0))),
+    ("mailer not registered", lambda app: (app.paths.conf_d / f"{PROGRAM}.programs.conf").unlink()),
+    (
+        "mailer registered otherwise",
+        lambda app: (app.paths.conf_d / f"{PROGRAM}.programs.conf").write_text("[program:x]\n"),
+    ),
 ]
 
 
 @pytest.mark.parametrize("stop", [pytest.param(stop, id=name) for name, stop in STOPS + MAILER_STOPS])
 def test_a_live_release_that_does_not_run_is_run_again(mailing: App, stop: Callable[[App], object]) -> None:
-    assert mailing.is_running(A)
+    assert mailing.programs.is_running(A)
     stop(mailing)
-    assert not mailing.is_running(A)
-    mailing.run_again(A)
-    assert mailing.is_running(A)
-    assert (mailing.conf_d / f"{PROGRAM}.conf").read_text() == RELEASE.files["supervisor.conf"]
+    assert not mailing.programs.is_running(A)
+    mailing.programs.start(A)
+    assert mailing.programs.is_running(A)
+    assert (mailing.paths.conf_d / f"{PROGRAM}.conf").read_text() == RELEASE.files["supervisor.conf"]
 
 
 def test_a_live_release_that_does_not_start_is_a_failure_with_its_last_words(live: App) -> None:
-    live.programs.rpc.run(PROGRAM, ("EXITED", 0))
-    live.programs.rpc.life = [("STARTING", 1), ("BACKOFF", 0)]
-    (live.logs / f"{A}.log").write_text("ImportError\n")
+    live.supervisor.rpc.run(PROGRAM, ("EXITED", 0))
+    live.supervisor.rpc.life = [("STARTING", 1), ("BACKOFF", 0)]
+    (live.paths.logs / f"{A}.log").write_text("ImportError\n")
     with pytest.raises(ReleaseFailed, match=rf"^blog {A} does not start. Its log:\nImportError$"):
-        live.run_again(A)
+        live.programs.start(A)
 
 
 def test_a_program_that_runs_is_registered_again_without_a_restart(live: App) -> None:
-    (live.conf_d / f"{PROGRAM}.conf").unlink()
-    live.programs.rpc.calls.clear()
-    live.run_again(A)
+    (live.paths.conf_d / f"{PROGRAM}.conf").unlink()
+    live.supervisor.rpc.calls.clear()
+    live.programs.start(A)
     assert calls(live, "startProcessGroup", "stopProcessGroup") == []
 
 
 def test_a_start_touches_no_other_program(live: App) -> None:
-    live.programs.rpc.run("shop", ("STOPPED", 0))
-    live.run_again(A)
-    assert live.programs.rpc.states()["shop"] == "STOPPED"
+    live.supervisor.rpc.run("shop", ("STOPPED", 0))
+    live.programs.start(A)
+    assert live.supervisor.rpc.states()["shop"] == "STOPPED"
 
 
 @pytest.mark.parametrize(
     ("leave", "keep_warm", "settled"),
     [
         (lambda app: None, False, True),
-        (lambda app: app.programs.rpc.run(f"blog-{B}", ("FATAL", 0)), False, False),
-        (lambda app: app.programs.rpc.run(f"blog-{A}"), False, False),
-        (lambda app: app.programs.rpc.run(f"blog-{A}"), True, True),
-        (lambda app: (app.trial / f"blog-{C}.conf").touch(), True, False),
-        (lambda app: app.programs.rpc.run(f"blog-{A}-mailer"), False, False),
+        (lambda app: app.supervisor.rpc.run(f"blog-{B}", ("FATAL", 0)), False, False),
+        (lambda app: app.supervisor.rpc.run(f"blog-{A}"), False, False),
+        (lambda app: app.supervisor.rpc.run(f"blog-{A}"), True, True),
+        (lambda app: (app.paths.trial / f"blog-{C}.conf").touch(), True, False),
+        (lambda app: app.supervisor.rpc.run(f"blog-{A}-mailer"), False, False),
     ],
     ids=["nothing", "what is live has ended", "the one before", "it was to stay", "a trial", "a further program"],
 )
@@ -624,13 +640,13 @@ def test_an_app_is_settled_when_what_is_live_runs_alone(
     switch: Switch, leave: Callable[[App], object], keep_warm: bool, settled: bool
 ) -> None:
     app = switch(A, B)
-    app.clear(None, keep_warm=False)
+    warm_up.clean_up(app, None, keep_warm=False)
     leave(app)
-    assert app.is_settled(keep_warm) == settled
+    assert switching.is_settled(app, keep_warm) == settled
 
 
 def test_an_app_without_a_release_is_not_settled(app: App) -> None:
-    assert not app.is_settled(False)
+    assert not switching.is_settled(app, False)
 
 
 # further programs
@@ -638,40 +654,40 @@ def test_an_app_without_a_release_is_not_settled(app: App) -> None:
 
 def test_workers_are_those_of_the_live_release(mailing: App, switch: Switch) -> None:
     switch(B, programs=MAILER)
-    assert f"{PROGRAM}-mailer" in mailing.programs.known()
-    mailing.swap_programs()
-    assert {name for name in mailing.programs.known() if name.endswith("mailer")} == {f"blog-{B}-mailer"}
-    assert mailing.programs.is_running(f"blog-{B}-mailer")
+    assert f"{PROGRAM}-mailer" in mailing.supervisor.known()
+    mailing.programs.swap_further()
+    assert {name for name in mailing.supervisor.known() if name.endswith("mailer")} == {f"blog-{B}-mailer"}
+    assert mailing.supervisor.is_running(f"blog-{B}-mailer")
 
 
 def test_workers_start_with_the_host(mailing: App, switch: Switch) -> None:
     switch(B, programs=MAILER)
-    mailing.swap_programs()
-    registered = {path.name: path.read_text() for path in mailing.conf_d.glob("*.programs.conf")}
+    mailing.programs.swap_further()
+    registered = {path.name: path.read_text() for path in mailing.paths.conf_d.glob("*.programs.conf")}
     assert registered == {f"blog-{B}.programs.conf": f"[program:blog-{B}-mailer]\n"}
 
 
 def test_an_old_worker_has_ended_before_the_new_one_starts(mailing: App, switch: Switch, clock: Clock) -> None:
     """Two schedulers at a time would do everything twice."""
     switch(B, programs=MAILER)
-    supervisor, old, new = mailing.programs.rpc, f"{PROGRAM}-mailer", f"blog-{B}-mailer"
+    supervisor, old, new = mailing.supervisor.rpc, f"{PROGRAM}-mailer", f"blog-{B}-mailer"
     supervisor.end = [("STOPPING", 4711)]
     clock.at[clock.passed + 44] = lambda: supervisor.run(old, ("STOPPED", 0))
     known = []
     supervisor.on_start = lambda program: known.append((program, old in supervisor.programs))
-    mailing.swap_programs()
+    mailing.programs.swap_further()
     assert known == [(new, False)]
 
 
 def test_a_swap_is_done_once(mailing: App) -> None:
-    mailing.swap_programs()
+    mailing.programs.swap_further()
     assert calls(mailing, "startProcessGroup", "stopProcessGroup") == []
 
 
 def test_a_worker_that_a_release_has_no_more_ends(mailing: App, switch: Switch) -> None:
     switch(B)
-    mailing.swap_programs()
-    assert (mailing.programs.known(), names(mailing.conf_d)) == (
+    mailing.programs.swap_further()
+    assert (mailing.supervisor.known(), names(mailing.paths.conf_d)) == (
         {PROGRAM, f"blog-{B}"},
         [f"{PROGRAM}.conf", f"blog-{B}.conf"],
     )
@@ -679,81 +695,85 @@ def test_a_worker_that_a_release_has_no_more_ends(mailing: App, switch: Switch) 
 
 def test_a_worker_of_a_release_that_is_gone_ends(mailing: App, switch: Switch) -> None:
     switch(B)
-    shutil.rmtree(mailing.path(A))
-    mailing.swap_programs()
-    assert f"{PROGRAM}-mailer" not in mailing.programs.known()
+    shutil.rmtree(mailing.paths.path(A))
+    mailing.programs.swap_further()
+    assert f"{PROGRAM}-mailer" not in mailing.supervisor.known()
 
 
 def test_a_swap_touches_nobody_elses_programs(mailing: App, switch: Switch) -> None:
     others = ["blog-http", f"shop-{A}-mailer", f"blog-shop-{A}-mailer", "blog-mailer"]
     for program in others:
-        mailing.programs.rpc.run(program)
-        (mailing.conf_d / f"{program}.programs.conf").write_text(f"[program:{program}]\n")
+        mailing.supervisor.rpc.run(program)
+        (mailing.paths.conf_d / f"{program}.programs.conf").write_text(f"[program:{program}]\n")
     switch(B)
-    mailing.swap_programs()
-    assert mailing.programs.known() == {PROGRAM, f"blog-{B}", *others}
-    assert names(mailing.conf_d) == sorted(
+    mailing.programs.swap_further()
+    assert mailing.supervisor.known() == {PROGRAM, f"blog-{B}", *others}
+    assert names(mailing.paths.conf_d) == sorted(
         [f"{PROGRAM}.conf", f"blog-{B}.conf", *(f"{program}.programs.conf" for program in others)]
     )
 
 
-@pytest.mark.parametrize("change", [lambda app: app.swap_programs(), lambda app: app.clear(None, keep_warm=False)])
+@pytest.mark.parametrize(
+    "change", [lambda app: app.programs.swap_further(), lambda app: warm_up.clean_up(app, None, keep_warm=False)]
+)
 def test_an_app_whose_name_looks_like_another_ones_worker_is_left_alone(
     mailing: App, switch: Switch, change: Callable[[App], object]
 ) -> None:
     """``blog-202401011200-eu`` is an app, unless ``blog`` has such a release."""
     others = {f"blog-202401011200-eu-{C}", f"blog-202401011200-eu-{C}-mailer", "blog-202401011200-http"}
     for program in others:
-        mailing.programs.rpc.run(program)
+        mailing.supervisor.rpc.run(program)
     switch(B)
     change(mailing)
-    assert others <= mailing.programs.known()
-    assert mailing.registered() <= {A, B}
-    assert not any(map(mailing.owns, others))
-    assert mailing.owns("blog-http")
+    assert others <= mailing.supervisor.known()
+    assert mailing.programs.registered() <= {A, B}
+    assert not any(map(mailing.programs.owns, others))
+    assert mailing.programs.owns("blog-http")
 
 
 @pytest.mark.parametrize("before", [None, "[program:x]\n"], ids=["none", "an older one"])
 def test_programs_that_supervisor_refuses_change_nothing(live: App, stage: Stage, switch: Switch, before) -> None:
     """At its next start it would refuse to run any app."""
     switch(B, programs=MAILER)
-    live.swap_programs()
-    running = live.programs.known()
-    registered = live.conf_d / f"blog-{B}.programs.conf"
+    live.programs.swap_further()
+    running = live.supervisor.known()
+    registered = live.paths.conf_d / f"blog-{B}.programs.conf"
     registered.write_text(before) if before else registered.unlink()
-    (live.path(B) / "programs.conf").write_text(f"[program:blog-{B}-mailer]\nno option\n")
+    (live.paths.path(B) / "programs.conf").write_text(f"[program:blog-{B}-mailer]\nno option\n")
     with pytest.raises(ReleaseFailed, match=rf"^blog: Supervisor refuses blog-{B}.programs.conf \(CANT_REREAD"):
-        live.swap_programs()
+        live.programs.swap_further()
     assert (registered.read_text() if registered.exists() else None) == before
-    live.programs.reload()
-    assert live.programs.known() == running
+    live.supervisor.reload()
+    assert live.supervisor.known() == running
 
 
 def test_a_refused_file_that_was_there_already_goes(live: App) -> None:
     """An interrupted run has left it."""
-    file = live.conf_d / f"{PROGRAM}.programs.conf"
+    file = live.paths.conf_d / f"{PROGRAM}.programs.conf"
     file.write_text("[program:x]\nno option\n")
     with pytest.raises(ReleaseFailed):
-        live._register(file, file.read_bytes())
+        live.programs.register(file, file.read_bytes())
     assert not file.exists()
 
 
 def test_a_router_that_supervisor_refuses_is_not_registered(app: App, environment: Environment) -> None:
-    app.prepare()
+    staging.prepare(app.paths)
     with pytest.raises(ReleaseFailed, match=r"Supervisor refuses blog-http\.conf"):
-        app.route("no section", environment)
-    assert names(app.conf_d) == []
+        http_router.route(app, "no section", environment)
+    assert names(app.paths.conf_d) == []
 
 
 def test_a_worker_that_does_not_stay_up_is_named_and_left_to_supervisor(live: App, switch: Switch) -> None:
     switch(B, programs={**MAILER, "clock": {"command": "python -m blog.clock"}})
     life = {f"blog-{B}-mailer": [("STARTING", 1), ("BACKOFF", 0)], f"blog-{B}-clock": [("RUNNING", 2)]}
-    supervisor = live.programs.rpc
+    supervisor = live.supervisor.rpc
     supervisor.on_start = lambda program: setattr(supervisor, "life", life[program])
-    with pytest.raises(ReleaseFailed, match=rf"^blog: blog-{B}-mailer does not stay up; {B} is live, .*{live.logs}/$"):
-        live.swap_programs()
+    with pytest.raises(
+        ReleaseFailed, match=rf"^blog: blog-{B}-mailer does not stay up; {B} is live, .*{live.paths.logs}/$"
+    ):
+        live.programs.swap_further()
     assert (supervisor.states()[f"blog-{B}-clock"], supervisor.states()[f"blog-{B}-mailer"]) == ("RUNNING", "BACKOFF")
-    assert f"blog-{B}.programs.conf" in names(live.conf_d)
+    assert f"blog-{B}.programs.conf" in names(live.paths.conf_d)
 
 
 # secrets
@@ -767,22 +787,22 @@ def kept_warm(switch: Switch) -> App:
 
 def test_new_secrets_stop_what_runs_with_others(kept_warm: App) -> None:
     """A rollback would make it live with yesterday's; what is live is never stopped for that."""
-    kept_warm.equip(A, SECRETS)
-    assert (kept_warm.registered(), kept_warm.has_secrets(A, SECRETS)) == ({B}, True)
-    kept_warm.equip(B, SECRETS)
-    assert kept_warm.registered() == {B}
+    warm_up.equip(kept_warm, A, SECRETS)
+    assert (kept_warm.programs.registered(), secret_files.has(kept_warm.paths, A, SECRETS)) == ({B}, True)
+    warm_up.equip(kept_warm, B, SECRETS)
+    assert kept_warm.programs.registered() == {B}
 
 
 def test_the_same_secrets_stop_nothing(kept_warm: App) -> None:
-    kept_warm.equip(A, NO_SECRETS)
-    assert kept_warm.registered() == {A, B}
+    warm_up.equip(kept_warm, A, NO_SECRETS)
+    assert kept_warm.programs.registered() == {A, B}
 
 
 def test_new_secrets_stop_what_has_the_old_ones_whatever_interrupts_that(kept_warm: App, switch: Switch) -> None:
-    for number in interruptions(lambda _: kept_warm.equip(A, SECRETS)):
-        kept_warm.equip(A, SECRETS)
-        assert kept_warm.registered() == {B}, f"interrupted before step {number}"
-        kept_warm.equip(A, NO_SECRETS)
+    for number in interruptions(lambda _: warm_up.equip(kept_warm, A, SECRETS)):
+        warm_up.equip(kept_warm, A, SECRETS)
+        assert kept_warm.programs.registered() == {B}, f"interrupted before step {number}"
+        warm_up.equip(kept_warm, A, NO_SECRETS)
         switch(A, B)
 
 
@@ -813,46 +833,46 @@ def test_what_was_left_ends(
     left: App, target: str | None, keep_warm: bool, running: set[str], on_disk: list[str]
 ) -> None:
     """What was live once stays on disk."""
-    left.clear(target, keep_warm)
-    assert {release for release in (A, B, C) if left.programs.is_running(f"blog-{release}")} == running
-    assert (left.registered(), left.on_disk(), left.live()) == (running, on_disk, B)
+    warm_up.clean_up(left, target, keep_warm)
+    assert {release for release in (A, B, C) if left.supervisor.is_running(f"blog-{release}")} == running
+    assert (left.programs.registered(), left.paths.on_disk(), left.paths.live()) == (running, on_disk, B)
 
 
 def test_what_was_never_live_is_killed_and_what_was_is_drained(
     left: App, killed: Killed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked_at = set()
-    monkeypatch.setattr(releases, "unix_connections", lambda path: looked_at.add(path) or 0)
-    left.programs.rpc.run(f"blog-{C}", ("RUNNING", 815))
-    left.clear(None, keep_warm=False)
+    monkeypatch.setattr(app_programs, "unix_connections", lambda path: looked_at.add(path) or 0)
+    left.supervisor.rpc.run(f"blog-{C}", ("RUNNING", 815))
+    warm_up.clean_up(left, None, keep_warm=False)
     assert killed == [(815, signal.SIGKILL)]
-    assert looked_at == {f"{left.path(A)}/run/uwsgi.sock"}
+    assert looked_at == {f"{left.paths.path(A)}/run/uwsgi.sock"}
 
 
 def test_of_two_that_were_live_the_one_before_is_kept_warm(switch: Switch) -> None:
     app = switch(A, B, C)
-    app.clear(None, keep_warm=True)
-    assert app.registered() == {B, C}
+    warm_up.clean_up(app, None, keep_warm=True)
+    assert app.programs.registered() == {B, C}
 
 
 def test_a_voided_release_is_not_kept_warm(switch: Switch) -> None:
     app = switch(A, B)
     switch(A, what="rollback")
-    app.clear(None, keep_warm=True)
-    assert app.registered() == {A}
+    warm_up.clean_up(app, None, keep_warm=True)
+    assert app.programs.registered() == {A}
 
 
 def test_what_was_staged_halfway_or_in_vain_is_gone(live: App, stage: Stage) -> None:
     stage(B)
-    live.path(f".{C}").mkdir()
-    live.clear(None, keep_warm=False)
-    assert names(live.home / "releases") == [A]
+    live.paths.path(f".{C}").mkdir()
+    warm_up.clean_up(live, None, keep_warm=False)
+    assert names(live.paths.home / "releases") == [A]
 
 
 def test_a_target_that_runs_and_is_not_on_disk_is_ended(left: App, killed: Killed) -> None:
-    left.path(C).rename(left.home / "away")
-    left.clear(C, keep_warm=False)
-    assert not left.programs.processes(f"blog-{C}")
+    left.paths.path(C).rename(left.paths.home / "away")
+    warm_up.clean_up(left, C, keep_warm=False)
+    assert not left.supervisor.processes(f"blog-{C}")
     assert killed
 
 
@@ -860,29 +880,29 @@ def test_where_nothing_is_live_leftovers_end_too(app: App, stage: Stage) -> None
     for release in (A, B):
         stage(release)
         try_out(app, release)
-    app.clear(B, keep_warm=False)
-    assert (app.registered(), app.on_disk()) == ({B}, [B])
+    warm_up.clean_up(app, B, keep_warm=False)
+    assert (app.programs.registered(), app.paths.on_disk()) == ({B}, [B])
 
 
 def test_nobody_elses_programs_end(left: App) -> None:
     others = [f"shop-{A}", f"blog-shop-{A}", "blog-http", "blogs"]
     for program in others:
-        left.programs.rpc.run(program)
-        (left.trial / f"{program}.conf").write_text(f"[program:{program}]\n")
-    left.clear(None, keep_warm=False)
-    assert left.programs.known() == {f"blog-{B}", *others}
-    assert names(left.trial) == sorted(f"{program}.conf" for program in others)
+        left.supervisor.rpc.run(program)
+        (left.paths.trial / f"{program}.conf").write_text(f"[program:{program}]\n")
+    warm_up.clean_up(left, None, keep_warm=False)
+    assert left.supervisor.known() == {f"blog-{B}", *others}
+    assert names(left.paths.trial) == sorted(f"{program}.conf" for program in others)
 
 
 def test_a_host_without_the_app_has_no_leftovers(app: App) -> None:
-    app.clear(A, keep_warm=False)
-    assert not app.home.exists()
+    warm_up.clean_up(app, A, keep_warm=False)
+    assert not app.paths.home.exists()
 
 
 def test_a_program_whose_folders_were_deleted_by_hand_ends(live: App) -> None:
-    shutil.rmtree(live.home)
-    live.clear(B, keep_warm=False)
-    assert live.registered() == set()
+    shutil.rmtree(live.paths.home)
+    warm_up.clean_up(live, B, keep_warm=False)
+    assert live.programs.registered() == set()
 
 
 # retired
@@ -890,84 +910,88 @@ def test_a_program_whose_folders_were_deleted_by_hand_ends(live: App) -> None:
 
 def test_what_is_not_live_any_more_is_stopped_and_kept_on_disk(switch: Switch) -> None:
     app = switch(A, B)
-    app.retire(5, keep_warm=False)
-    assert (app.registered(), names(app.conf_d), app.on_disk()) == ({B}, [f"blog-{B}.conf"], [A, B])
-    assert app.is_settled(False)
+    switching.retire(app, 5, keep_warm=False)
+    assert (app.programs.registered(), names(app.paths.conf_d), app.paths.on_disk()) == (
+        {B},
+        [f"blog-{B}.conf"],
+        [A, B],
+    )
+    assert switching.is_settled(app, False)
 
 
 def test_what_was_live_before_may_stay_up(switch: Switch) -> None:
     app = switch(A, B, C)
-    app.retire(5, keep_warm=True)
-    assert app.registered() == {B, C}
-    assert app.is_settled(True)
+    switching.retire(app, 5, keep_warm=True)
+    assert app.programs.registered() == {B, C}
+    assert switching.is_settled(app, True)
 
 
 def test_what_is_older_is_pruned(switch: Switch) -> None:
     app = switch(A, B, C)
-    app.retire(2, keep_warm=False)
-    assert app.on_disk() == [B, C]
+    switching.retire(app, 2, keep_warm=False)
+    assert app.paths.on_disk() == [B, C]
 
 
 def test_what_a_worker_still_runs_from_stays_on_disk(mailing: App, switch: Switch) -> None:
     switch(B, C, programs=MAILER)
-    mailing.programs.rpc.run(f"blog-{C}", ("FATAL", 0))
-    mailing.programs.rpc.life = [("BACKOFF", 0)]
+    mailing.supervisor.rpc.run(f"blog-{C}", ("FATAL", 0))
+    mailing.supervisor.rpc.life = [("BACKOFF", 0)]
     with pytest.raises(ReleaseFailed, match=f"^blog {C} does not start"):
-        mailing.retire(2, keep_warm=False)
-    assert (mailing.registered(), mailing.on_disk()) == ({A, C}, [A, B, C])
+        switching.retire(mailing, 2, keep_warm=False)
+    assert (mailing.programs.registered(), mailing.paths.on_disk()) == ({A, C}, [A, B, C])
 
 
 def test_retiring_swaps_the_workers(mailing: App, switch: Switch) -> None:
     switch(B, programs=MAILER)
-    mailing.retire(5, keep_warm=False)
-    assert mailing.programs.known() == {f"blog-{B}", f"blog-{B}-mailer"}
+    switching.retire(mailing, 5, keep_warm=False)
+    assert mailing.supervisor.known() == {f"blog-{B}", f"blog-{B}-mailer"}
 
 
 def test_retiring_runs_what_is_live_again(switch: Switch) -> None:
     app = switch(A, B)
-    app.programs.rpc.run(f"blog-{B}", ("FATAL", 0))
-    app.retire(5, keep_warm=False)
-    assert app.programs.rpc.states() == {f"blog-{B}": "RUNNING"}
+    app.supervisor.rpc.run(f"blog-{B}", ("FATAL", 0))
+    switching.retire(app, 5, keep_warm=False)
+    assert app.supervisor.rpc.states() == {f"blog-{B}": "RUNNING"}
 
 
 @pytest.mark.parametrize("stop", [pytest.param(stop, id=name) for name, stop in STOPS + MAILER_STOPS])
 def test_retiring_leaves_a_settled_app(mailing: App, stop: Callable[[App], object]) -> None:
     """Or a deploy of what is live would repair it again each time."""
     stop(mailing)
-    assert not mailing.is_settled(False)
-    mailing.retire(5, keep_warm=False)
-    assert mailing.is_settled(False)
+    assert not switching.is_settled(mailing, False)
+    switching.retire(mailing, 5, keep_warm=False)
+    assert switching.is_settled(mailing, False)
 
 
 def test_a_worker_that_fails_keeps_nothing_from_being_retired(mailing: App, switch: Switch) -> None:
     switch(B, C, programs=MAILER)
     mailing.rollout_lock.acquire(ROLLOUT)
-    mailing.programs.rpc.life = [("BACKOFF", 0)]
+    mailing.supervisor.rpc.life = [("BACKOFF", 0)]
     with pytest.raises(ReleaseFailed, match=f"blog-{C}-mailer does not stay up"):
-        mailing.retire(2, keep_warm=False)
-    assert (mailing.registered(), mailing.on_disk(), mailing.rollout_lock.record()) == ({C}, [B, C], {})
+        switching.retire(mailing, 2, keep_warm=False)
+    assert (mailing.programs.registered(), mailing.paths.on_disk(), mailing.rollout_lock.record()) == ({C}, [B, C], {})
 
 
 def test_what_cannot_be_stopped_keeps_no_rollout_open(switch: Switch) -> None:
     """Nobody is at work any more; who comes next is told what is wrong, and not to wait."""
     app = switch(A, B)
     app.rollout_lock.acquire(ROLLOUT)
-    app.programs.rpc.end = [("STOPPING", 4711)]
+    app.supervisor.rpc.end = [("STOPPING", 4711)]
     with pytest.raises(Fault, match="STILL_RUNNING"):
-        app.retire(5, keep_warm=False)
+        switching.retire(app, 5, keep_warm=False)
     assert app.rollout_lock.record() == {}
 
 
 def test_of_an_interrupted_removal_the_next_run_leaves_nothing(switch: Switch) -> None:
     """Neither files nor logs."""
     app = switch(A, B, C)
-    app.retire(5, keep_warm=False)
-    for number in interruptions(lambda _: app.retire(2, keep_warm=False)):
-        app.retire(2, keep_warm=False)
-        assert names(app.home / "releases") == [B, C], f"interrupted before step {number}"
-        assert [name for name in names(app.logs) if name.startswith(A)] == [], f"interrupted before step {number}"
-        shutil.copytree(app.path(B), app.path(A), symlinks=True)
-        (app.logs / f"{A}.log").touch()
+    switching.retire(app, 5, keep_warm=False)
+    for number in interruptions(lambda _: switching.retire(app, 2, keep_warm=False)):
+        switching.retire(app, 2, keep_warm=False)
+        assert names(app.paths.home / "releases") == [B, C], f"interrupted before step {number}"
+        assert [name for name in names(app.paths.logs) if name.startswith(A)] == [], f"interrupted before step {number}"
+        shutil.copytree(app.paths.path(B), app.paths.path(A), symlinks=True)
+        (app.paths.logs / f"{A}.log").touch()
 
 
 # drained
@@ -977,7 +1001,7 @@ def test_of_an_interrupted_removal_the_next_run_leaves_nothing(switch: Switch) -
 def connected(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many clients each look at a socket finds; the last one stays."""
     counts = [0]
-    monkeypatch.setattr(releases, "unix_connections", lambda path: counts.pop(0) if len(counts) > 1 else counts[0])
+    monkeypatch.setattr(app_programs, "unix_connections", lambda path: counts.pop(0) if len(counts) > 1 else counts[0])
     return counts
 
 
@@ -992,8 +1016,8 @@ def test_a_socket_is_drained_when_it_stays_quiet(
     app = switch(A, B)
     connected[:] = [*looks, *[9] * 9]
     left = []
-    app.programs.rpc.on_stop = lambda program: left.append(len(connected))
-    app.clear(None, keep_warm=False)
+    app.supervisor.rpc.on_stop = lambda program: left.append(len(connected))
+    warm_up.clean_up(app, None, keep_warm=False)
     assert left == [len(looks) + 9 - enough]
 
 
@@ -1001,16 +1025,16 @@ def test_what_is_drained_yields_before_it_stops(
     switch: Switch, monkeypatch: pytest.MonkeyPatch, lowered: list[tuple[int, int]]
 ) -> None:
     app = switch(A, B)
-    old = app.programs.processes(app.program(A))[0]["pid"]
+    old = app.supervisor.processes(app.programs.name(A))[0]["pid"]
     seen = []
 
     def look(_: str) -> int:
         seen.append(("look", *lowered))
         return 0
 
-    monkeypatch.setattr(releases, "unix_connections", look)
-    app.programs.rpc.on_stop = lambda program: seen.append(("stop", *lowered))
-    app.clear(None, keep_warm=False)
+    monkeypatch.setattr(app_programs, "unix_connections", look)
+    app.supervisor.rpc.on_stop = lambda program: seen.append(("stop", *lowered))
+    warm_up.clean_up(app, None, keep_warm=False)
     assert seen == [("look",)] * 3 + [("stop", (old, APP_ID))]
 
 
@@ -1020,22 +1044,22 @@ def test_a_request_that_never_ends_is_waited_for_until_nobody_wants_its_answer(
     app = switch(A, B, harakiri_seconds=40)
     connected[:] = [1]
     before = clock.passed
-    app.clear(None, keep_warm=False)
+    warm_up.clean_up(app, None, keep_warm=False)
     assert clock.passed - before == pytest.approx(40 + DRAINED_WITHIN, abs=0.5)
-    assert app.registered() == {B}
+    assert app.programs.registered() == {B}
 
 
 def test_a_client_that_waits_in_the_queue_is_waited_for(switch: Switch, clock: Clock) -> None:
     app = switch(A, B)
     with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
-        server.bind(str(app.path(A) / "run" / "uwsgi.sock"))
+        server.bind(str(app.paths.path(A) / "run" / "uwsgi.sock"))
         server.listen()
         client.connect(server.getsockname())
         answered_at = clock.passed + 7
         clock.at[answered_at] = lambda: (client.close(), server.accept()[0].close())
         stopped_at = []
-        app.programs.rpc.on_stop = lambda program: stopped_at.append(clock.passed)
-        app.clear(None, keep_warm=False)
+        app.supervisor.rpc.on_stop = lambda program: stopped_at.append(clock.passed)
+        warm_up.clean_up(app, None, keep_warm=False)
     assert stopped_at == [pytest.approx(answered_at, abs=0.5)]
 
 
@@ -1043,27 +1067,27 @@ def test_all_are_drained_at_the_same_time(switch: Switch, connected: list[int], 
     app = switch(A, B, C)
     connected[:] = [1]
     before = clock.passed
-    app.clear(None, keep_warm=False)
+    warm_up.clean_up(app, None, keep_warm=False)
     assert clock.passed - before == pytest.approx(HARAKIRI + DRAINED_WITHIN, abs=0.5)
-    assert app.registered() == {C}
+    assert app.programs.registered() == {C}
 
 
 def test_a_worker_in_the_middle_of_a_request_has_its_time_to_end(switch: Switch, clock: Clock) -> None:
     app = switch(A, B)
-    supervisor = app.programs.rpc
+    supervisor = app.supervisor.rpc
     supervisor.end = [("STOPPING", 4711)]
     ends_at = clock.passed + HARAKIRI + STOPPED_WITHIN
     clock.at[ends_at] = lambda: supervisor.run(PROGRAM, ("STOPPED", 0))
-    app.clear(None, keep_warm=False)
+    warm_up.clean_up(app, None, keep_warm=False)
     assert clock.passed == pytest.approx(ends_at, abs=0.5)
     assert supervisor.states() == {f"blog-{B}": "RUNNING"}
 
 
 def test_where_nothing_is_to_be_stopped_nobody_waits(live: App, clock: Clock) -> None:
-    live.programs.rpc.calls.clear()
+    live.supervisor.rpc.calls.clear()
     before = clock.passed
-    live.clear(None, keep_warm=False)
-    assert (clock.passed - before, live.programs.rpc.calls) == (0, [])
+    warm_up.clean_up(live, None, keep_warm=False)
+    assert (clock.passed - before, live.supervisor.rpc.calls) == (0, [])
 
 
 # rollouts
@@ -1073,18 +1097,18 @@ def test_where_nothing_is_to_be_stopped_nobody_waits(live: App, clock: Clock) ->
 def test_an_undone_rollout_leaves_what_was_live(switch: Switch, target: str) -> None:
     app = switch(A, B)
     app.rollout_lock.acquire({**ROLLOUT, "target": target, "before": A if target == B else B})
-    assert app.undo(keep_warm=False)
+    assert switching.roll_back(app, keep_warm=False)
     live = A if target == B else B
-    assert (app.live(), app.registered(), app.rollout_lock.record()) == (live, {live}, {})
+    assert (app.paths.live(), app.programs.registered(), app.rollout_lock.record()) == (live, {live}, {})
 
 
 def test_what_an_interrupted_rollout_has_made_live_is_not_undone_by_one_that_did_not_begin(switch: Switch) -> None:
     app = switch(A, B)
     app.rollout_lock.acquire({**ROLLOUT, "before": A})
     app.rollout_lock.acquire({**ROLLOUT, "process": "desktop 1", "target": None}, break_lock=True)
-    before = app.registered()
-    assert not app.undo(keep_warm=False)
-    assert (app.live(), app.registered()) == (B, before)
+    before = app.programs.registered()
+    assert not switching.roll_back(app, keep_warm=False)
+    assert (app.paths.live(), app.programs.registered()) == (B, before)
     app.rollout_lock.acquire({**ROLLOUT, "process": "desktop 2", "target": None}, break_lock=True)
     assert app.rollout_lock.record()["interrupted"] == {"what": "deploy", "target": B, "before": A}
 
@@ -1096,7 +1120,7 @@ def test_what_an_interrupted_rollout_has_made_live_is_not_undone_by_one_that_did
 def hook(app: App, staged: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """A function that runs commands as hooks of the release A."""
     monkeypatch.setattr(os, "killpg", KILLPG)
-    return lambda *commands, timeout=10, once=True: app.run_hooks(A, commands, timeout, once)
+    return lambda *commands, timeout=10, once=True: hooks.run(app.paths, A, commands, timeout, once)
 
 
 def shell(text: str) -> str:
@@ -1124,28 +1148,28 @@ def test_what_a_hook_says_need_not_be_text(hook: Callable[..., list[str]]) -> No
 def test_a_hook_is_done_once_for_a_release(app: App, hook: Callable[..., list[str]], tmp_path: Path) -> None:
     command = f"mkdir {tmp_path}/once"
     hook(command)
-    done = app.journal().hooks[A][command]
+    done = app.paths.journal().hooks[A][command]
     assert hook(command, "true") == [f"$ {command}: done at {done}", "$ true"]
-    assert app.journal().hooks[A].keys() == {command, "true"}
+    assert app.paths.journal().hooks[A].keys() == {command, "true"}
 
 
 def test_another_release_has_its_own(app: App, hook: Callable[..., list[str]], stage: Stage, tmp_path: Path) -> None:
     command = shell(f"echo x >> {tmp_path}/done")
     hook(command)
     stage(B)
-    app.run_hooks(B, [command], 10, once=True)
+    hooks.run(app.paths, B, [command], 10, once=True)
     assert (tmp_path / "done").read_text() == "x\nx\n"
 
 
 def test_a_restart_of_a_release_has_its_hooks_done(app: App, hook: Callable[..., list[str]]) -> None:
     """It is kept under that name: when it is deployed again, its migrations have run."""
     hook("true")
-    assert app.run_hooks(app.copy(A), ["true"], 10, once=True)[0].startswith("$ true: done at ")
+    assert hooks.run(app.paths, staging.copy(app.paths, A), ["true"], 10, once=True)[0].startswith("$ true: done at ")
 
 
 def test_a_hook_after_the_switch_runs_each_time(app: App, hook: Callable[..., list[str]]) -> None:
     assert [hook("true", once=False) for _ in range(2)] == [["$ true"]] * 2
-    assert A not in app.journal().hooks
+    assert A not in app.paths.journal().hooks
 
 
 def test_a_hook_that_fails_is_the_last(app: App, hook: Callable[..., list[str]]) -> None:
@@ -1153,7 +1177,7 @@ def test_a_hook_that_fails_is_the_last(app: App, hook: Callable[..., list[str]])
     with pytest.raises(ReleaseFailed) as failed:
         hook("true", command, "false")
     assert str(failed.value) == f"blog {A}: {command}: ended with 3\nno such table\n"
-    assert app.journal().hooks[A].keys() == {"true"}
+    assert app.paths.journal().hooks[A].keys() == {"true"}
 
 
 def test_a_hook_that_cannot_be_read_is_a_failure(hook: Callable[..., list[str]]) -> None:
@@ -1194,41 +1218,41 @@ def test_a_hook_that_has_started_a_daemon_is_not_waited_for_longer(hook: Callabl
 @pytest.fixture
 def routed(app: App, environment: Environment) -> App:
     """The app with a router, before any release."""
-    app.prepare()
-    app.route(ROUTER, environment)
-    app.programs.rpc.calls.clear()
+    staging.prepare(app.paths)
+    http_router.route(app, ROUTER, environment)
+    app.supervisor.rpc.calls.clear()
     return app
 
 
 def test_an_app_without_a_router_needs_none(app: App) -> None:
-    assert not app.route(None, None)
-    assert app.programs.rpc.calls == []
+    assert not http_router.route(app, None, None)
+    assert app.supervisor.rpc.calls == []
 
 
 def test_a_router_runs_from_an_environment_of_its_own(app: App, environment: Environment) -> None:
-    app.prepare()
-    assert app.route(ROUTER, environment)
-    assert names(app.home / "venvs") == [app.target("router")]
-    assert app.programs.rpc.runs == {"blog-http": ROUTER}
-    assert app.programs.is_running("blog-http")
+    staging.prepare(app.paths)
+    assert http_router.route(app, ROUTER, environment)
+    assert names(app.paths.home / "venvs") == [app.paths.target("router")]
+    assert app.supervisor.rpc.runs == {"blog-http": ROUTER}
+    assert app.supervisor.is_running("blog-http")
 
 
 def test_a_router_that_is_the_same_is_left_alone(routed: App, environment: Environment) -> None:
-    assert not routed.route(ROUTER, environment)
-    assert routed.programs.rpc.calls == []
+    assert not http_router.route(routed, ROUTER, environment)
+    assert routed.supervisor.rpc.calls == []
 
 
 def test_a_router_that_changes_is_started_anew(routed: App, environment: Environment) -> None:
     changed = ROUTER.replace("8080", "8081")
-    assert routed.route(changed, environment)
-    assert routed.programs.rpc.runs == {"blog-http": changed}
-    assert (routed.conf_d / "blog-http.conf").read_text() == changed
+    assert http_router.route(routed, changed, environment)
+    assert routed.supervisor.rpc.runs == {"blog-http": changed}
+    assert (routed.paths.conf_d / "blog-http.conf").read_text() == changed
 
 
 def test_a_router_with_another_uwsgi_is_started_anew(routed: App, environment: Environment) -> None:
-    before = routed.target("router")
-    assert routed.route(ROUTER, replace(environment, sets=("another uWSGI",)))
-    assert routed.target("router") != before
+    before = routed.paths.target("router")
+    assert http_router.route(routed, ROUTER, replace(environment, sets=("another uWSGI",)))
+    assert routed.paths.target("router") != before
     assert calls(routed, "stopProcessGroup", "startProcessGroup") == [
         "stopProcessGroup blog-http",
         "startProcessGroup blog-http",
@@ -1237,45 +1261,47 @@ def test_a_router_with_another_uwsgi_is_started_anew(routed: App, environment: E
 
 @pytest.mark.parametrize("state", ["STOPPED", "EXITED", "FATAL", "BACKOFF"])
 def test_a_router_that_does_not_run_is_started(routed: App, environment: Environment, state: str) -> None:
-    routed.programs.rpc.run("blog-http", (state, 0))
-    assert routed.route(ROUTER, environment)
-    assert routed.programs.is_running("blog-http")
+    routed.supervisor.rpc.run("blog-http", (state, 0))
+    assert http_router.route(routed, ROUTER, environment)
+    assert routed.supervisor.is_running("blog-http")
 
 
 def test_a_router_that_is_no_longer_wanted_is_gone(routed: App) -> None:
-    assert routed.route(None, None)
-    assert (routed.programs.known(), names(routed.conf_d), routed.target("router")) == (set(), [], None)
+    assert http_router.route(routed, None, None)
+    assert (routed.supervisor.known(), names(routed.paths.conf_d), routed.paths.target("router")) == (set(), [], None)
 
 
 def test_a_router_that_does_not_start_is_a_failure(app: App, environment: Environment) -> None:
-    app.prepare()
-    app.programs.rpc.life = [("STARTING", 1), ("BACKOFF", 0)]
-    with pytest.raises(ReleaseFailed, match=rf"^blog-http does not start; see {app.logs}/http\.log$"):
-        app.route(ROUTER, environment)
+    staging.prepare(app.paths)
+    app.supervisor.rpc.life = [("STARTING", 1), ("BACKOFF", 0)]
+    with pytest.raises(ReleaseFailed, match=rf"^blog-http does not start; see {app.paths.logs}/http\.log$"):
+        http_router.route(app, ROUTER, environment)
 
 
 def test_an_interrupted_router_is_the_new_one_after_the_next_run(routed: App, environment: Environment) -> None:
     changed = ROUTER.replace("8080", "8081")
-    for number in interruptions(lambda _: routed.route(changed, environment)):
-        routed.route(changed, environment)
-        assert routed.programs.rpc.runs["blog-http"] == changed, f"interrupted before step {number}"
-        routed.route(ROUTER, environment)
+    for number in interruptions(lambda _: http_router.route(routed, changed, environment)):
+        http_router.route(routed, changed, environment)
+        assert routed.supervisor.rpc.runs["blog-http"] == changed, f"interrupted before step {number}"
+        http_router.route(routed, ROUTER, environment)
 
 
 def test_an_interrupted_end_of_a_router_is_its_end_after_the_next_run(routed: App, environment: Environment) -> None:
-    for number in interruptions(lambda _: routed.route(None, None)):
-        routed.route(None, None)
-        assert (routed.programs.known(), names(routed.conf_d), routed.target("router")) == (set(), [], None), (
-            f"interrupted before step {number}"
-        )
-        routed.route(ROUTER, environment)
+    for number in interruptions(lambda _: http_router.route(routed, None, None)):
+        http_router.route(routed, None, None)
+        assert (routed.supervisor.known(), names(routed.paths.conf_d), routed.paths.target("router")) == (
+            set(),
+            [],
+            None,
+        ), f"interrupted before step {number}"
+        http_router.route(routed, ROUTER, environment)
 
 
 def test_a_deploy_leaves_the_router_alone(routed: App, switch: Switch) -> None:
     switch(A, B)
-    routed.retire(2, keep_warm=False)
-    assert not [call for call in routed.programs.rpc.calls if call.endswith("blog-http")]
-    assert (routed.home / "router").resolve(strict=True).is_dir()
+    switching.retire(routed, 2, keep_warm=False)
+    assert not [call for call in routed.supervisor.rpc.calls if call.endswith("blog-http")]
+    assert (routed.paths.home / "router").resolve(strict=True).is_dir()
 
 
 # gone
@@ -1285,38 +1311,38 @@ def test_a_deploy_leaves_the_router_alone(routed: App, switch: Switch) -> None:
 def whole(mailing: App, switch: Switch, environment: Environment) -> App:
     """The app with all that it can have on a host."""
     switch(B, programs=MAILER)
-    mailing.swap_programs()
+    mailing.programs.swap_further()
     for release in (A, B):
-        mailing.equip(release, SECRETS)
-    mailing.route(ROUTER, environment)
-    (mailing.home / "shared" / "db.sqlite").write_text("rows")
-    (mailing.logs / f"{B}.log").write_text("words\n")
+        warm_up.equip(mailing, release, SECRETS)
+    http_router.route(mailing, ROUTER, environment)
+    (mailing.paths.home / "shared" / "db.sqlite").write_text("rows")
+    (mailing.paths.logs / f"{B}.log").write_text("words\n")
     mailing.rollout_lock.acquire(ROLLOUT)
     return mailing
 
 
 def test_a_removed_app_leaves_what_is_its_own(whole: App) -> None:
-    assert whole.remove(False, ME)
-    assert (whole.programs.known(), names(whole.conf_d), names(whole.trial)) == (set(), [], [])
-    assert [str(path.relative_to(whole.home)) for path in sorted(whole.home.rglob("*"))] == [
+    assert presence.remove(whole, False, ME)
+    assert (whole.supervisor.known(), names(whole.paths.conf_d), names(whole.paths.trial)) == (set(), [], [])
+    assert [str(path.relative_to(whole.paths.home)) for path in sorted(whole.paths.home.rglob("*"))] == [
         "shared",
         "shared/db.sqlite",
         "shared/var",
     ]
-    assert (f"{B}.log" in names(whole.logs), whole.journal().newest_first()) == (True, [B, A])
+    assert (f"{B}.log" in names(whole.paths.logs), whole.paths.journal().newest_first()) == (True, [B, A])
     assert whole.rollout_lock.record() == {}
 
 
 def test_what_a_removed_app_leaves_is_roots(whole: App, owners: dict[str, tuple[int, int]]) -> None:
     """Or who gets the user's number next, has it."""
-    whole.remove(False, ME)
-    shared = whole.home / "shared"
+    presence.remove(whole, False, ME)
+    shared = whole.paths.home / "shared"
     assert [owners[str(path)] for path in (shared, shared / "db.sqlite")] == [(0, 0), (0, 0)]
 
 
 def test_a_removed_apps_logs_are_roots(whole: App, owners: dict[str, tuple[int, int]]) -> None:
-    whole.remove(False, ME)
-    assert [owners[str(path)] for path in (whole.logs, whole.logs / f"{B}.log")] == [(0, 0), (0, 0)]
+    presence.remove(whole, False, ME)
+    assert [owners[str(path)] for path in (whole.paths.logs, whole.paths.logs / f"{B}.log")] == [(0, 0), (0, 0)]
 
 
 def test_what_the_apps_user_runs_ends_before_anything_is_removed(
@@ -1325,9 +1351,9 @@ def test_what_the_apps_user_runs_ends_before_anything_is_removed(
     """A daemon of its own would live on with a number that the next app gets, or swap what root is about to change."""
     seen: list[list[str]] = []
     monkeypatch.setattr(
-        releases, "end_processes", lambda uid: (ended_users.append(uid), seen.append(names(whole.home)))
+        presence, "end_processes", lambda uid: (ended_users.append(uid), seen.append(names(whole.paths.home)))
     )
-    whole.remove(True, ME)
+    presence.remove(whole, True, ME)
     assert ended_users == [APP_ID]
     assert {"current", "releases", "shared"} <= {*seen[0]}
 
@@ -1336,21 +1362,21 @@ def test_what_the_apps_user_has_left_in_folders_for_all_is_removed_as_that_user(
     whole: App, as_me: list[tuple[int, int, list[str]]], host: Path
 ) -> None:
     """The next user of its number would own it."""
-    whole.remove(True, ME)
+    presence.remove(whole, True, ME)
     mine = ["find", f"{host}/tmp", f"{host}/var/tmp", f"{host}/dev/shm", "-xdev", "-uid", str(APP_ID), "-delete"]
     assert (APP_ID, APP_ID, mine) in as_me
 
 
 def test_what_another_ones_user_runs_goes_on(whole: App, ended_users: list[int], host_users: dict[str, str]) -> None:
     host_users["blog"] = "/home/blog"
-    whole.remove(True, ME)
+    presence.remove(whole, True, ME)
     assert ended_users == []
 
 
-def test_a_removal_is_remembered(whole: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(releases, "now", lambda: "2026-11-22T17:30:00Z")
-    whole.remove(False, ME)
-    assert whole.journal().history[-1] == {
+def test_a_removal_is_remembered(whole: App, set_time: Callable[[str], None]) -> None:
+    set_time("2026-11-22T17:30:00Z")
+    presence.remove(whole, False, ME)
+    assert whole.paths.journal().history[-1] == {
         "release": None,
         "since": "2026-11-22T17:30:00Z",
         "by": ME,
@@ -1360,34 +1386,34 @@ def test_a_removal_is_remembered(whole: App, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_an_app_that_comes_back_has_its_history_and_no_way_back(whole: App, switch: Switch) -> None:
-    whole.remove(False, ME)
+    presence.remove(whole, False, ME)
     switch(C)
-    assert (whole.journal().newest_first(), whole.before()) == ([C, B, A], None)
+    assert (whole.paths.journal().newest_first(), whole.paths.previous()) == ([C, B, A], None)
 
 
 def test_a_purged_app_leaves_nothing(whole: App) -> None:
-    assert whole.remove(True, ME)
-    assert not any(path.exists() for path in (whole.home, whole.logs, whole.journal_file))
-    assert whole.programs.known() == set()
+    assert presence.remove(whole, True, ME)
+    assert not any(path.exists() for path in (whole.paths.home, whole.paths.logs, whole.paths.journal_file))
+    assert whole.supervisor.known() == set()
 
 
 @pytest.mark.parametrize("purge", [False, True])
 def test_an_app_that_is_gone_is_not_removed_again(whole: App, purge: bool) -> None:
-    whole.remove(purge, ME)
-    whole.programs.rpc.calls.clear()
-    assert not whole.remove(purge, ME)
+    presence.remove(whole, purge, ME)
+    whole.supervisor.rpc.calls.clear()
+    assert not presence.remove(whole, purge, ME)
     assert calls(whole, "stopProcessGroup") == []
 
 
 def test_an_app_that_was_removed_can_be_purged(whole: App) -> None:
-    whole.remove(False, ME)
-    assert whole.remove(True, ME)
-    assert not whole.home.exists()
+    presence.remove(whole, False, ME)
+    assert presence.remove(whole, True, ME)
+    assert not whole.paths.home.exists()
 
 
 @pytest.mark.parametrize("purge", [False, True])
 def test_a_host_without_the_app_has_nothing_to_remove(host: Path, purge: bool) -> None:
-    assert not App("blgo", None, host).remove(purge, ME)
+    assert not presence.remove(App("blgo", None, host), purge, ME)
 
 
 @pytest.fixture
@@ -1395,10 +1421,10 @@ def foreign(host: Path, host_users: dict[str, str]) -> App:
     """Not an app of ours: an FTP server's user, folders and programs."""
     app = App("ftp", Supervisor(), host)
     host_users["ftp"] = "/srv/ftp"
-    for path in (app.home / "releases", app.home / "shared", app.logs, app.conf_d):
+    for path in (app.paths.home / "releases", app.paths.home / "shared", app.paths.logs, app.paths.conf_d):
         path.mkdir(parents=True)
-    (app.conf_d / f"ftp-{A}.conf").write_text(f"[program:ftp-{A}]\n")
-    app.programs.rpc.run(f"ftp-{A}")
+    (app.paths.conf_d / f"ftp-{A}.conf").write_text(f"[program:ftp-{A}]\n")
+    app.supervisor.rpc.run(f"ftp-{A}")
     return app
 
 
@@ -1408,12 +1434,12 @@ def test_what_has_no_record_is_not_removed(
 ) -> None:
     before = snapshot(host)
     with pytest.raises(ReleaseFailed) as refused:
-        foreign.remove(purge, ME)
+        presence.remove(foreign, purge, ME)
     assert str(refused.value) == (
-        f"ftp: this host has no record of such an app ({foreign.journal_file}), so {foreign.home}, {foreign.logs}, "
-        "the user ftp may be somebody else's. Nothing was changed"
+        f"ftp: this host has no record of such an app ({foreign.paths.journal_file}), so {foreign.paths.home}, "
+        f"{foreign.paths.logs}, the user ftp may be somebody else's. Nothing was changed"
     )
-    assert (snapshot(host), host_users, foreign.programs.known()) == (before, {"ftp": "/srv/ftp"}, {f"ftp-{A}"})
+    assert (snapshot(host), host_users, foreign.supervisor.known()) == (before, {"ftp": "/srv/ftp"}, {f"ftp-{A}"})
 
 
 @pytest.mark.parametrize(
@@ -1425,24 +1451,28 @@ def test_a_user_is_removed_where_it_was_created_for_the_app(
     whole: App, host_users: dict[str, str], home: str, recorded: bool, left: list[str]
 ) -> None:
     host_users["blog"] = home
-    journal = whole.journal()
+    journal = whole.paths.journal()
     journal.user = recorded
     journal.save()
-    whole.remove(True, ME)
+    presence.remove(whole, True, ME)
     assert [*host_users] == left
 
 
 @pytest.mark.parametrize("purge", [False, True])
 def test_a_first_release_that_failed_can_be_removed(app: App, host_users: dict[str, str], purge: bool) -> None:
-    app.prepare()
-    app.keep_secrets(SECRETS)
-    assert app.remove(purge, ME)
-    assert (names(app.home), host_users, app.is_there(purge)) == ([] if purge else ["shared"], {}, False)
+    staging.prepare(app.paths)
+    secret_files.keep(app.paths, SECRETS)
+    assert presence.remove(app, purge, ME)
+    assert (names(app.paths.home), host_users, presence.is_present(app, purge)) == (
+        [] if purge else ["shared"],
+        {},
+        False,
+    )
 
 
 def test_a_user_that_was_created_is_the_apps(app: App, host_users: dict[str, str]) -> None:
     assert host_users == {"blog": "/srv/blog"}
-    assert not app.create()
+    assert not presence.create(app)
 
 
 def test_an_app_is_recorded_before_its_user(host: Path, host_users: dict[str, str], monkeypatch) -> None:
@@ -1453,42 +1483,42 @@ def test_an_app_is_recorded_before_its_user(host: Path, host_users: dict[str, st
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(users, "_run", end)
-        App("blog", None, host).create()
+        presence.create(App("blog", None, host))
     app = App("blog", Supervisor(), host)
-    assert (app.is_there(False), app.create(), app.create()) == (True, True, False)
+    assert (presence.is_present(app, False), presence.create(app), presence.create(app)) == (True, True, False)
 
 
 @pytest.mark.parametrize(("home", "removed"), [("/srv/blog", True), ("/home/blog", False)])
 def test_another_ones_user_is_not_the_apps(app: App, host_users: dict[str, str], home: str, removed: bool) -> None:
     if removed:
-        app.remove(False, ME)
+        presence.remove(app, False, ME)
     host_users["blog"] = home
     with pytest.raises(ReleaseFailed, match="there is a user blog already"):
-        app.create()
+        presence.create(app)
 
 
 def test_an_app_whose_user_is_gone_can_be_removed(whole: App, host_users: dict[str, str]) -> None:
     host_users.clear()
-    assert whole.remove(False, ME)
-    assert (whole.programs.known(), names(whole.home)) == (set(), ["shared"])
+    assert presence.remove(whole, False, ME)
+    assert (whole.supervisor.known(), names(whole.paths.home)) == (set(), ["shared"])
 
 
 def test_removing_drains_what_is_live(whole: App, connected: list[int], clock: Clock) -> None:
     connected[:] = [1]
     before = clock.passed
-    whole.remove(False, ME)
+    presence.remove(whole, False, ME)
     assert clock.passed - before == pytest.approx(HARAKIRI + DRAINED_WITHIN, abs=1)
 
 
 def test_removing_touches_no_other_app(whole: App, host: Path, snapshot) -> None:
     for program in ("shop-http", f"shop-{A}", f"blog-shop-{A}-mailer"):
-        whole.programs.rpc.run(program)
-        (whole.conf_d / f"{program}.programs.conf").write_text(f"[program:{program}]\n")
+        whole.supervisor.rpc.run(program)
+        (whole.paths.conf_d / f"{program}.programs.conf").write_text(f"[program:{program}]\n")
     (host / "srv/shop/releases").mkdir(parents=True)
-    before = names(whole.conf_d)
-    whole.remove(True, ME)
-    assert whole.programs.known() == {"shop-http", f"shop-{A}", f"blog-shop-{A}-mailer"}
-    assert names(whole.conf_d) == [name for name in before if "shop" in name]
+    before = names(whole.paths.conf_d)
+    presence.remove(whole, True, ME)
+    assert whole.supervisor.known() == {"shop-http", f"shop-{A}", f"blog-shop-{A}-mailer"}
+    assert names(whole.paths.conf_d) == [name for name in before if "shop" in name]
     assert names(host / "srv") == ["shop"]
 
 
@@ -1497,23 +1527,23 @@ def test_an_interrupted_removal_is_finished_by_the_next(
     app: App, stage: Stage, environment: Environment, owners: dict[str, tuple[int, int]], purge: bool
 ) -> None:
     def remove(_: int) -> None:
-        app.remove(purge, ME)
+        presence.remove(app, purge, ME)
 
     def install() -> None:
-        shutil.rmtree(app.home, ignore_errors=True)
+        shutil.rmtree(app.paths.home, ignore_errors=True)
         stage(A)
         try_out(app, A)
-        app.go_live(A, ME, "first release")
-        app.route(ROUTER, environment)
+        switching.switch(app, A, ME, "first release")
+        http_router.route(app, ROUTER, environment)
 
     install()
     for number in interruptions(remove):
-        app.remove(purge, ME)
+        presence.remove(app, purge, ME)
         where = f"interrupted before step {number}"
-        assert (app.registered(), names(app.home)) == (set(), [] if purge else ["shared"]), where
-        assert purge or owners[f"{app.home}/shared"] == (0, 0), where
-        assert (app.logs.exists(), app.journal_file.exists()) == (not purge, not purge), where
-        assert app.journal().newest_first() == ([] if purge else [A]), where
+        assert (app.programs.registered(), names(app.paths.home)) == (set(), [] if purge else ["shared"]), where
+        assert purge or owners[f"{app.paths.home}/shared"] == (0, 0), where
+        assert (app.paths.logs.exists(), app.paths.journal_file.exists()) == (not purge, not purge), where
+        assert app.paths.journal().newest_first() == ([] if purge else [A]), where
         install()
 
 
@@ -1525,15 +1555,15 @@ def test_what_runs_on_one_host_leaves_this_one_for_good(
 ) -> None:
     """Supervisor does not start it again when it is started anew itself."""
     switch(A)
-    entry = mailing.entry(A)
+    entry = mailing.paths.entry(A)
     entry["programs"]["mailer"]["run_on"] = "one"
-    monkeypatch.setattr(mailing, "entry", lambda release: entry)
-    program, file = f"blog-{A}-mailer", mailing.conf_d / f"blog-{A}.programs.conf"
+    monkeypatch.setattr(mailing.paths, "entry", lambda release: entry)
+    program, file = f"blog-{A}-mailer", mailing.paths.conf_d / f"blog-{A}.programs.conf"
     for here in (True, False, True):
-        assert mailing.have_singletons(here)
-        assert not mailing.have_singletons(here)
-        mailing.swap_programs()
-        assert (file.exists(), mailing.programs.is_running(program)) == (here, here)
+        assert mailing.programs.assign_singletons(here)
+        assert not mailing.programs.assign_singletons(here)
+        mailing.programs.swap_further()
+        assert (file.exists(), mailing.supervisor.is_running(program)) == (here, here)
 
 
 # looked at
@@ -1542,11 +1572,13 @@ def test_what_runs_on_one_host_leaves_this_one_for_good(
 def test_a_current_that_leads_nowhere_is_no_live_release(app: App, switch: Switch) -> None:
     """It is told as drift, and the next run of site.yml releases the app anew."""
     switch(A)
-    shutil.rmtree(app.path(A))
-    assert (app.live(), app.report()["live"]) == (None, None)
-    assert app.report()["edited"] == [f"{app.path(A)} was removed: {app.home}/current points at it; run site.yml"]
+    shutil.rmtree(app.paths.path(A))
+    assert (app.paths.live(), app_state.report(app)["live"]) == (None, None)
+    assert app_state.report(app)["edited"] == [
+        f"{app.paths.path(A)} was removed: {app.paths.home}/current points at it; run site.yml"
+    ]
     switch(B)
-    assert (app.live(), app.report()["edited"]) == (B, [])
+    assert (app.paths.live(), app_state.report(app)["edited"]) == (B, [])
 
 
 def test_a_release_whose_start_fails_for_a_full_disk_is_not_left_running(
@@ -1554,19 +1586,19 @@ def test_a_release_whose_start_fails_for_a_full_disk_is_not_left_running(
 ) -> None:
     """What undo finds is what the rollout's record says, and that ends with the step."""
     start()
-    monkeypatch.setattr(releases, "point_symlink", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr(warm_up, "point_symlink", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
     with pytest.raises(OSError, match="No space left"):
-        app.warm(A)
-    assert (app.registered(), names(app.trial), staged.exists()) == (set(), [], False)
+        warm_up.warm_up(app, A)
+    assert (app.programs.registered(), names(app.paths.trial), staged.exists()) == (set(), [], False)
 
 
-def test_a_report_tells_all_of_an_app(whole: App, switch: Switch, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(releases, "now", lambda: "2026-11-22T17:30:00Z")
+def test_a_report_tells_all_of_an_app(whole: App, switch: Switch, set_time: Callable[[str], None]) -> None:
+    set_time("2026-11-22T17:30:00Z")
     switch(A, what="rollback")
-    whole.programs.rpc.run(f"shop-{A}")
-    (whole.path(A) / "uwsgi.ini").write_text("by hand")
-    since = {release: whole.journal().last(release)["since"] for release in (A, B)}
-    assert whole.report() == {
+    whole.supervisor.rpc.run(f"shop-{A}")
+    (whole.paths.path(A) / "uwsgi.ini").write_text("by hand")
+    since = {release: whole.paths.journal().last(release)["since"] for release in (A, B)}
+    assert app_state.report(whole) == {
         "app": "blog",
         "live": A,
         "since": since[A],
@@ -1584,8 +1616,8 @@ def test_a_report_tells_all_of_an_app(whole: App, switch: Switch, monkeypatch: p
         "lock": whole.rollout_lock.record(),
         "singletons": None,
         "edited": [
-            f"{whole.path(A)}/uwsgi.ini was edited",
-            f"{whole.conf_d}/blog-{A}.programs.conf was edited or removed",
+            f"{whole.paths.path(A)}/uwsgi.ini was edited",
+            f"{whole.paths.conf_d}/blog-{A}.programs.conf was edited or removed",
         ],
     }
 
@@ -1595,23 +1627,25 @@ def test_a_report_tells_whether_what_runs_on_one_host_only_runs_here(
     app: App, switch: Switch, monkeypatch: pytest.MonkeyPatch, here: bool
 ) -> None:
     switch(A)
-    entry = {**app.entry(A), "programs": {"mailer": {"run_on": "one"}}}
-    monkeypatch.setattr(app, "entry", lambda release: entry)
-    app.have_singletons(here)
-    assert app.report()["singletons"] == here
+    entry = {**app.paths.entry(A), "programs": {"mailer": {"run_on": "one"}}}
+    monkeypatch.setattr(app.paths, "entry", lambda release: entry)
+    app.programs.assign_singletons(here)
+    assert app_state.report(app)["singletons"] == here
 
 
 @pytest.mark.parametrize("file", ["supervisor.conf", "programs.conf"])
 def test_a_file_of_the_live_release_that_was_removed_is_told(whole: App, switch: Switch, file: str) -> None:
     switch(A)
-    (whole.path(A) / file).unlink()
-    assert f"{whole.path(A) / file} was removed" in whole.report()["edited"]
+    (whole.paths.path(A) / file).unlink()
+    assert f"{whole.paths.path(A) / file} was removed" in app_state.report(whole)["edited"]
 
 
 def test_a_report_has_the_releases_as_they_were_live(switch: Switch, stage: Stage) -> None:
     app = switch(B, A, C)
     stage("0" * 12)
-    assert [(release["release"], release["is"], bool(release["since"])) for release in app.report()["on_disk"]] == [
+    assert [
+        (release["release"], release["is"], bool(release["since"])) for release in app_state.report(app)["on_disk"]
+    ] == [
         (C, "live", True),
         (A, "previous", True),
         (B, "kept", True),
@@ -1620,15 +1654,15 @@ def test_a_report_has_the_releases_as_they_were_live(switch: Switch, stage: Stag
 
 
 def test_a_report_of_an_app_that_is_not_live_is_empty(app: App) -> None:
-    report = app.report()
+    report = app_state.report(app)
     assert {name: value for name, value in report.items() if value} == {"app": "blog"}
 
 
 def test_a_report_changes_nothing(whole: App, host: Path, snapshot) -> None:
     before = snapshot(host)
-    whole.programs.rpc.calls.clear()
-    whole.report()
-    assert (snapshot(host), whole.programs.rpc.calls) == (before, [])
+    whole.supervisor.rpc.calls.clear()
+    app_state.report(whole)
+    assert (snapshot(host), whole.supervisor.rpc.calls) == (before, [])
 
 
 # differences

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.flaskfleet import rollout_lock
+from ansible.module_utils.flaskfleet import (
+    rollout_lock,
+)
+from ansible.module_utils.flaskfleet.app import App
 from ansible.module_utils.flaskfleet.files import write_json
-from ansible.module_utils.flaskfleet.layout import ReleaseFailed
-from ansible.module_utils.flaskfleet.releases import App
+from ansible.module_utils.flaskfleet.paths import ReleaseFailed
 from ansible.module_utils.flaskfleet.rollout_lock import Locked, RolloutLock
 from conftest import Clock
 from examples import ME, A, B

@@ -24,7 +24,7 @@ from typing import Any
 
 from .files import Busy, lock, read_json, write_json
 from .journal import now
-from .layout import ReleaseFailed
+from .paths import ReleaseFailed
 
 PATIENCE_SECONDS = 120  # for another step on the same host
 Record = dict[str, Any]

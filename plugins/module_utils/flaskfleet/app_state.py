@@ -1,0 +1,73 @@
+"""What runs of an app, what it was made from, what was edited; and what two releases differ in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import manifest
+from .app import App
+from .journal import release_id
+from .paths import AppPaths
+
+
+def report(app: App) -> dict[str, Any]:
+    """What runs since when, from what, by whom; what is on disk; what was edited since it was written."""
+    journal, live = app.paths.journal(), app.paths.live()
+    previous = app.paths.previous()
+    return {
+        "app": app.name,
+        "live": live,
+        **{key: journal.last(live or "").get(key) for key in ("since", "by", "what", "source")},
+        "programs": [
+            {"name": process["name"], "program": process["group"], "state": process["statename"],
+             "pid": process["pid"], "since": process["start"]}
+            for process in app.supervisor.rpc.getAllProcessInfo()
+            if app.programs.owns(process["group"])
+        ],
+        "on_disk": [
+            {
+                "release": name,
+                "is": "live" if name == live else "previous" if name == previous else "kept",
+                "since": journal.last(name).get("since"),
+                "voided": journal.voided.get(release_id(name)),
+            }
+            for name in sorted(app.paths.on_disk(), key=_place(journal.newest_first()))
+        ],
+        "lock": app.rollout_lock.record(),
+        "singletons": app.paths.singletons_file.exists() if live and app.programs.singletons(live) else None,
+        "edited": manifest.edited(app.paths, live) + app.programs.edited(live) if live else _dangling(app.paths),
+    }  # fmt: skip
+
+
+def _dangling(paths: AppPaths) -> list[str]:
+    gone = paths.target("current")
+    return [f"{paths.path(gone)} was removed: {paths.home}/current points at it; run site.yml"] if gone else []
+
+
+def differences(live: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """What two ``inputs`` of release.json differ in, in words.
+
+    >>> differences({"source": "1a", "entry": {"processes": 4}}, {"source": "2b", "entry": {"processes": 8}})
+    ['processes 4 → 8', 'source changed']
+    """
+    before, after = _flat(live), _flat(wanted)
+    words = []
+    for name in sorted(before.keys() | after.keys()):
+        old, new = before.get(name), after.get(name)
+        if old != new:
+            words.append(
+                f"{name.removeprefix('entry.')} {old} → {new}" if name.startswith("entry.") else f"{name} changed"
+            )
+    return words
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {
+        name: leaf for key, inner in value.items() for name, leaf in _flat(inner, f"{prefix}.{key}".lstrip(".")).items()
+    }
+
+
+def _place(order: list[str]) -> Any:
+    return lambda name: order.index(name) if name in order else len(order)

@@ -1,0 +1,99 @@
+"""An app comes to a host and leaves it: its record, its user, its files."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from . import http_router
+from .app import App
+from .files import give, remove_trees
+from .journal import now
+from .paths import ReleaseFailed
+from .users import create_user, end_processes, find_user, remove_user, run_as
+
+
+def create(app: App) -> bool:
+    """Record the app, then create its user; whether either is new. What has no record is never removed.
+
+    :raises ReleaseFailed: there is such a user, and it is not the app's.
+    """
+    journal, user = app.paths.journal(), find_user(app.name)
+    if user and not (journal.user and user.pw_dir == app.paths.user_home):
+        raise ReleaseFailed(
+            f"{app.name}: there is a user {app.name} already, and {app.paths.journal_file} does not say that it is "
+            "the app's; give the app another name"
+        )
+    if not journal.user:
+        journal.user = True
+        journal.save()
+    if not user:
+        create_user(app.name, app.paths.user_home)
+    return not user
+
+
+def is_present(app: App, purge: bool) -> bool:
+    """Whether there is something to remove, by the record of the app.
+
+    :raises ReleaseFailed: there is no record, and something of that name, which is somebody else's.
+    """
+    if app.paths.journal_file.exists():
+        return purge or app.paths.journal().user
+    foreign = [str(path) for path in (app.paths.home, app.paths.logs) if os.path.lexists(path)]
+    foreign += [f"the user {app.name}"] if find_user(app.name) else []
+    if foreign:
+        raise ReleaseFailed(
+            f"{app.name}: this host has no record of such an app ({app.paths.journal_file}), so "
+            f"{', '.join(foreign)} may be somebody else's. Nothing was changed"
+        )
+    return False
+
+
+def remove(app: App, purge: bool, by: str = "") -> bool:
+    """Take an app off the host, its user too if it was created for the app; whether there was something to remove.
+
+    ``shared``, logs and the journal stay unless ``purge``.
+
+    :raises ReleaseFailed: see :meth:`is_there`.
+    """
+    if not is_present(app, purge):
+        return False
+    releases = app.programs.registered()
+    http_router.route(app, None, None)
+    further = app.programs.known_further()
+    within = max(map(app.programs.further_stop_seconds, app.paths.on_disk()), default=0)
+    for release in app.programs.configured():
+        (app.paths.conf_d / f"{app.programs.name(release)}.programs.conf").unlink(missing_ok=True)
+    app.supervisor.stop(further, within)
+    app.programs.drain_and_stop(releases)
+    journal = app.paths.journal()
+    user = find_user(app.name)
+    user = user if user and journal.user and user.pw_dir == app.paths.user_home else None
+    if user:
+        end_processes(user.pw_uid)
+        # What the next user of that number would own otherwise.
+        argv = ["find", *map(str, app.paths.shared_tmp), "-xdev", "-uid", str(user.pw_uid), "-delete"]
+        run_as(user.pw_uid, user.pw_gid, argv)
+    for path in (app.paths.home / "shared", app.paths.home / "media", app.paths.logs):
+        if path.exists():
+            give(path, 0, 0)  # or the app that gets the user's number next, has it
+    for name in ("current", "next", "previous"):
+        (app.paths.home / name).unlink(missing_ok=True)
+    remove_trees(app.paths.home / ".releases")
+    with suppress(FileNotFoundError):
+        (app.paths.home / "releases").rename(app.paths.home / ".releases")  # a half-removed release is none
+    remove_trees(*(app.paths.home / folder for folder in (".releases", "venvs", "secrets")))
+    app.paths.singletons_file.unlink(missing_ok=True)
+    app.rollout_lock.release()
+    if purge:
+        remove_trees(app.paths.home, app.paths.logs)
+    if user:
+        remove_user(app.name)
+    if purge:
+        for path in (app.paths.journal_file, app.rollout_lock.step_file):
+            path.unlink(missing_ok=True)
+        return True
+    journal.user = False
+    journal.history.append({"release": None, "since": now(), "by": by, "what": "removed", "source": None})
+    journal.save()
+    return True

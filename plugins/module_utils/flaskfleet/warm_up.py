@@ -1,0 +1,130 @@
+"""Warming up a release beside the live one, and ending one that does not become live."""
+
+from __future__ import annotations
+
+import os
+import time
+import xmlrpc.client
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from . import health, pruning, release_log, secret_files, shared_folders, static_links
+from .app import App
+from .files import group_id, point_symlink, remove_trees, user_id, write_file
+from .paths import ReleaseFailed
+from .programs import RUNNING
+from .secret_files import Secrets
+from .services import uwsgi_workers
+from .users import run_as
+
+
+def equip(app: App, release: str, secrets: Secrets) -> None:
+    """Let a release that is staged start with a set of secrets, and with what it shares with others.
+
+    Where it runs with other secrets and is not live, it ends.
+    """
+    secret_files.keep(app.paths, secrets)
+    if not secret_files.has(app.paths, release, secrets):
+        if release != app.paths.live():
+            app.programs.drain_and_stop({release} & app.programs.registered())
+        secret_files.bind(app.paths, release, secrets)
+    shared_folders.seed(app.paths, release)
+
+
+def warm_up(app: App, release: str) -> None:
+    """Run a release beside the live one until every worker has answered its health path.
+
+    :raises ReleaseFailed: it can't; its program is gone, and the message holds its log's end.
+    """
+    program = app.programs.name(release)
+    try:
+        if not (app.paths.conf_d / f"{program}.conf").exists():
+            content = (app.paths.path(release) / "supervisor.conf").read_bytes()
+            write_file(app.paths.trial / f"{program}.conf", content, 0o640)
+        before = release_log.size(app.paths, release)
+        app.supervisor.start(app.programs.name(release))
+        if problem := _await_workers(app, release):
+            words = release_log.excerpt(app.paths, release, before)
+            raise ReleaseFailed(f"{app.name} {release} never became live: {problem}. Its log:\n{words}")
+        static_links.link(app.paths, release)
+        point_symlink(app.paths.home / "next", f"releases/{release}")
+    except xmlrpc.client.Fault as fault:
+        discard(app, release)
+        raise ReleaseFailed(
+            f"{app.name} {release} never became live: Supervisor refused its program ({fault.faultString})"
+        ) from fault
+    except BaseException:  # a full disk, too, leaves nothing that runs
+        discard(app, release)
+        raise
+
+
+def _await_workers(app: App, release: str) -> str | None:
+    """Wait until each worker has answered; what is wrong where that doesn't happen."""
+    run, entry = app.paths.path(release) / "run", app.paths.entry(release)
+    timeout, processes = entry["health"]["timeout_seconds"], entry["processes"] or os.cpu_count() or 1
+    started = time.monotonic()
+    pid = 0
+    problem, refusal = "it does not listen", ""
+    before: dict[int, int] = {}  # requests of each worker at the last problem: of two, one may always fail
+
+    def answered() -> dict[int, int]:
+        workers = uwsgi_workers(str(run / "stats.sock"), max(0.1, timeout - (time.monotonic() - started)))
+        return {worker.id: worker.requests for worker in workers if worker.status != "cheap"}
+
+    def ask(_: int) -> str | None:
+        return health.probe(app.paths, release, max(0.1, timeout - (time.monotonic() - started)))
+
+    with ThreadPoolExecutor(max(2, processes)) as pool:
+        while time.monotonic() - started < timeout:
+            state = next(iter(app.supervisor.processes(app.programs.name(release))), {"statename": "gone", "pid": -1})
+            pid = pid or state["pid"]
+            if state["statename"] not in RUNNING or state["pid"] != pid:
+                return "its program ended"
+            if (run / "uwsgi.sock").exists():
+                with suppress(OSError):
+                    before = answered() if refusal and problem == refusal else before
+                problem = next(filter(None, pool.map(ask, range(processes))), None) or ""
+                refusal = problem or refusal
+                with suppress(OSError):
+                    idle = [worker for worker, count in answered().items() if count <= before.get(worker, 0)]
+                    if not problem and not idle:
+                        return None
+                    problem = problem or f"workers {idle[:10]} have not answered"
+            time.sleep(0.05)
+    return f"{refusal or problem}, after {timeout} seconds"
+
+
+def discard(app: App, release: str) -> None:
+    """End a release that is not live, at once; it is forgotten unless it was live once."""
+    program = app.programs.name(release)
+    app.supervisor.kill(program)
+    for folder in (app.paths.trial, app.paths.conf_d):
+        (folder / f"{program}.conf").unlink(missing_ok=True)
+    app.supervisor.rpc.reloadConfig()
+    if app.paths.target("next") == release:
+        (app.paths.home / "next").unlink()
+        static_links.unlink(app.paths)
+    if not app.paths.journal().last(release):
+        pruning.remove_release(app.paths, release)
+        pruning.prune_environments(app.paths)
+        secret_files.prune(app.paths)
+    restore_links(app)
+
+
+def restore_links(app: App) -> None:
+    """Let the live release have its own files again below shared paths: see exec."""
+    live = app.paths.live()
+    if live and app.paths.entry(live).get("shared_paths"):
+        run_as(user_id(app.name), group_id(app.name), [str(app.paths.path(live) / "exec"), "true"])
+
+
+def clean_up(app: App, target: str | None, keep_warm: bool) -> None:
+    """End what interrupted runs have left, but for what ``target`` can use."""
+    journal, live = app.paths.journal(), app.paths.live()
+    for release in {*app.programs.registered(), *app.paths.on_disk()} - {live}:
+        if release == target and not app.paths.path(release).exists():
+            app.supervisor.kill(app.programs.name(release))
+        elif release != target and not journal.last(release):
+            discard(app, release)
+    remove_trees(*(app.paths.home / "releases").glob(".*"))
+    app.programs.drain_and_stop(app.programs.registered() - {live, target, app.paths.previous() if keep_warm else None})
