@@ -1,4 +1,4 @@
-"""Filters over ``flask_apps`` and what hosts say of them, for playbooks and the role flask_app."""
+"""Filters over ``flask_apps`` and what modules return about them, for playbooks and the role flask_app."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class FilterModule:
             "fleet_release": rollouts.fleet_release,
             "singletons_host": rollouts.singletons_host,
             "hooks_done": rollouts.hooks_done,
-            "joining": rollouts.joining,
-            "movers": rollouts.movers,
-            "strays": rollouts.strays,
+            "joining_hosts": rollouts.joining_hosts,
+            "switching_hosts": rollouts.switching_hosts,
+            "strays": rollouts.unconfirmed_hosts,  # as the quarantine of tasks/rollout.yml calls it
             "rollout_failure": rollouts.failure,
-            "rollout_left": rollouts.left,
+            "rollout_not_retired": rollouts.not_retired,
             "rollout_summary": rollouts.summary,
         }

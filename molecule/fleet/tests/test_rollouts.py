@@ -168,9 +168,9 @@ def test_a_host_that_dies_takes_all_back_and_is_kept_out_until_it_agrees(switche
     with play.held():
         kill("app3")
     assert play.wait() != 0
-    assert "The rollout was taken back, except on app3." in play.output
+    assert "The rollout was rolled back, except on app3." in play.output
     assert re.search(rf"- app1: counter {before}[.\d]* is live", play.output)
-    assert "- app3: does not answer, and may have switched. lb1, lb2 send it nothing." in play.output
+    assert "- app3: does not answer, and may have switched. Quarantined on lb1, lb2." in play.output
     assert kept_out() == {"lb1": ["app3"], "lb2": ["app3"]}
 
     start("app3")
@@ -198,8 +198,8 @@ def test_a_host_that_can_not_go_back_is_kept_out_until_it_agrees() -> None:
     with play.held():
         host("app1").check_output("systemctl stop supervisor")
     assert play.wait() != 0
-    assert "The rollout was taken back, except on app1." in play.output
-    assert re.search(r"- app1: counter was not taken back: .*Supervisor.* lb1, lb2 send it nothing", play.output)
+    assert "The rollout was rolled back, except on app1." in play.output
+    assert re.search(r"- app1: counter was not rolled back: .*Supervisor.* Quarantined on lb1, lb2", play.output)
     assert re.search(rf"- app2: counter {before}[.\d]* is live", play.output)
     assert kept_out() == {"lb1": ["app1"], "lb2": ["app1"]}
     host("app1").check_output("systemctl start supervisor")
@@ -218,7 +218,7 @@ def test_a_host_that_dies_when_all_have_switched_is_left_for_the_next_run() -> N
     (new,) = live()
     kill("app3")
     assert play.wait() != 0
-    assert "The new release is live, and this is left for the next run:" in play.output
+    assert "The new release is live, and these hosts have not retired the old one." in play.output
     assert "- app3: does not answer since its switch" in play.output
     start("app3")
     done("deploy", options=options, **WATCH)
