@@ -185,8 +185,6 @@ def items(**result: Any) -> dict[str, Any]:
 WARM = items(live=B, before=B, release=C, switching="deploy", seconds=1.2)
 SKIPPED = {"results": [{"skipped": True}]}
 DEAD = {"results": [{"unreachable": True, "msg": "no route", "__flask_app": {"app": "blog"}}]}
-
-
 TWO = {"results": [{"app": name, "__flask_app": {"app": name}} for name in ("blog", "shop")]}
 
 
