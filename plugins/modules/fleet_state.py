@@ -72,7 +72,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.flaskfleet.drains import described
+from ansible.module_utils.flaskfleet.drains import describe
 from ansible.module_utils.flaskfleet.files import read_json
 from ansible.module_utils.flaskfleet.programs import RUNNING
 from ansible.module_utils.flaskfleet.releases import App
@@ -120,7 +120,7 @@ def look(state: Path, rpc: Any, root: Path = Path("/")) -> Report:
         "drift": drift,
         "platform": distribution(root),
         "disk": {path: usage(path) for path in sorted({mount(root / "srv"), mount(root / "var/log"), mount(root)})},
-        "out": [described(flag) for path in sorted(state.glob("drain/[!.]*")) if (flag := read_json(path))],
+        "out": [describe(flag) for path in sorted(state.glob("drain/[!.]*")) if (flag := read_json(path))],
     }
 
 

@@ -72,14 +72,14 @@ def drained(seen: list[Result], kind: str | None = None) -> list[str]:
 
     :param seen: what the module ``drain`` told on each, by task; one that did not answer has no say.
     """
-    flags = (flag for one in seen for flag in one.get("out", {}).values())
+    flags = (flag for one in seen for flag in one.get("drained", {}).values())
     return sorted({flag["host"] for flag in flags if kind in (None, flag["kind"])})
 
 
 def left_out(seen: list[Result]) -> list[str]:
     """The hosts that a run has taken out for its work, and could not put back because it was killed."""
-    flags = (flag for one in seen for flag in one.get("out", {}).values())
-    return sorted({flag["host"] for flag in flags if flag["kind"] == "work" and has_ended(flag.get("process", ""))})
+    flags = (flag for one in seen for flag in one.get("drained", {}).values())
+    return sorted({flag["host"] for flag in flags if flag["kind"] == "run" and has_ended(flag.get("process", ""))})
 
 
 def singletons_heir(seen: list[Result], app: str, host: str, out: list[str]) -> str | None:

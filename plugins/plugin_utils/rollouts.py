@@ -195,10 +195,10 @@ def strays(hosts: Iterable[str], hostvars: Any) -> list[str]:
     return [host for host in hosts if _attempted(hostvars[host]) - {one["app"] for one in _undone(hostvars[host])}]
 
 
-def failure(hosts: Iterable[str], hostvars: Any, kept_out: list[Result]) -> list[str]:
+def failure(hosts: Iterable[str], hostvars: Any, quarantined: list[Result]) -> list[str]:
     """Where a fleet is after a rollout that was taken back, in words.
 
-    :param kept_out: what the balancers told, each about a host, when strays were to be kept out.
+    :param quarantined: what the balancers told, each about a host, when strays were to be quarantined.
     """
     hosts = list(hosts)
     astray = strays(hosts, hostvars)
@@ -219,8 +219,8 @@ def failure(hosts: Iterable[str], hostvars: Any, kept_out: list[Result]) -> list
             continue
         failed = [one for one in _results(hostvars[host], "undone") if one.get("failed")]
         problem = "; ".join(f"{one['app']} was not taken back: {one['msg']}" for one in failed)
-        told = {one["__flask_app_pair"][1]: one for one in kept_out if one["__flask_app_pair"][0] == host}
-        out = [balancer for balancer, one in told.items() if "out" in one]
+        told = {one["__flask_app_pair"][1]: one for one in quarantined if one["__flask_app_pair"][0] == host}
+        out = [balancer for balancer, one in told.items() if "drained" in one]
         lines.append(
             f"- {host}: {problem or 'does not answer, and may have switched'}. "
             + (f"{', '.join(out)} sends it nothing. " if len(out) == 1 else "")

@@ -229,19 +229,19 @@ def test_a_host_that_could_not_go_back_says_why() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kept_out", "words"),
+    ("quarantined", "words"),
     [
-        ([("lb1", {"out": {}}), ("lb2", {"out": {}})], "lb1, lb2 send it nothing. When"),
-        ([("lb1", {"out": {}})], "lb1 send it nothing. When"),
-        ([("lb1", {"out": {}}), ("lb2", {"msg": "no route"})], "lb1 sends it nothing. lb2 does: no route. When"),
+        ([("lb1", {"drained": {}}), ("lb2", {"drained": {}})], "lb1, lb2 send it nothing. When"),
+        ([("lb1", {"drained": {}})], "lb1 send it nothing. When"),
+        ([("lb1", {"drained": {}}), ("lb2", {"msg": "no route"})], "lb1 sends it nothing. lb2 does: no route. When"),
         ([("lb1", {"unreachable": True})], "lb1 does: it does not answer. When"),
         ([], "may have switched. When it is back"),
     ],
     ids=["by both", "by the only one", "by one of two", "by none", "no balancers"],
 )
-def test_a_stray_is_told_with_who_keeps_it_out(kept_out: list[tuple[str, dict[str, Any]]], words: str) -> None:
+def test_a_stray_is_told_with_its_balancers(quarantined: list[tuple[str, dict[str, Any]]], words: str) -> None:
     hostvars = {"app1": host(undone=items(live=B)), "app2": host(others=DEAD)}
-    told = [{"__flask_app_pair": ["app2", balancer], **one} for balancer, one in kept_out]
+    told = [{"__flask_app_pair": ["app2", balancer], **one} for balancer, one in quarantined]
     first, _, last = rollouts.failure(["app1", "app2"], hostvars, told)
     assert first == "The rollout was taken back, except on app2."
     assert words.replace("lb1 send it", "lb1 sends it") in last
