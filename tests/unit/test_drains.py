@@ -372,22 +372,22 @@ def test_check_mode_checks_no_host(balancer: Drains) -> None:
     assert set(balancer.flags()) == {"app2"}
 
 
-# as the controller sees it
+# the controller
 
 
 def runs(live: str | None = A, **changed: Any) -> dict[str, Any]:
-    """What the module rollout told of the app on a host."""
+    """What the module rollout returned of the app on a host."""
     return {"live": live, "rollout": {}, "singletons": False, **changed}
 
 
-def seen(**hosts: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """What it told on each, by task; None did not answer."""
+def results(**hosts: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """What it returned on each host; a host that is None did not answer."""
     return [
         {"item": host, **({"apps": {"blog": told}} if told else {"unreachable": True})} for host, told in hosts.items()
     ]
 
 
-def test_checks_name_each_app_that_is_balanced_and_who_has_it() -> None:
+def test_health_checks_have_each_balanced_app_and_its_servers() -> None:
     servers = [{"name": "app1", "address": "10.0.0.1:80", "weight": 1}]
     balanced = [{"name": "blog", "server_names": ["*.lan"], "read_timeout_seconds": 40, "servers": servers}]
     entry = {"source": {"path": "/x"}, "wsgi": "blog:app", "health": {"path": "/healthz"}}
@@ -396,13 +396,13 @@ def test_checks_name_each_app_that_is_balanced_and_who_has_it() -> None:
     ]
 
 
-def test_drained_is_whom_a_balancer_leaves_out() -> None:
+def test_a_host_that_one_load_balancer_drains_is_drained() -> None:
     told = [{"drained": {"app2": {"host": "app2", "kind": "run"}}}, {"unreachable": True}, {"drained": {}}]
-    assert controller.drained(told) == controller.drained(told, "run") == ["app2"]
-    assert controller.drained(told, "manual") == []
+    assert controller.drained_hosts(told) == controller.drained_hosts(told, "run") == ["app2"]
+    assert controller.drained_hosts(told, "manual") == []
 
 
-def test_left_out_is_whom_a_run_that_has_ended_took_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hosts_that_a_killed_run_drained_are_interrupted_drains(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(controller, "has_ended", lambda process: process == "box 1")
     told = [
         {"unreachable": True},
@@ -417,51 +417,54 @@ def test_left_out_is_whom_a_run_that_has_ended_took_out(monkeypatch: pytest.Monk
             }
         },
     ]
-    assert controller.left_out(told) == ["app2"]
+    assert controller.interrupted_drains(told) == ["app2"]
 
 
 @pytest.mark.parametrize(
     ("told", "words"),
     [
-        (seen(app1=runs(A), app2=runs(f"{A}.1"), app3=None), []),
+        (results(app1=runs(A), app2=runs(f"{A}.1"), app3=None), []),
         (
-            seen(app1=runs(A), app2=runs(B), app3=runs(B)),
+            results(app1=runs(A), app2=runs(B), app3=runs(B)),
             [f"blog: {A} is live on app1 and {B} on app2, app3; deploy or roll back"],
         ),
-        (seen(app1=runs(A), app4=runs(B)), []),  # whom clients do not meet
-        (seen(app1=None, app2=runs(A)), ["app1 does not answer"]),
-        (seen(app1=runs(None)), ["blog: no release is live on app1; site.yml gives it the one of the others"]),
-        (seen(app1=runs(rollout={"what": "deploy", "by": "ann@box"})), ["blog: a deploy by ann@box goes on"]),
+        (results(app1=runs(A), app4=runs(B)), []),  # app4 is drained
+        (results(app1=None, app2=runs(A)), ["app1 does not answer"]),
+        (results(app1=runs(None)), ["blog: no release is live on app1; site.yml releases the fleet's"]),
+        (
+            results(app1=runs(rollout={"what": "deploy", "by": "ann@box"})),
+            ["blog: a deploy by ann@box goes on; try again when it is done"],
+        ),
     ],
-    ids=["the same", "another", "one that is out", "silent", "none", "a rollout"],
+    ids=["the same", "another", "of a drained host", "silent", "none", "a rollout"],
 )
-def test_a_host_has_to_run_what_those_run_whom_clients_meet(told: list[dict[str, Any]], words: list[str]) -> None:
-    assert controller.disagreements(told, "app1", ["app4"]) == words
+def test_a_host_needs_the_release_of_the_undrained_hosts(told: list[dict[str, Any]], words: list[str]) -> None:
+    assert controller.undrain_problems(told, "app1", ["app4"]) == words
 
 
 @pytest.mark.parametrize(
-    ("told", "heir"),
+    ("told", "target"),
     [
-        (seen(app1=runs(singletons=True), app2=runs(), app3=runs()), "app2"),
-        (seen(app1=runs(), app2=runs(), app3=runs(singletons=True)), "app3"),
-        (seen(app1=runs(), app4=runs(), app3=runs()), "app3"),
-        (seen(app1=runs(), app2=None, app3=runs(None)), None),
+        (results(app1=runs(singletons=True), app2=runs(), app3=runs()), "app2"),
+        (results(app1=runs(), app2=runs(), app3=runs(singletons=True)), "app3"),
+        (results(app1=runs(), app4=runs(), app3=runs()), "app3"),
+        (results(app1=runs(), app2=None, app3=runs(None)), None),
     ],
-    ids=["the first", "who has them", "not one that is out", "nobody"],
+    ids=["the first", "the one that runs them", "not a drained one", "none"],
 )
-def test_singletons_go_to_one_that_answers_and_clients_meet(told: list[dict[str, Any]], heir: str | None) -> None:
-    assert controller.singletons_heir(told, "blog", "app1", ["app4"]) == heir
+def test_singletons_move_to_an_undrained_host_that_answers(told: list[dict[str, Any]], target: str | None) -> None:
+    assert controller.singletons_target(told, "blog", "app1", ["app4"]) == target
 
 
 @pytest.mark.parametrize(
-    ("told", "here"),
+    ("told", "expected"),
     [
-        (seen(app1=runs(singletons=True), app2=runs(singletons=True)), False),
-        (seen(app1=runs(), app2=runs()), True),
-        (seen(app1=runs(), app2=None), None),
-        (seen(app1=runs(), app2=None, app3=runs(singletons=True)), False),
+        (results(app1=runs(singletons=True), app2=runs(singletons=True)), False),
+        (results(app1=runs(), app2=runs()), True),
+        (results(app1=runs(), app2=None), None),
+        (results(app1=runs(), app2=None, app3=runs(singletons=True)), False),
     ],
-    ids=["another has them", "nobody has", "one is silent", "one is silent and another has them"],
+    ids=["another runs them", "none runs them", "one is silent", "one is silent and another runs them"],
 )
-def test_a_host_runs_singletons_where_no_other_one_does(told: list[dict[str, Any]], here: bool | None) -> None:
-    assert controller.singletons_here(told, "blog", "app1") is here
+def test_a_host_should_run_singletons_that_no_other_one_runs(told: list[dict[str, Any]], expected: bool | None) -> None:
+    assert controller.should_run_singletons(told, "blog", "app1") is expected

@@ -178,7 +178,7 @@ def test_a_host_that_dies_takes_all_back_and_is_quarantined_until_it_runs_the_fl
     assert live(["app1", "app2"]) == {before}
     assert live(["app3"]) == {new if switched else before}
     if switched:
-        assert re.search(rf"app3 stays out. counter: {new}[.\d]* is live", done("restart", **WATCH).output)
+        assert re.search(rf"app3 stays quarantined. counter: {new}[.\d]* is live", done("restart", **WATCH).output)
         assert drained() == {"lb1": ["app3"], "lb2": ["app3"]}
     with clients() as load:
         await_answers(load)
