@@ -45,8 +45,8 @@ disk:
   description: By mount point C(free) and C(size) in bytes.
   type: dict
   returned: success
-out:
-  description: On a balancer, whom it leaves out and why, in words.
+drained:
+  description: On a load balancer, the hosts that it has drained, why and since when, in words.
   type: list
   elements: str
   returned: success
@@ -120,7 +120,7 @@ def look(state: Path, rpc: Any, root: Path = Path("/")) -> Report:
         "drift": drift,
         "platform": distribution(root),
         "disk": {path: usage(path) for path in sorted({mount(root / "srv"), mount(root / "var/log"), mount(root)})},
-        "out": [describe(flag) for path in sorted(state.glob("drain/[!.]*")) if (flag := read_json(path))],
+        "drained": [describe(flag) for path in sorted(state.glob("drain/[!.]*")) if (flag := read_json(path))],
     }
 
 
