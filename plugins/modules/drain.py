@@ -95,8 +95,8 @@ EXAMPLES = r"""
 RETURN = r"""
 drained:
   description: >-
-    The drained hosts by name, each with its C(kind), C(reason), C(by) whom, of which C(process) and C(since) when
-    (epoch seconds).
+    The drained hosts by name, each with its C(kind), C(reason), the user that drained it (C(by)), the run's C(process)
+    and its time in epoch seconds (C(since)).
   type: dict
   returned: success
 removed:

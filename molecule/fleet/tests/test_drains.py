@@ -43,7 +43,7 @@ def test_four_hard_stops_of_drained_hosts_lose_no_request() -> None:
             before = asked(name)
             await_answers(load)
             assert asked(name) == before
-            assert (sum(tickers().values()), tickers()[name]) == (1, 0), "what runs on one host has moved"
+            assert (sum(tickers().values()), tickers()[name]) == (1, 0), "the singleton was not moved"
             kill(name)
             start(name)
             assert f"{name} is undrained" in done("undrain", "-e", f"host={name}").output
