@@ -14,6 +14,7 @@ import pytest
 from ansible.module_utils.flaskfleet import drains
 from ansible.module_utils.flaskfleet.drains import Drains, Refused, await_idle, describe, undrain_if_healthy
 from ansible.module_utils.flaskfleet.sockets import tcp_connections
+from ansible.modules.drain import reconcile
 from examples import A, B
 from plugin_utils import drains as controller
 
@@ -186,6 +187,20 @@ def test_old_kinds_in_flag_files_are_converted_once(balancer: Drains, old: str, 
     assert json.loads((balancer.folder / "app2").read_text()) == {"host": "app2", "kind": kind, **FIELDS, "since": 7}
     assert (balancer.folder / "app3").read_text() == before["app3"]
     assert balancer.convert() == []
+
+
+def test_state_reconciled_removes_adopts_and_converts_flags(balancer: Drains, tmp_path: Path) -> None:
+    write_old(balancer, "app2", "work")
+    write_old(balancer, "app9", "drain")
+    changed = {"changed": True, "removed": ["app9"], "adopted": [], "converted": ["app2"]}
+    assert reconcile(balancer, {"gathered": []}, True) == changed
+    assert reconcile(balancer, {"gathered": []}, False) == changed
+    unchanged = {"changed": False, "removed": [], "adopted": [], "converted": []}
+    assert reconcile(balancer, {"gathered": []}, False) == unchanged
+    gathered = [{"unreachable": True}, {"drained": balancer.flags()}]
+    new = Drains(HOSTS, tmp_path / "new")
+    assert reconcile(new, {"gathered": gathered}, False) == {**unchanged, "changed": True, "adopted": ["app2"]}
+    assert new.flags()["app2"]["kind"] == "run"
 
 
 def test_a_flag_is_described_in_words() -> None:

@@ -128,7 +128,7 @@ class Drains:
 
     def remove_unknown(self, check_mode: bool = False) -> list[str]:
         """Remove the flags of hosts that are no app servers of this load balancer any more; the hosts' names."""
-        unknown = sorted(set(self._drained()) - set(self.hosts))
+        unknown = sorted({path.name for path in self.folder.glob("[!.]*")} - set(self.hosts))
         for host in [] if check_mode else unknown:
             self._remove_flag(host)
         return unknown
@@ -145,16 +145,13 @@ class Drains:
 
     def convert(self, check_mode: bool = False) -> list[str]:
         """Rewrite flags of earlier versions, whose kinds have other names; the hosts' names."""
-        old = [host for host in self._drained() if (read_json(self.folder / host) or {}).get("kind") in OLD_KINDS]
+        old = [host for host in self.hosts if (read_json(self.folder / host) or {}).get("kind") in OLD_KINDS]
         if old and not check_mode:
             with self._lock(check_mode):
                 for host in old:
                     if flag := self._read(host):  # it may be undrained since
                         write_json(self.folder / host, flag)
         return sorted(old)
-
-    def _drained(self) -> list[str]:
-        return [path.name for path in self.folder.glob("[!.]*")]
 
     def _read(self, host: str) -> Flag | None:
         flag = read_json(self.folder / host)
