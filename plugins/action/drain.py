@@ -1,4 +1,4 @@
-"""The controller's half of drain: say who asks. See the module of the same name."""
+"""The controller's half of the module drain: it adds the run's user and process."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from plugin_utils.rollouts import owner
+from plugin_utils.run_identity import owner
 
 
 class ActionModule(ActionBase):
-    """Hand the module the name of whoever runs this, and the token of this run."""
+    """Run the module with ``by`` and ``process`` of this run."""
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the action; the result is the module's."""

@@ -1,4 +1,4 @@
-"""Filters for taking an app server out of its balancers."""
+"""Filters for draining and undraining app servers."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class FilterModule:
             "health_checks": drains.health_checks,
             "longest_request": drains.longest_request,
             "singleton_apps": drains.singleton_apps,
-            "singletons_heir": drains.singletons_heir,
-            "singletons_here": drains.singletons_here,
-            "drained": drains.drained,
-            "left_out": drains.left_out,
-            "disagreements": drains.disagreements,
+            "singletons_target": drains.singletons_target,
+            "should_run_singletons": drains.should_run_singletons,
+            "drained_hosts": drains.drained_hosts,
+            "interrupted_drains": drains.interrupted_drains,
+            "undrain_problems": drains.undrain_problems,
         }

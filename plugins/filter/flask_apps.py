@@ -1,4 +1,4 @@
-"""Filters over ``flask_apps`` and what hosts say of them, for playbooks and the role flask_app."""
+"""Filters over ``flask_apps`` and what modules return about them, for playbooks and the role flask_app."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class FilterModule:
             "nginx_sites": entries.sites,
             "complete_apps": entries.complete,
             "status_lines": status.lines,
-            "rollback_target": rollouts.rollback_target,
+            "rollback_targets": rollouts.rollback_targets,
             "fleet_release": rollouts.fleet_release,
-            "singletons_host": rollouts.singletons_host,
+            "singletons": rollouts.singletons,
             "hooks_done": rollouts.hooks_done,
-            "joining": rollouts.joining,
-            "movers": rollouts.movers,
-            "strays": rollouts.strays,
+            "joining_hosts": rollouts.joining_hosts,
+            "switch_order": rollouts.switch_order,
+            "unconfirmed_hosts": rollouts.unconfirmed_hosts,
             "rollout_failure": rollouts.failure,
-            "rollout_left": rollouts.left,
+            "rollout_not_retired": rollouts.not_retired,
             "rollout_summary": rollouts.summary,
         }

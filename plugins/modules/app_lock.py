@@ -95,7 +95,6 @@ def gather(app: App) -> Result:
         "singletons": app.paths.singletons_file.exists(),
         "hooks": journal.hooks,
         "lock": lock,
-        "rollout": lock,  # as plugin_utils/drains.py calls it
         "interrupted": lock.get("interrupted") or {},
     }
 

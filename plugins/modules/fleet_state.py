@@ -45,8 +45,8 @@ disk:
   description: By mount point C(free) and C(size) in bytes.
   type: dict
   returned: success
-out:
-  description: On a balancer, whom it leaves out and why, in words.
+drained:
+  description: On a load balancer, the hosts that it has drained, why and since when, in words.
   type: list
   elements: str
   returned: success
@@ -72,11 +72,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.flaskfleet import (
-    app_state,
-)
+from ansible.module_utils.flaskfleet import app_state
 from ansible.module_utils.flaskfleet.app import App
-from ansible.module_utils.flaskfleet.drains import described
+from ansible.module_utils.flaskfleet.drains import describe
 from ansible.module_utils.flaskfleet.files import read_json
 from ansible.module_utils.flaskfleet.programs import RUNNING
 from ansible.module_utils.flaskfleet.services import supervisor, uwsgi_workers
@@ -123,7 +121,7 @@ def look(state: Path, rpc: Any, root: Path = Path("/")) -> Report:
         "drift": drift,
         "platform": distribution(root),
         "disk": {path: usage(path) for path in sorted({mount(root / "srv"), mount(root / "var/log"), mount(root)})},
-        "out": [described(flag) for path in sorted(state.glob("drain/[!.]*")) if (flag := read_json(path))],
+        "drained": [describe(flag) for path in sorted(state.glob("drain/[!.]*")) if (flag := read_json(path))],
     }
 
 

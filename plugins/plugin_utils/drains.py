@@ -1,21 +1,22 @@
-"""Taking an app server out of its balancers, as the controller sees it: what it has to answer, and to agree to."""
+"""Drains as the controller sees them: what a host must answer, which hosts are drained, and when to undrain them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from module_utils.flaskfleet.journal import release_id
 
 from .entries import Entry, complete
-from .rollouts import has_ended
+from .run_identity import has_ended
 
 Result = dict[str, Any]
 
 
 def health_checks(apps: dict[str, Entry], balanced: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What nginx must answer before clients meet the host: of each app a ``server_name`` and how its health is asked.
+    """What a host must answer before clients reach it: of each app a ``server_name`` and the request of its ``health``.
 
-    :param balanced: the apps as balancers have them, whose names are those that all hosts answer to.
+    :param balanced: the apps as load balancers have them, whose names are those that all hosts answer to.
     :returns: with them the ``servers`` of the app, as address and port by name.
     """
     sites = {site["name"]: site for site in balanced}
@@ -36,66 +37,86 @@ def longest_request(apps: dict[str, Entry]) -> int:
 
 
 def singleton_apps(apps: dict[str, Entry]) -> list[str]:
-    """The apps with a program that runs on one host only."""
+    """The apps that have a singleton."""
     programs = {name: app["programs"].values() for name, app in complete(apps).items()}
-    return [name for name, those in programs.items() if any(one["run_on"] == "one" for one in those)]
+    return [name for name, those in programs.items() if any(program["run_on"] == "one" for program in those)]
 
 
-def disagreements(seen: list[Result], host: str, out: list[str]) -> list[str]:
-    """What a host runs that the hosts whom clients meet do not, in words.
+def drained_hosts(results: list[Result], kind: str | None = None) -> list[str]:
+    """The hosts that at least one load balancer has drained, for one kind or for any.
 
-    :param seen: what the module ``rollout`` told on each (``item``), by task; one that did not answer has no say.
-    :param out: the hosts that clients do not meet.
+    :param results: of the module ``drain`` on each load balancer; one that did not answer does not count.
     """
-    told = _apps(seen)
-    if host not in told:
+    return sorted({flag["host"] for flag in _flags(results) if kind in (None, flag["kind"])})
+
+
+def interrupted_drains(results: list[Result]) -> list[str]:
+    """The hosts that are drained for a run that was killed before it could undrain them.
+
+    :param results: as for :func:`drained_hosts`.
+    """
+    return sorted(
+        {flag["host"] for flag in _flags(results) if flag["kind"] == "run" and has_ended(flag.get("process", ""))}
+    )
+
+
+def undrain_problems(results: list[Result], host: str, drained: list[str]) -> list[str]:
+    """Why a host may not be undrained, in words: it does not run the releases of the undrained hosts.
+
+    :param results: of the module ``app_lock`` on each app server (``item``); one that did not answer does not count.
+    """
+    apps_by_host = _apps_by_host(results)
+    if host not in apps_by_host:
         return [f"{host} does not answer"]
+    undrained = {name: apps for name, apps in apps_by_host.items() if name not in (host, *drained)}
     problems = []
-    for app, mine in told[host].items():
-        if mine["rollout"]:
-            problems.append(f"{app}: a {mine['rollout']['what']} by {mine['rollout']['by']} goes on")
-        elif not mine["live"]:
-            problems.append(f"{app}: no release is live on {host}; site.yml gives it the one of the others")
-        others: dict[str, list[str]] = {}
-        for other, apps in told.items():
-            live = apps.get(app, {}).get("live")
-            if mine["live"] and live and other not in (host, *out) and release_id(live) != release_id(mine["live"]):
-                others.setdefault(live, []).append(other)
-        if others:
-            words = ", ".join(f"{live} on {', '.join(hosts)}" for live, hosts in others.items())
-            problems.append(f"{app}: {mine['live']} is live on {host} and {words}; deploy or roll back")
+    for app, state in apps_by_host[host].items():
+        if lock := state["lock"]:
+            problems.append(f"{app}: a {lock['what']} by {lock['by']} holds the lock; try again when it is done")
+        elif not state["live"]:
+            problems.append(f"{app}: no release is live on {host}; site.yml releases the fleet's")
+        if state["live"] and (differing := _differing_hosts(undrained, app, state["live"])):
+            words = ", ".join(f"{live} on {', '.join(names)}" for live, names in differing.items())
+            problems.append(f"{app}: {state['live']} is live on {host} and {words}; deploy or roll back")
     return problems
 
 
-def drained(seen: list[Result], kind: str | None = None) -> list[str]:
-    """The hosts that at least one balancer leaves out, for whatever reason or those of one kind.
+def singletons_target(results: list[Result], app: str, host: str, drained: list[str]) -> str | None:
+    """The host that runs an app's singletons when ``host`` does not: the one that runs them, or the first undrained.
 
-    :param seen: what the module ``drain`` told on each, by task; one that did not answer has no say.
+    :param results: as for :func:`undrain_problems`.
     """
-    flags = (flag for one in seen for flag in one.get("out", {}).values())
-    return sorted({flag["host"] for flag in flags if kind in (None, flag["kind"])})
+    states = {name: apps.get(app, {}) for name, apps in _apps_by_host(results).items() if name != host}
+    released = {name: state for name, state in states.items() if state.get("live")}
+    running = [name for name, state in released.items() if state["singletons"]]
+    return next(iter([*running, *(name for name in released if name not in drained)]), None)
 
 
-def left_out(seen: list[Result]) -> list[str]:
-    """The hosts that a run has taken out for its work, and could not put back because it was killed."""
-    flags = (flag for one in seen for flag in one.get("out", {}).values())
-    return sorted({flag["host"] for flag in flags if flag["kind"] == "work" and has_ended(flag.get("process", ""))})
+def should_run_singletons(results: list[Result], app: str, host: str) -> bool | None:
+    """Whether a host should run an app's singletons: no other host does. None if a host that is silent may run them.
 
-
-def singletons_heir(seen: list[Result], app: str, host: str, out: list[str]) -> str | None:
-    """The host that runs an app's singletons when ``host`` does not: where they are, or the first that clients meet."""
-    others = {name: apps[app] for name, apps in _apps(seen).items() if name != host and apps.get(app, {}).get("live")}
-    there = [name for name, one in others.items() if one["singletons"]]
-    return next(iter([*there, *(name for name in others if name not in out)]), None)
-
-
-def singletons_here(seen: list[Result], app: str, host: str) -> bool | None:
-    """Whether a host is to run an app's singletons: where no other one does. None where one that is silent may."""
-    others = [one for one in seen if one["item"] != host]
-    if any(one["apps"][app]["singletons"] for one in others if app in one.get("apps", {})):
+    :param results: as for :func:`undrain_problems`.
+    """
+    others = [result for result in results if result["item"] != host]
+    if any(result["apps"][app]["singletons"] for result in others if app in result.get("apps", {})):
         return False
-    return None if any("apps" not in one for one in others) else True
+    return None if any("apps" not in result for result in others) else True
 
 
-def _apps(seen: list[Result]) -> dict[str, Any]:
-    return {one["item"]: one["apps"] for one in seen if "apps" in one}
+def _flags(results: list[Result]) -> Iterator[dict[str, Any]]:
+    """The flags that load balancers have, see the module ``drain``."""
+    return (flag for result in results for flag in result.get("drained", {}).values())
+
+
+def _apps_by_host(results: list[Result]) -> dict[str, Any]:
+    return {result["item"]: result["apps"] for result in results if "apps" in result}
+
+
+def _differing_hosts(apps_by_host: dict[str, Any], app: str, live: str) -> dict[str, list[str]]:
+    """The hosts with another release of an app live, by that release."""
+    differing: dict[str, list[str]] = {}
+    for host, apps in apps_by_host.items():
+        other = apps.get(app, {}).get("live")
+        if other and release_id(other) != release_id(live):
+            differing.setdefault(other, []).append(host)
+    return differing

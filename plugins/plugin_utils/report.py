@@ -12,7 +12,7 @@
         drift                   what is not as it should be, in words
         platform, disk          {mount point: {"free", "size"}} in bytes
         apps                    as the module fleet_state tells them, with what the inventory asks for as "undeployed"
-        out                     of a balancer: whom it leaves out and why, in words
+        drained                 of a balancer: the hosts that it has drained, why and since when, in words
         has_address             of a balancer: whether it has the address that they share
 """
 
@@ -76,7 +76,7 @@ def _host(name: str, role: str, variables: Any) -> Host:
         "platform": state.get("platform", ""),
         "disk": state.get("disk", {}),
         "apps": [{**app, "undeployed": asked.get(app["app"], {}).get("undeployed")} for app in state.get("apps", [])],
-        "out": state.get("out", []),
+        "drained": state.get("drained", []),
         "has_address": state.get("has_address", False),
     }
 

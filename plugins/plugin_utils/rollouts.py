@@ -1,37 +1,56 @@
-"""A rollout as the controller sees it: whose it is, where a rollback leads to, and what is told at its end."""
+"""A rollout as the controller sees it: its release and hosts, and the report at its end."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sized
 from datetime import UTC, datetime
 from typing import Any
 
 from module_utils.flaskfleet.journal import release_id
 
-from .run_identity import has_ended, owner  # noqa: F401 - plugin_utils/drains.py and action/drain.py import them here
-
+# The variables that tasks of the role flask_app register on a host, by what they hold.
+REGISTERED = {
+    "present": "__flask_app_present",
+    "warm": "__flask_app_warm",
+    "canary": "__flask_app_canary",
+    "switched": "__flask_app_switched",
+    "rolled_back": "__flask_app_rolled_back",
+    "retired": "__flask_app_retired",
+}
+# The loop variables of these tasks: a host; a host and a load balancer.
+HOST, HOST_AND_BALANCER = "__flask_app_host", "__flask_app_pair"
+DRAINED = "drained"  # in what the module drain returns, unless it failed
 Result = dict[str, Any]
 
 
-def rollback_target(claims: dict[str, Result], app: str, asked: str, ship: bool = False) -> dict[str, Any]:
-    """The release that all hosts go back to.
+# The release and the hosts of a rollout
 
-    A rollback that was interrupted is finished. Otherwise it is the one that every host has live or had live before:
-    the same, whether all hosts have made the last switch or only some.
 
-    :param claims: what the module ``rollout`` told, by host. ``asked``: ``previous``, or a release's name. ``ship``:
-        whether hosts that lack it are to get it.
-    :returns: its id as ``release``, the hosts that are ``lacking`` it, and one ``donor`` that has it as ``name``; where
-        there is none, why, in words, as ``problem``.
+def rollback_targets(
+    gathered: dict[str, Result], apps: Iterable[str], asked: str, ship: bool = False
+) -> dict[str, dict[str, Any]]:
+    """The release of each app that all hosts roll back to, see :func:`rollback_target`."""
+    return {app: rollback_target(gathered, app, asked, ship) for app in apps}
+
+
+def rollback_target(gathered: dict[str, Result], app: str, asked: str, ship: bool = False) -> dict[str, Any]:
+    """The release that all hosts roll back to.
+
+    A rollback that was interrupted is finished. Otherwise it is the release that every host has live or had live
+    before: the same one, whether all hosts have made the last switch or only some.
+
+    :param gathered: results of the module ``app_lock``, by host. ``asked``: ``previous``, or a release's name.
+        ``ship``: whether hosts that lack the release get it.
+    :returns: its id as ``release``, the hosts ``lacking`` it, and a ``source_host`` that has it as ``name``; if there
+        is none, the reason as ``problem``.
     """
-    apps = {host: claim["apps"][app] for host, claim in claims.items() if app in claim["apps"]}
+    apps = {host: result["apps"][app] for host, result in gathered.items() if app in result["apps"]}
     release = release_id(asked) if asked != "previous" else _interrupted(apps) or _common(apps)
     if not release:
-        seen = (f"{host}: {one['live']} is live, {one['before'] or 'nothing'} was before" for host, one in apps.items())
         return {
-            "release": None, "lacking": [], "donor": None, "name": None,
-            "problem": f"{app}: there is no release that all hosts can go back to ({'; '.join(seen)}); name one: "
-            "-e release=<id>",
+            "release": None, "lacking": [], "source_host": None, "name": None,
+            "problem": f"{app}: the hosts have no release in common to roll back to ({_describe(apps)}); name a "
+            "release: -e release=<id>",
         }  # fmt: skip
     having = {
         host: name for host, one in apps.items() for name in one["on_disk"] if release in (name, release_id(name))
@@ -39,64 +58,27 @@ def rollback_target(claims: dict[str, Result], app: str, asked: str, ship: bool 
     lacking = [host for host in apps if host not in having]
     problem = ""
     if not having:
-        problem = f"{app}: no host has a release {release}; playbooks/status.yml tells which there are"
+        problem = f"{app}: no host has a release {release}; playbooks/status.yml lists the releases on disk"
     elif lacking and not ship:
         problem = (
-            f"{app}: {', '.join(lacking)} {'has' if len(lacking) == 1 else 'have'} no release {release}, and "
-            f"{', '.join(having)} {'has' if len(having) == 1 else 'have'} it; -e ship=true brings it there first"
+            f"{app}: {', '.join(lacking)} {_has(lacking)} no release {release}, and {', '.join(having)} "
+            f"{_has(having)} it; -e ship=true uploads it first"
         )
-    donor, name = next(iter(having.items()), (None, None))
-    return {"release": release, "lacking": lacking, "donor": donor, "name": name, "problem": problem}
-
-
-def fleet_release(seen: list[Result], app: str) -> dict[str, Any]:
-    """The release that hosts have live, for one that joins them.
-
-    :param seen: what the module ``rollout`` told on each, by task; one that did not answer has no say.
-    :returns: its id as ``release``, one ``donor`` that has it as ``name``; None where no host has one; where there is
-        more than one, a rollout goes on, or only a host that does not answer could tell, why that is no answer, as
-        ``problem``.
-    """
-    apps = {one["__flask_app_host"]: one["apps"][app] for one in seen if app in one.get("apps", {})}
-    live = {host: one["live"] for host, one in apps.items() if one["live"]}
-    silent = [one["__flask_app_host"] for one in seen if "apps" not in one]
-    problem = ""
-    if going_on := [one["rollout"] for one in apps.values() if one["rollout"].get("target")]:
-        problem = f"a {going_on[0]['what']} by {going_on[0]['by']} goes on; run this again when it has ended"
-    elif len(set(map(release_id, live.values()))) > 1:
-        runs = ", ".join(f"{host} {release}" for host, release in live.items())
-        problem = f"{app}: the hosts run more than one release ({runs}); deploy or roll back on those first"
-    elif silent and not live:
-        problem = (
-            f"{app}: {', '.join(silent)} can't be asked which release the fleet runs, and nobody else has one; run "
-            "this again when all answer, or take who is gone out of the inventory"
-        )
-    donor, name = next(iter(live.items()), (None, None))
-    return {"release": release_id(name) if name else None, "donor": donor, "name": name, "problem": problem}
-
-
-def singletons_host(claims: dict[str, Result], app: str, hosts: list[str]) -> str | None:
-    """The host that runs the programs of an app that run on one: where they are, or the first one.
-
-    :param hosts: all that may; None where some of them are not part of the rollout, whom nobody has asked.
-    """
-    apps = {host: claim["apps"][app] for host, claim in claims.items() if app in claim.get("apps", {})}
-    if not set(hosts) <= claims.keys():
-        return None
-    return next((host for host, one in apps.items() if one["singletons"]), next(iter(apps), None))
+    source_host, name = next(iter(having.items()), (None, None))
+    return {"release": release, "lacking": lacking, "source_host": source_host, "name": name, "problem": problem}
 
 
 def _interrupted(apps: dict[str, Result]) -> str:
-    """What an interrupted rollback led to, if some host has it live already."""
+    """The release of an interrupted rollback, if it is live on some host already."""
     for one in apps.values():
-        left = one["interrupted"]
-        if left.get("what") == "rollback" and left["target"] == one["live"]:
+        interrupted = one["interrupted"]
+        if interrupted.get("what") == "rollback" and interrupted["target"] == one["live"]:
             return release_id(one["live"] or "")
     return ""
 
 
 def _common(apps: dict[str, Result]) -> str:
-    """The release before, the same for all hosts; where some are ahead of others, the one that these have live."""
+    """The release that was live before on all hosts; if some are ahead of others, the one that is live on these."""
     live = {release_id(one["live"] or "") for one in apps.values()}
     if len(live) == 1:
         found = {release_id(one["before"] or "") for one in apps.values()}
@@ -107,131 +89,241 @@ def _common(apps: dict[str, Result]) -> str:
     return found.pop() if len(found) == 1 else ""
 
 
-def hooks_done(told: Iterable[Result], app: str) -> dict[str, dict[str, str]]:
-    """The ``before_switch`` commands that hosts have run, by the release's id: which, and when.
+def _describe(apps: dict[str, Result]) -> str:
+    """What is live on each host and what was before, in words."""
+    return "; ".join(
+        f"{host}: {one['live']} is live, {one['before'] or 'no release'} was before" for host, one in apps.items()
+    )
 
-    :param told: results of the modules ``rollout`` and ``app_release``.
+
+def _has(hosts: Sized) -> str:
+    return "has" if len(hosts) == 1 else "have"
+
+
+def fleet_release(gathered: list[Result], app: str) -> dict[str, Any]:
+    """The release that is live on the app servers, for a new host.
+
+    :param gathered: results of the module ``app_lock``, by task; a host that does not answer has no say.
+    :returns: its id as ``release`` and a ``source_host`` that has it as ``name``; None if no host has one. The reason
+        as ``problem`` if the hosts have more than one, a rollout holds the lock, or only a host that does not answer
+        may have one.
     """
-    done: dict[str, dict[str, str]] = {}
-    for one in told:
-        for release, commands in one.get("apps", {}).get(app, {}).get("hooks", {}).items():
-            done.setdefault(release, {}).update(commands)
+    apps = {one[HOST]: one["apps"][app] for one in gathered if app in one.get("apps", {})}
+    live = {host: one["live"] for host, one in apps.items() if one["live"]}
+    silent = [one[HOST] for one in gathered if "apps" not in one]
+    problem = ""
+    if locks := [one["lock"] for one in apps.values() if one["lock"].get("target")]:
+        problem = f"{app}: a {locks[0]['what']} by {locks[0]['by']} holds the lock; run the playbook again when it ends"
+    elif len(set(map(release_id, live.values()))) > 1:
+        runs = ", ".join(f"{host} {release}" for host, release in live.items())
+        problem = f"{app}: the app servers run more than one release ({runs}); deploy or roll back there first"
+    elif silent and not live:
+        problem = (
+            f"{app}: no app server that answers has a release, and these do not answer: {', '.join(silent)}; run the "
+            "playbook again when they do, or remove them from the inventory"
+        )
+    source_host, name = next(iter(live.items()), (None, None))
+    return {"release": release_id(name) if name else None, "source_host": source_host, "name": name, "problem": problem}
+
+
+def singletons(gathered: dict[str, Result], apps: Iterable[str], hosts: list[str], host: str) -> dict[str, bool]:
+    """Whether a host runs the singletons of apps, by app: where they are, or on the first host.
+
+    :param gathered: results of the module ``app_lock``, by host.
+    :param hosts: all app servers; an app is left out if some of them are not part of the rollout and may have them.
+    """
+    if len(hosts) < 2:
+        return dict.fromkeys(apps, True)
+    if not set(hosts) <= gathered.keys():
+        return {}
+    return {app: host == _singletons_host(gathered, app) for app in apps}
+
+
+def _singletons_host(gathered: dict[str, Result], app: str) -> str | None:
+    apps = {host: result["apps"][app] for host, result in gathered.items() if app in result.get("apps", {})}
+    return next((host for host, one in apps.items() if one["singletons"]), next(iter(apps), None))
+
+
+def hooks_done(results: Iterable[Result]) -> dict[str, dict[str, dict[str, str]]]:
+    """The ``before_switch`` commands that hosts have run, by app and the release's id: which, and when.
+
+    :param results: of the modules ``app_lock`` and ``flask_app``.
+    """
+    done: dict[str, dict[str, dict[str, str]]] = {}
+    for result in results:
+        for app, one in result.get("apps", {}).items():
+            for release, commands in one.get("hooks", {}).items():
+                done.setdefault(app, {}).setdefault(release, {}).update(commands)
     return done
 
 
-def movers(hosts: Iterable[str], hostvars: Any, app: str, out: Container[str] = ()) -> list[str]:
-    """The hosts on which another release of an app is warm and to be made live, in their order.
+def switch_order(hosts: Iterable[str], hostvars: Any, host: str, drained: Container[str] = ()) -> dict[str, list[str]]:
+    """The apps that a host switches, because another release of them is warm there.
 
-    :param out: hosts that balancers leave out. They come last: no client tells how the first one does there.
+    A deploy begins on the first host of an app; if there are more, that is its canary. A release that was live before
+    needs none.
+
+    :param drained: hosts without clients. They come last, because clients judge the canary.
+    :returns: those that it switches ``first``, those of them whose ``canary`` it is, and the ``others``.
     """
-    found = (host for host in hosts if _of(_results(hostvars[host], "warm"), app).get("switching"))
-    return sorted(found, key=lambda host: host in out)
+    warm = {one: _apps(hostvars[one], "warm") for one in hosts}
+    order: dict[str, list[str]] = {"first": [], "canary": [], "others": []}
+    for app, result in warm.get(host, {}).items():
+        if not result.get("switching"):
+            continue
+        switching = [one for one, apps in warm.items() if apps.get(app, {}).get("switching")]
+        is_first = result["switching"] == "deploy" and host == min(switching, key=lambda one: one in drained)
+        order["first" if is_first else "others"].append(app)
+        if is_first and len(switching) > 1:
+            order["canary"].append(app)
+    return order
 
 
-def joining(hosts: Iterable[str], hostvars: Any, app: str) -> list[str]:
-    """The hosts that have no release of an app while others may have one, in their order."""
-    return [host for host in hosts if _of(_results(hostvars[host], "present"), app).get("joining")]
+def joining_hosts(hosts: Iterable[str], hostvars: Any, app: str) -> list[str]:
+    """The hosts that have no release of an app while other app servers may have one, in their order."""
+    return [
+        host
+        for host in hosts
+        for one in (hostvars[host].get(REGISTERED["present"]) or {}).get("results", [])
+        if one.get("app") == app and one.get("joining")
+    ]
 
 
-def strays(hosts: Iterable[str], hostvars: Any) -> list[str]:
-    """The hosts that may serve what the others went back from: told to make an app live, and it is not undone."""
-    return [host for host in hosts if _attempted(hostvars[host]) - {one["app"] for one in _undone(hostvars[host])}]
+def unconfirmed_hosts(hosts: Iterable[str], hostvars: Any) -> list[str]:
+    """The hosts whose rollback is not confirmed: a switch was attempted, and the host may serve the new release."""
+    return [host for host in hosts if _unconfirmed(hostvars[host])]
 
 
-def failure(hosts: Iterable[str], hostvars: Any, kept_out: list[Result]) -> list[str]:
-    """Where a fleet is after a rollout that was taken back, in words.
+# The report at its end
 
-    :param kept_out: what the balancers told, each about a host, when strays were to be kept out.
+
+def failure(hosts: Iterable[str], hostvars: Any, quarantined: list[Result]) -> list[str]:
+    """The state of a fleet after a rollout that was rolled back, in words.
+
+    :param quarantined: what the load balancers returned when unconfirmed hosts were to be quarantined.
     """
     hosts = list(hosts)
-    astray = strays(hosts, hostvars)
+    unconfirmed = unconfirmed_hosts(hosts, hostvars)
     lives: dict[str, set[str]] = {}
-    for one in (one for host in hosts for one in _undone(hostvars[host])):
-        lives.setdefault(one["app"], set()).add(release_id(one["live"] or ""))
-    split = [app for app, releases in lives.items() if len(releases) > 1]
-    if astray:
-        lines = [f"The rollout was taken back, except on {', '.join(astray)}."]
-    elif split:
-        lines = [f"The rollout was taken back. As before, hosts differ in {', '.join(split)}: deploy or roll back."]
-    else:
-        lines = ["The rollout was taken back: no host serves a release that the others do not."]
-    for host in hosts:
-        is_live = ", ".join(f"{one['app']} {one['live']} is live" for one in _undone(hostvars[host]))
-        if host not in astray:
-            lines.append(f"- {host}: {is_live or 'does not answer, and was not told to switch'}")
-            continue
-        failed = [one for one in _results(hostvars[host], "undone") if one.get("failed")]
-        problem = "; ".join(f"{one['app']} was not taken back: {one['msg']}" for one in failed)
-        told = {one["__flask_app_pair"][1]: one for one in kept_out if one["__flask_app_pair"][0] == host}
-        out = [balancer for balancer, one in told.items() if "out" in one]
-        lines.append(
-            f"- {host}: {problem or 'does not answer, and may have switched'}. "
-            + (f"{', '.join(out)} sends it nothing. " if len(out) == 1 else "")
-            + (f"{', '.join(out)} send it nothing. " if len(out) > 1 else "")
-            + "".join(
-                f"{name} does: {one.get('msg', 'it does not answer')}. "
-                for name, one in told.items()
-                if name not in out
-            )
-            + "When it is back, deploy or roll back again: it is let in when it runs what the others run"
+    for app, one in (item for host in hosts for item in _rolled_back(hostvars[host]).items()):
+        lives.setdefault(app, set()).add(release_id(one["live"] or ""))
+    differing = [app for app, releases in lives.items() if len(releases) > 1]
+    if unconfirmed:
+        first = f"The rollout was rolled back, except on {', '.join(unconfirmed)}."
+    elif differing:
+        first = (
+            f"The rollout was rolled back. As before it, the hosts run different releases of {', '.join(differing)}: "
+            "deploy or roll back."
         )
+    else:
+        first = "The rollout was rolled back: no host serves another release than the other hosts."
+    lines = [first]
+    for host in hosts:
+        if host in unconfirmed:
+            answers = {one[HOST_AND_BALANCER][1]: one for one in quarantined if one[HOST_AND_BALANCER][0] == host}
+            lines.append(_describe_unconfirmed(host, hostvars[host], answers))
+        else:
+            is_live = ", ".join(f"{app} {one['live']} is live" for app, one in _rolled_back(hostvars[host]).items())
+            lines.append(f"- {host}: {is_live or 'does not answer, and was not told to switch'}")
     return lines
+
+
+def _describe_unconfirmed(host: str, variables: Any, answers: dict[str, Result]) -> str:
+    """Why a host's rollback is not confirmed, which load balancers have quarantined the host, and what to do.
+
+    :param answers: of the load balancers, by name.
+    """
+    problem = "; ".join(dict.fromkeys(_unconfirmed(variables).values()))
+    done = ", ".join(balancer for balancer, one in answers.items() if DRAINED in one)
+    sentences = [
+        problem,
+        *([f"Quarantined on {done}"] if done else []),
+        *(
+            f"Not quarantined on {balancer}: {one.get('msg', 'it does not answer')}"
+            for balancer, one in answers.items()
+            if DRAINED not in one
+        ),
+        f"When {host} works again, deploy or roll back: {host} is undrained as soon as it runs the release of the "
+        "other app servers",
+    ]
+    return f"- {host}: {'. '.join(sentences)}"
 
 
 def summary(hosts: Iterable[str], hostvars: Any) -> list[str]:
     """What a rollout has done, a line per host and app."""
     lines = []
     for host in hosts:
-        results = {step: _results(hostvars[host], step) for step in ("warm", "first", "others", "retired")}
-        for warm in results["warm"]:
-            app = warm["app"]
+        results = {phase: _apps(hostvars[host], phase) for phase in ("warm", "canary", "switched", "retired")}
+        for app, warm in results["warm"].items():
             if not warm.get("switching"):
                 lines.append(f"{host}: {app} {warm['live']} was live already")
                 continue
-            at = _of(results["first"], app).get("at") or _of(results["others"], app).get("at")
-            traffic = _of(results["retired"], app).get("traffic")
+            at = {**results["switched"], **results["canary"]}.get(app, {}).get("at")
+            traffic = results["retired"].get(app, {}).get("traffic")
             words = [
                 f"staged and warm in {warm['seconds']} s" if "seconds" in warm else "",
-                f"switched at {_clock(at)}" if at else "was switched before",
+                f"switched at {_clock(at)}" if at else "switched by an earlier run",
                 f"{traffic['requests']} requests since, {traffic['failed']} failed" if traffic else "",
             ]
             lines.append(f"{host}: {app} {warm['before']} → {warm['release']}: {', '.join(filter(None, words))}")
     return lines
 
 
-def left(hosts: Iterable[str], hostvars: Any) -> list[str]:
-    """What a rollout could not drain, stop and prune in the end, in words."""
+def not_retired(hosts: Iterable[str], hostvars: Any) -> list[str]:
+    """The hosts whose last phases have failed, and why, in words."""
     lines = []
     for host in hosts:
-        if retired := hostvars[host].get("__flask_app_retired"):
-            ended_badly = [one for one in retired.get("results", []) if one.get("failed") or one.get("unreachable")]
-            lines += [f"- {host}: {one['__flask_app']['app']}: {one['msg']}" for one in ended_badly]
-        elif any(one.get("switching") for one in _results(hostvars[host], "warm")):
+        retired = hostvars[host].get(REGISTERED["retired"]) or {}
+        if problems := [one["failed"] for one in retired.get("apps", {}).values() if one.get("failed")]:
+            lines += [f"- {host}: {problem}" for problem in problems]
+        elif retired.get("failed"):
+            lines.append(f"- {host}: {retired.get('msg')}")
+        elif not retired.get("apps") and any(one.get("switching") for one in _apps(hostvars[host], "warm").values()):
             lines.append(f"- {host}: does not answer since its switch")
     return lines
 
 
+# What the tasks have registered on a host
+
+
 def _attempted(variables: Any) -> set[str]:
-    """The apps that a host was told to make live, however that ended."""
-    items = [
-        one for step in ("first", "others") for one in (variables.get(f"__flask_app_{step}") or {}).get("results", [])
-    ]
-    return {one["__flask_app"]["app"] for one in items if not one.get("skipped")}
+    """The apps whose switch was attempted, whatever came of it; of a host that did not answer, all that were warm."""
+    attempted: set[str] = set()
+    for phase in ("canary", "switched"):
+        result = variables.get(REGISTERED[phase]) or {}
+        if result and not result.get("skipped"):
+            warm = _apps(variables, "warm").items()
+            attempted |= set(result.get("apps") or [app for app, one in warm if one.get("switching")])
+    return attempted
 
 
-def _undone(variables: Any) -> list[Result]:
-    """What a host told that took back what it had done, or had nothing to take back."""
-    return [one for one in _results(variables, "undone") if not one.get("failed")]
+def _rolled_back(variables: Any) -> dict[str, Result]:
+    """The results of the apps that were rolled back, or needed no rollback."""
+    return {app: one for app, one in _apps(variables, "rolled_back").items() if not one.get("failed")}
 
 
-def _results(variables: Any, step: str) -> list[Result]:
-    """The results of a step on a host, as tasks/rollout.yml of flask_app registers them; those of skipped items not."""
-    registered = variables.get(f"__flask_app_{step}") or {}
-    return [one for one in registered.get("results", []) if "app" in one]
+def _unconfirmed(variables: Any) -> dict[str, str]:
+    """The apps whose switch was attempted and whose rollback is not confirmed, with the reason.
+
+    A host that was rebooted in between has no lock any more, and so nothing to roll back; it starts what is live.
+    """
+    warm, results = _apps(variables, "warm"), _apps(variables, "rolled_back")
+    reasons = {}
+    for app in sorted(_attempted(variables)):
+        result = results.get(app)
+        if result is None:
+            reasons[app] = "does not answer, and may have switched"
+        elif result.get("failed"):
+            reasons[app] = f"{app} was not rolled back: {result['failed']}"
+        elif release_id(result["live"] or "") != release_id(warm[app]["before"] or ""):
+            reasons[app] = f"{app} {result['live']} is live, and was not rolled back: the host has lost this run's lock"
+    return reasons
 
 
-def _of(results: list[Result], app: str) -> Result:
-    return next((one for one in results if one["app"] == app), {})
+def _apps(variables: Any, phase: str) -> dict[str, Result]:
+    """The results of a task of app_rollout by app; none of a task that was skipped, or a host that did not answer."""
+    apps: dict[str, Result] = (variables.get(REGISTERED[phase]) or {}).get("apps", {})
+    return apps
 
 
 def _clock(at: float) -> str:

@@ -12,7 +12,8 @@ from ansible.module_utils.flaskfleet.secret_files import Secrets
 from ansible.module_utils.flaskfleet.staging import Release
 from ansible.module_utils.flaskfleet.wheels import Wheel
 from plugin_utils.entries import complete
-from plugin_utils.packing import NOT_OF_A_RELEASE, contents, pack
+from plugin_utils.packing import contents, pack
+from plugin_utils.release_inputs import NOT_OF_A_RELEASE
 
 A, B, C, D = (letter * 12 for letter in "abcd")
 APP_ID, WEB_ID = 1001, 33  # of the user and group blog, and of the group www-data

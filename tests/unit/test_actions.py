@@ -12,7 +12,6 @@ import posixpath
 import shutil
 import socket
 import subprocess
-import sys
 import tarfile
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
@@ -22,15 +21,19 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
-from action import app_release as app_release_action
+from action import app_rollout as app_rollout_action
+from action import app_wheels as app_wheels_action
 from action import config_tree as config_tree_action
+from action import flask_app as flask_app_action
 from ansible.errors import AnsibleActionFail
+from ansible.module_utils.flaskfleet import uploads
 from ansible.module_utils.testing import patch_module_args
-from ansible.modules import app_release
+from ansible.modules import app_rollout, app_wheels, flask_app
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from examples import PLATFORM
-from plugin_utils import exporters, packing, run_identity, sources
+from plugin_utils import app_action, exporters, packing, release_inputs, run_identity, sources, wheel_sets
+from plugin_utils import built as built_module
 from plugin_utils.entries import complete
 
 HERE = run_identity.process_token(os.getpid())
@@ -86,7 +89,7 @@ def test_config_tree_names_a_folder_that_is_not_there(tmp_path: Path) -> None:
         make_action(config_tree_action, {"name": "nginx"}, tmp_path / "bare").run(task_vars=HOST)
 
 
-# app_release
+# apps
 
 WHEELS = {
     "uwsgi": {"requirements": "uwsgi==2.0.31", "isolation": False, "gcc": "auto", "prebuilt": ""},
@@ -103,7 +106,7 @@ WHEELS = {
 @pytest.fixture
 def entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """An entry of flask_apps with all its defaults, and its source."""
-    for module in (packing, sources):
+    for module in (packing, release_inputs, sources):
         monkeypatch.setattr(module, "CACHE", tmp_path / "cache")
     source = tmp_path / "blog"
     source.mkdir()
@@ -131,15 +134,19 @@ def release(entry: dict[str, Any], tmp_path: Path) -> Callable[..., Any]:
     )
     (tmp_path / "router.j2").write_text("{{ app.name }} {{ app.http }} {{ settings.listen }}\n")
 
-    def make(arguments: dict[str, Any] | None = None, **changed: Any) -> Any:
-        common = {
-            "app": {**entry, **changed},
-            "templates": [str(templates)],
-            "router_template": str(tmp_path / "router.j2"),
-            "settings": {"uwsgi_version": "2.0.31", "listen": 1024},
-            "wheels": {**WHEELS, "house": str(tmp_path / "house")},
-        }
-        action = make_action(app_release_action, {**common, **(arguments or {})})
+    def make(arguments: dict[str, Any] | None = None, plugin: Any = flask_app_action, **changed: Any) -> Any:
+        app, common = {**entry, **changed}, {"wheels": {**WHEELS, "house": str(tmp_path / "house")}}
+        if plugin is app_rollout_action:
+            common |= {"phases": ["warm_up"], "apps": ["blog"], "entries": {"blog": app}}
+        else:
+            common |= {"app": app}
+        if plugin is not app_wheels_action:
+            common |= {
+                "templates": [str(templates)],
+                "router_template": str(tmp_path / "router.j2"),
+                "settings": {"uwsgi_version": "2.0.31", "listen": 1024},
+            }
+        action = make_action(plugin, {**common, **(arguments or {})})
         action._transfer_file = MagicMock(side_effect=lambda local, remote: f"/tmp/{Path(local).name}")
         action._remove_tmp_path = MagicMock()
         action._connection._shell = SimpleNamespace(tmpdir="/tmp/task", join_path=posixpath.join)
@@ -153,78 +160,162 @@ def sent(action: Any, host: dict[str, Any] = HOST) -> dict[str, Any]:
     return action._execute_module.call_args.args[1]
 
 
+def sent_of_app(action: Any) -> dict[str, Any]:
+    """What app_rollout is handed of its first app."""
+    return sent(action)["apps"][0]
+
+
 def broke(action: Any) -> list[str | None]:
     """The holder whose lock each call of the module was to break."""
     return [call.args[1].get("break_holder") for call in action._execute_module.call_args_list]
 
 
-# app_release: what its module is handed
+# what modules are handed
 
-COMMON = {"name", "step", "target", "holder"}
-ROLLOUT = {*COMMON, "hooks", "secrets"}
+COMMON = {"name", "hooks", "secrets"}
 RELEASE = {
-    *ROLLOUT, "release", "files", "router", "env", "static", "python", "wheels", "record", "own_files",
-    "secret_files",
+    "release", "files", "router", "env", "static", "python", "wheels", "record", "own_files", "secret_files",
 }  # fmt: skip
+ALWAYS = {"name", "holder", "state", "target", "force", "alone", "singletons", "hooks_done", "purge"}
+OF_APP = {*COMMON, "target", "access_log", "hooks_done", "singletons", "canary"}
+
+
+@pytest.fixture
+def accepted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., None]:
+    """A function that sees that a module accepts what it is handed."""
+
+    def accepted(module: Any, handed: dict[str, Any]) -> None:
+        monkeypatch.setattr(module.phases if module is app_rollout else module, "run", lambda *_: {})
+        with patch_module_args(handed), pytest.raises(SystemExit):
+            module.main()
+        assert "failed" not in json.loads(capsys.readouterr().out)
+
+    return accepted
 
 
 @pytest.mark.parametrize(
-    ("arguments", "names"),
-    [
-        ({}, RELEASE),
-        ({"step": "warm"}, {*RELEASE, "archive_content"}),
-        ({"step": "warm", "target": "previous"}, ROLLOUT),
-        ({"step": "warm", "target": "live"}, ROLLOUT),
-        *(({"step": step}, ROLLOUT) for step in ("before_switch", "live", "after_switch", "retire")),
-        ({"step": "absent"}, COMMON),
-        ({"step": "wheels"}, {*COMMON, "python", "wheels"}),
-    ],
-    ids=lambda value: " ".join(value.values()) or "present" if isinstance(value, dict) else "",
+    ("arguments", "names"), [({}, {*ALWAYS, *COMMON, *RELEASE}), ({"state": "absent"}, ALWAYS)], ids=["there", "gone"]
 )
-def test_a_step_is_handed_what_it_needs(
-    release: Callable[..., Any],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: dict[str, str],
-    names: set[str],
+def test_flask_app_is_handed_what_it_needs(
+    release: Callable[..., Any], accepted: Callable[..., None], arguments: dict[str, str], names: set[str]
 ) -> None:
-    """And its module accepts that."""
     handed = sent(release(arguments))
     assert handed.keys() == names
-    assert (handed["step"], handed["target"]) == (
-        arguments.get("step", "present"),
-        arguments.get("target", "inventory"),
-    )
-    monkeypatch.setattr(app_release, "run", lambda *_: {"changed": True})
-    monkeypatch.setattr(os, "nice", lambda _: 0)
-    with patch_module_args(handed), pytest.raises(SystemExit):
-        app_release.main()
-    assert json.loads(capsys.readouterr().out)["changed"]
+    accepted(flask_app, handed)
 
 
-@pytest.mark.parametrize(("small", "goes_along"), [(1_000_000, True), (10, False)])
-def test_a_small_source_goes_along_with_a_deploy(
-    release: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, small: int, goes_along: bool
+def test_app_wheels_is_handed_what_it_needs(release: Callable[..., Any], accepted: Callable[..., None]) -> None:
+    handed = sent(release(plugin=app_wheels_action))
+    assert handed.keys() == {"python", "wheels"}
+    accepted(app_wheels, handed)
+
+
+@pytest.mark.parametrize(
+    ("phases", "target", "names"),
+    [
+        (["warm_up"], "inventory", {*OF_APP, *RELEASE, "archive_content"}),
+        (["warm_up"], "previous", OF_APP),
+        (["warm_up"], "live", OF_APP),
+        (["before_switch", "switch", "watch", "confirm"], "inventory", OF_APP),
+        (["after_switch", "retire"], "inventory", OF_APP),
+    ],
+)
+def test_app_rollout_is_handed_what_its_phases_need(
+    release: Callable[..., Any], accepted: Callable[..., None], phases: list[str], target: str, names: set[str]
 ) -> None:
-    monkeypatch.setattr(sys.modules[type(release({})).__module__], "SMALL", small)
-    handed = sent(release({"step": "warm"}))
-    assert ("archive_content" in handed) == goes_along
-    if goes_along:
-        with tarfile.open(fileobj=io.BytesIO(base64.b64decode(handed["archive_content"]))) as tar:
+    handed = sent(release({"phases": phases, "target": target}, app_rollout_action))
+    assert handed.keys() == {"phases", "apps", "force", "keep_releases", "keep_warm", "holder"}
+    (app,) = handed["apps"]
+    assert app.keys() == names
+    accepted(app_rollout, handed)
+
+
+def test_each_app_of_a_rollout_has_its_own_options(release: Callable[..., Any], entry: dict[str, Any]) -> None:
+    done = {"1a2b": {"flask db upgrade": "at ten"}}
+    options = {
+        "phases": ["warm_up"], "apps": ["blog", "shop"], "entries": {"blog": entry, "shop": {**entry, "name": "shop"}},
+        "targets": {"shop": "1a2b"}, "hooks_done": {"shop": done}, "singletons": {"blog": True},
+        "access_log": "/var/log/nginx/{app}.log", "watched": ["blog"], "canary": {"seconds": 1},
+    }  # fmt: skip
+    blog, shop = sent(release(options, app_rollout_action))["apps"]
+    names = ("target", "hooks_done", "singletons", "access_log", "canary")
+    assert [blog[name] for name in names] == ["inventory", {}, True, "/var/log/nginx/blog.log", {"seconds": 1}]
+    assert [shop[name] for name in names] == ["1a2b", done, None, "/var/log/nginx/shop.log", None]
+
+
+def test_a_rollout_without_apps_asks_the_host_nothing(release: Callable[..., Any]) -> None:
+    action = release({"apps": []}, app_rollout_action)
+    assert action.run(task_vars=HOST) == {"changed": False, "apps": {}}
+    assert not action._execute_module.called
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"stat": "absent"}, "stat. Supported parameters include: alone, app"),
+        ({"state": "gone"}, "value of state must be one of: present, absent, got: gone"),
+        ({"templates": {}}, "'templates' is of type dict"),
+    ],
+)
+def test_an_option_that_a_module_has_not_is_refused(
+    release: Callable[..., Any], option: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(AnsibleActionFail, match=f"^flask_app: .*{words}"):
+        release(option).run(task_vars=HOST)
+
+
+@pytest.mark.parametrize(("small", "goes_along"), [(1_000_000, [True, True]), (300, [True, False]), (10, [False] * 2)])
+def test_small_sources_go_along_with_a_deploy_as_long_as_there_is_room(
+    release: Callable[..., Any],
+    entry: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    small: int,
+    goes_along: list[bool],
+) -> None:
+    monkeypatch.setattr(app_rollout_action, "SMALL", small)
+    apps = {"blog": entry, "shop": {**entry, "name": "shop"}}
+    handed = sent(release({"apps": [*apps], "entries": apps}, app_rollout_action))["apps"]
+    assert ["archive_content" in one for one in handed] == goes_along
+    if goes_along[0]:
+        with tarfile.open(fileobj=io.BytesIO(base64.b64decode(handed[0]["archive_content"]))) as tar:
             assert "src/app.py" in tar.getnames()
 
 
-@pytest.mark.parametrize("option", [{"force": True}, {"purge": True}, {"keep_releases": 3}, {"keep_warm": True}])
-@pytest.mark.parametrize("step", ["warm", "absent"])
-def test_an_option_reaches_its_module(release: Callable[..., Any], step: str, option: dict[str, Any]) -> None:
+def test_only_an_app_that_lacks_something_is_asked_for_again(
+    release: Callable[..., Any], entry: dict[str, Any]
+) -> None:
+    apps = {"blog": entry, "shop": {**entry, "name": "shop"}}
+    action = release({"apps": [*apps], "entries": apps}, app_rollout_action)
+    action._execute_module.side_effect = [
+        {"apps": {"blog": {"changed": True, "live": "1a"}, "shop": {"needs": {**NOTHING, "archive": True}}}},
+        {"apps": {"shop": {"changed": False, "live": "2b"}}},
+    ]
+    result = action.run(task_vars=HOST)
+    assert [[one["name"] for one in call.args[1]["apps"]] for call in action._execute_module.call_args_list] == [
+        ["blog", "shop"], ["shop"],
+    ]  # fmt: skip
+    assert (result["changed"], {name: one["live"] for name, one in result["apps"].items()}) == (
+        True, {"blog": "1a", "shop": "2b"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("plugin", "option"),
+    [
+        (app_rollout_action, {"force": True}), (app_rollout_action, {"keep_releases": 3}),
+        (app_rollout_action, {"keep_warm": True}), (flask_app_action, {"force": True}),
+        (flask_app_action, {"purge": True}),
+    ],
+)  # fmt: skip
+def test_an_option_reaches_its_module(release: Callable[..., Any], plugin: Any, option: dict[str, Any]) -> None:
     (name,) = option
-    assert sent(release({"step": step, **option}))[name] == option[name]
+    assert sent(release(option, plugin))[name] == option[name]
 
 
 def test_an_app_that_is_gone_from_the_inventory_can_be_removed() -> None:
-    action = make_action(app_release_action, {"step": "absent", "app": {"name": "blog"}, "purge": True})
+    action = make_action(flask_app_action, {"state": "absent", "app": {"name": "blog"}, "purge": True})
     action._execute_module.return_value = {"changed": True}
-    assert action.run(task_vars=HOST) == {"changed": True, "switching": "", "app": "blog", "hooked": []}
+    assert action.run(task_vars=HOST) == {"changed": True, "app": "blog"}
 
 
 @pytest.mark.parametrize(("sudo", "user"), [("alice", "alice"), (None, "root")])
@@ -292,7 +383,7 @@ def test_health_is_asked_for_under_a_name_that_exists(release: Callable[..., Any
 
 def test_secrets_are_apart_from_all_else(release: Callable[..., Any]) -> None:
     arguments = sent(release())
-    told = app_release.revealed(arguments.pop("secrets"))
+    told = uploads._reveal(arguments.pop("secrets"))
     assert (told["env"], told["files"]) == ({"KEY": "s3cret", "PORT": "8"}, {"instance/config.py": "KEY = 's3cret'"})
     assert arguments["secret_files"] == ["instance/config.py"]
     assert "s3cret" not in json.dumps(arguments)
@@ -301,12 +392,12 @@ def test_secrets_are_apart_from_all_else(release: Callable[..., Any]) -> None:
 def test_a_secret_is_hidden_nowhere_by_its_value(release: Callable[..., Any]) -> None:
     """Ansible would hide each 8 of an id or a time, where a hidden argument has the value 8."""
     handed = sent(release(secret_env={"PORT": "8"}))
-    hidden = [value for name, value in handed.items() if app_release.ARGUMENTS[name].get("no_log")]
+    hidden = [value for name, value in handed.items() if uploads.ARGUMENTS.get(name, {}).get("no_log")]
     assert hidden
     assert all(isinstance(value, str) and len(value) >= 4 for value in hidden)
 
 
-# app_release: the source
+# apps: the source
 
 
 def test_a_host_that_lacks_the_source_is_sent_it(release: Callable[..., Any]) -> None:
@@ -363,7 +454,7 @@ def test_a_source_that_cannot_be_packed_is_named_with_its_app(
         release(**changed).run(task_vars=HOST)
 
 
-# app_release: wheels
+# apps: wheels
 
 LACKS_ALL = {"needs": {**NOTHING, "sets": ["uwsgi", "app"]}}
 LACKS_APP = {"needs": {**NOTHING, "sets": ["app"]}}
@@ -430,7 +521,7 @@ def test_what_nobody_has_built_is_built_on_the_host_and_sent_there(hosted: Calla
     lacks = {"needs": {**NOTHING, "wheels": [wheel_of(name)["sha256"] for name in ("uwsgi", "flask")]}}
     action = hosted(LACKS_ALL, built("uwsgi"), built("flask"), lacks, {"changed": True})
     assert action.run(task_vars=HOST)["changed"]
-    assert modules(action) == ["app_release", "wheel_set", "wheel_set", "app_release", "app_release"]
+    assert modules(action) == ["flask_app", "wheel_set", "wheel_set", "flask_app", "flask_app"]
     assert sets_in(tmp_path / "house") == [PLATFORM, PLATFORM]
     assert sorted(action.packed["wheels.tar"]) == sorted(
         f"{wheel['sha256']}/{wheel['file']}" for wheel in map(wheel_of, ("uwsgi", "flask"))
@@ -461,7 +552,7 @@ def test_a_host_is_sent_what_it_lacks_of_what_is_known_and_nothing_else(hosted: 
     flask = wheel_of("flask")
     action = hosted({"needs": {**NOTHING, "wheels": [flask["sha256"]]}}, {"changed": True})
     action.run(task_vars=HOST)
-    assert modules(action) == ["app_release", "app_release"]
+    assert modules(action) == ["flask_app", "flask_app"]
     assert action.packed == {"wheels.tar": [f"{flask['sha256']}/{flask['file']}"]}
 
 
@@ -506,7 +597,7 @@ def test_a_build_that_has_failed_is_not_tried_on_each_host(hosted: Callable[...,
     action = hosted(LACKS_APP)
     with pytest.raises(AnsibleActionFail, match=r"^flask_apps\.blog: app1: .*: no"):
         action.run(task_vars={**HOST, "inventory_hostname": "app2"})
-    assert modules(action) == ["app_release"]
+    assert modules(action) == ["flask_app"]
 
 
 def test_another_host_builds_where_the_first_has_trouble_of_its_own(hosted: Callable[..., Any]) -> None:
@@ -559,9 +650,11 @@ def test_a_host_that_still_lacks_what_it_was_sent_is_a_failure(hosted: Callable[
         hosted(lacks, lacks, lacks).run(task_vars=HOST)
 
 
-def test_a_builder_is_sent_nothing(hosted: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_builder_is_sent_nothing(hosted: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """But a controller that has its source packed is ready for a network without one."""
-    action = hosted(LACKS_ALL, built("uwsgi"), built("flask"), {"changed": False}, arguments={"step": "wheels"})
+    monkeypatch.setattr(wheel_sets, "PROJECT", tmp_path)
+    answers = [LACKS_ALL, built("uwsgi"), built("flask"), {"changed": False, "platform": PLATFORM}]
+    action = hosted(*answers, plugin=app_wheels_action)
     action.run(task_vars=HOST)
     assert (sets_in(tmp_path / "house"), action.packed) == ([PLATFORM, PLATFORM], {})
     assert len(list((tmp_path / "cache/packed").glob("*.tar.gz"))) == 1
@@ -570,12 +663,12 @@ def test_a_builder_is_sent_nothing(hosted: Callable[..., Any], tmp_path: Path) -
 @pytest.fixture
 def bundle(hosted: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
     """A function that has a builder that has built all tell what a controller without access needs."""
-    monkeypatch.setattr(app_release_action, "PROJECT", tmp_path)
+    monkeypatch.setattr(wheel_sets, "PROJECT", tmp_path)
     wheels = {"wheels": {**WHEELS, "house": "house"}}
     hosted(LACKS_ALL, built("uwsgi"), built("flask"), {}, arguments=wheels).run(task_vars=HOST)
 
     def make() -> list[str]:
-        action = hosted({"platform": PLATFORM}, arguments={**wheels, "step": "wheels"})
+        action = hosted({"platform": PLATFORM}, arguments=wheels, plugin=app_wheels_action)
         return action.run(task_vars=HOST)["bundle"]
 
     return make
@@ -616,7 +709,7 @@ LACKS_SOURCE = {"needs": {**NOTHING, "sets": ["uwsgi", "app"], "archive": True}}
 @pytest.fixture
 def building(hosted: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """As ``hosted``, for an app with a build that makes ``dist/app.js`` and a ``node_modules``."""
-    monkeypatch.setattr(app_release_action.built, "BUILT", tmp_path / "cache/built")
+    monkeypatch.setattr(built_module, "BUILT", tmp_path / "cache/built")
 
     def make(*answers: Any, **changed: Any) -> Any:
         action = hosted(*answers, **{**BUILD, **changed})
@@ -638,7 +731,7 @@ def building(hosted: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_source_is_built_where_its_wheels_are_and_its_result_is_packed(building: Callable[..., Any]) -> None:
     action = building(LACKS_SOURCE, built("uwsgi"), built("flask"), {"said": ["$ npm"]}, {"changed": True})
     action.run(task_vars=HOST)
-    assert modules(action) == ["app_release", "wheel_set", "wheel_set", "source_build", "app_release"]
+    assert modules(action) == ["flask_app", "wheel_set", "wheel_set", "source_build", "flask_app"]
     handed = asked(action)[3][1]
     assert (handed["commands"], handed["packages"], handed["platform"]) == (["npm run build"], ["npm"], PLATFORM)
     assert handed["wheels"] == [wheel_of("uwsgi"), wheel_of("flask")]
@@ -652,10 +745,10 @@ def test_a_source_is_built_once_for_all_hosts_of_a_platform(building: Callable[.
     building(LACKS_SOURCE, built("uwsgi"), built("flask"), {"said": []}, {"changed": True}).run(task_vars=HOST)
     other = building({"needs": {**NOTHING, "archive": True}}, {"changed": True})
     other.run(task_vars=HOST)
-    assert modules(other) == ["app_release", "app_release"]
+    assert modules(other) == ["flask_app", "flask_app"]
     changed = building({"needs": {**NOTHING, "archive": True}}, {"said": []}, {"changed": True}, build=["npm run more"])
     changed.run(task_vars=HOST)
-    assert modules(changed) == ["app_release", "source_build", "app_release"]
+    assert modules(changed) == ["flask_app", "source_build", "flask_app"]
 
 
 def test_a_build_that_fails_is_told_and_nothing_is_sent(building: Callable[..., Any]) -> None:
@@ -675,14 +768,13 @@ def test_what_a_build_is_given_makes_it_another_one(building: Callable[..., Any]
     building(LACKS_SOURCE, built("uwsgi"), built("flask"), {"said": []}, {"changed": True}).run(task_vars=HOST)
     other = building({"needs": {**NOTHING, "archive": True}}, {"said": []}, {"changed": True}, **changed)
     other.run(task_vars=HOST)
-    assert modules(other) == ["app_release", "source_build", "app_release"]
+    assert modules(other) == ["flask_app", "source_build", "flask_app"]
 
 
 def test_a_source_that_is_built_does_not_go_along_unbuilt(building: Callable[..., Any]) -> None:
-    action = building({"changed": True})
-    action._task.args["step"] = "warm"
+    action = building({"changed": True}, plugin=app_rollout_action)
     action.run(task_vars=HOST)
-    assert "archive_content" not in asked(action)[0][1]
+    assert "archive_content" not in asked(action)[0][1]["apps"][0]
 
 
 def test_the_project_itself_is_a_set_of_its_own_and_goes_to_the_builder_packed(
@@ -730,7 +822,7 @@ def test_in_check_mode_nothing_is_built(hosted: Callable[..., Any]) -> None:
     action = hosted(LACKS_ALL)
     action._task.check_mode = True
     action.run(task_vars=HOST)
-    assert modules(action) == ["app_release"]
+    assert modules(action) == ["flask_app"]
 
 
 def keys(action: Any) -> dict[str, str]:
@@ -752,55 +844,34 @@ def test_sets_are_known_by_what_they_are_made_from(release: Callable[..., Any], 
     assert (before["uwsgi"] == after["uwsgi"], before["app"] == after["app"]) == (True, False)
 
 
-@pytest.mark.parametrize("step", ["present", "warm", "wheels"])
-def test_a_password_of_the_index_goes_to_the_builder_alone(hosted: Callable[..., Any], step: str) -> None:
-    action = hosted(LACKS_APP, built("flask"), {}, arguments={"step": step})
+@pytest.mark.parametrize("plugin", [flask_app_action, app_rollout_action, app_wheels_action])
+def test_a_password_of_the_index_goes_to_the_builder_alone(hosted: Callable[..., Any], plugin: Any) -> None:
+    lacks, has = LACKS_APP, {}
+    if plugin is app_rollout_action:
+        lacks, has = {"apps": {"blog": LACKS_APP}}, {"apps": {"blog": {}}}
+    action = hosted(lacks, built("flask"), has, plugin=plugin)
     action.run(task_vars=HOST)
     told = {name for name, arguments in asked(action) if "me:s3cret@" in json.dumps(arguments)}
     assert told == {"wheel_set"}
 
 
-def test_a_wheelhouse_lies_below_the_project(release: Callable[..., Any]) -> None:
-    action = release({"wheels": {**WHEELS, "house": ".cache/a-house-that-is-not-there"}})
-    assert action._house() == app_release_action.PROJECT / ".cache/a-house-that-is-not-there"
+def test_a_wheelhouse_lies_below_the_project() -> None:
+    assert wheel_sets.house({"house": ".cache/a-house"}) == wheel_sets.PROJECT / ".cache/a-house"
 
 
-# app_release: what a playbook is told
-
-ALL_HOOKS = {"before_switch": ["flask db upgrade"], "after_switch": [], "timeout_seconds": 600}
-
-
-@pytest.mark.parametrize(
-    ("switching", "hooks", "hooked"),
-    [
-        ("deploy", ALL_HOOKS, ["before_switch"]),
-        ("deploy", {**ALL_HOOKS, "after_switch": ["true"]}, ["before_switch", "after_switch"]),
-        ("deploy", {**ALL_HOOKS, "before_switch": []}, []),
-        ("rollback", ALL_HOOKS, []),
-        ("restart", ALL_HOOKS, []),
-        (None, ALL_HOOKS, []),
-    ],
-)
-def test_a_playbook_is_told_which_steps_are_to_follow(
-    release: Callable[..., Any], switching: str | None, hooks: dict[str, Any], hooked: list[str]
-) -> None:
-    """A rollback and a restart run no hooks; where nothing is to be switched nothing follows."""
-    action = release({"step": "warm"}, hooks=hooks)
-    action._execute_module.return_value = {"changed": True, **({"switching": switching} if switching else {})}
-    result = action.run(task_vars=HOST)
-    assert (result["app"], result["switching"], result["hooked"]) == ("blog", switching or "", hooked)
+# what is shown
 
 
 def test_what_hooks_said_is_shown(release: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[str] = []
-    monkeypatch.setattr(app_release_action, "Display", lambda: SimpleNamespace(display=shown.append))
-    action = release({"step": "before_switch"})
-    action._execute_module.return_value = {"said": ["$ flask db upgrade", "done"]}
+    monkeypatch.setattr(app_action, "Display", lambda: SimpleNamespace(display=shown.append))
+    action = release({"phases": ["before_switch"]}, app_rollout_action)
+    action._execute_module.return_value = {"apps": {"blog": {"said": ["$ flask db upgrade", "done"]}}}
     action.run(task_vars={**HOST, "inventory_hostname": "app1"})
     assert shown == ["blog on app1: $ flask db upgrade", "blog on app1: done"]
 
 
-# app_release: locks of controllers that are gone
+# locks of controllers that are gone
 
 
 @pytest.fixture
@@ -817,14 +888,14 @@ def held_by(process: str) -> dict[str, Any]:
 
 
 def test_the_lock_of_a_controller_that_is_gone_is_broken(release: Callable[..., Any], gone: str) -> None:
-    action = release({"step": "warm"})
+    action = release()
     action._execute_module.side_effect = [held_by(gone), {"changed": True}]
     assert action.run(task_vars=HOST)["changed"]
     assert broke(action) == [None, gone]
 
 
 def test_a_lock_is_broken_with_the_source_that_was_asked_for(release: Callable[..., Any], gone: str) -> None:
-    action = release({"step": "warm"})
+    action = release()
     action._execute_module.side_effect = [{"needs": {**NOTHING, "archive": True}}, held_by(gone), {"changed": True}]
     assert action.run(task_vars=HOST)["changed"]
     assert broke(action) == [None, None, gone]
@@ -833,14 +904,14 @@ def test_a_lock_is_broken_with_the_source_that_was_asked_for(release: Callable[.
 
 @pytest.mark.parametrize("process", [HERE, "another-boot pid:[1] 1 1"], ids=["this one", "elsewhere"])
 def test_the_lock_of_a_process_that_may_run_is_not_broken(release: Callable[..., Any], process: str) -> None:
-    action = release({"step": "warm"})
+    action = release()
     action._execute_module.return_value = held_by(process)
     assert action.run(task_vars=HOST)["failed"]
     assert broke(action) == [None]
 
 
 def test_a_failure_of_another_kind_is_not_tried_again(release: Callable[..., Any]) -> None:
-    action = release({"step": "warm"})
+    action = release()
     action._execute_module.return_value = {"failed": True, "msg": "ImportError"}
     assert action.run(task_vars=HOST)["failed"]
     assert broke(action) == [None]

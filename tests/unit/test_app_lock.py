@@ -81,7 +81,7 @@ def test_gathering_changes_nothing(apps: dict[str, App], module: Callable[..., d
     assert (result["changed"], holders(apps)) == (False, [None, DESKTOP])
     assert result["apps"]["blog"] == {
         "live": None, "before": None, "on_disk": [], "voided": [], "singletons": False, "hooks": {}, "lock": {},
-        "rollout": {}, "interrupted": {},
+        "interrupted": {},
     }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Hosts that are out: flags in a folder, connections in a /proc made by hand, and a server that answers as told."""
+"""Drained hosts: flag files in a folder, connections in a /proc made by hand, and a server that answers as told."""
 
 from __future__ import annotations
 
@@ -12,156 +12,203 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.flaskfleet import drains
-from ansible.module_utils.flaskfleet.drains import Drains, Refused, await_idle, described, let_in
+from ansible.module_utils.flaskfleet.drains import Drains, Refused, await_idle, describe, undrain_if_healthy
 from ansible.module_utils.flaskfleet.sockets import tcp_connections
+from ansible.modules.drain import reconcile
 from examples import A, B
 from plugin_utils import drains as controller
 
 HOSTS = ["app1", "app2", "app3", "app4"]
-WHY = {"reason": "a new disk", "by": "ann@box", "process": "box 1"}
-OTHER = {"reason": "it", "by": "bob@box", "process": "box 2"}
+FIELDS = {"reason": "a new disk", "by": "ann@box", "process": "box 1"}
+OTHER_FIELDS = {"reason": "it", "by": "bob@box", "process": "box 2"}
 
 
 @pytest.fixture
 def balancer(tmp_path: Path) -> Drains:
-    """A balancer of four hosts."""
+    """A load balancer of four hosts."""
     return Drains(HOSTS, tmp_path)
 
 
-def out(balancer: Drains, *hosts: str, kind: str = "drain") -> None:
+def drain(balancer: Drains, *hosts: str, kind: str = "manual") -> None:
     for host in hosts:
-        assert balancer.take_out(host, kind=kind, **WHY)
+        assert balancer.drain(host, kind=kind, **FIELDS)
 
 
-def test_a_host_that_is_out_has_a_flag_that_everybody_may_see(balancer: Drains) -> None:
-    out(balancer, "app2")
+def test_the_flag_file_of_a_drained_host_is_readable_by_every_user(balancer: Drains) -> None:
+    drain(balancer, "app2")
     flag = balancer.folder / "app2"
     assert flag.stat().st_mode & 0o777 == 0o644
     assert balancer.folder.stat().st_mode & 0o777 == 0o755
     told = json.loads(flag.read_text())
     assert told.pop("since") > 0
-    assert told == {"host": "app2", "kind": "drain", **WHY}
+    assert told == {"host": "app2", "kind": "manual", **FIELDS}
 
 
-def test_nothing_else_is_where_the_flags_are(balancer: Drains) -> None:
-    out(balancer, "app2")
+def test_the_folder_holds_flag_files_only(balancer: Drains) -> None:
+    drain(balancer, "app2")
     assert [path.name for path in balancer.folder.iterdir()] == ["app2"]
 
 
-def test_who_is_out_stays_out_as_it_was(balancer: Drains) -> None:
-    out(balancer, "app2")
+def test_a_second_drain_of_one_kind_keeps_the_flag(balancer: Drains) -> None:
+    drain(balancer, "app2")
     before = balancer.flags()
-    assert not balancer.take_out("app2", kind="drain", **OTHER)
+    assert not balancer.drain("app2", kind="manual", **OTHER_FIELDS)
     assert balancer.flags() == before
 
 
 @pytest.mark.parametrize(
     ("first", "second", "is_kept"),
     [
-        ("drain", "work", "drain"),
-        ("drain", "disagrees", "drain"),
-        ("disagrees", "work", "disagrees"),
-        ("work", "disagrees", "disagrees"),
-        ("disagrees", "drain", "drain"),
+        ("manual", "run", "manual"),
+        ("manual", "quarantine", "manual"),
+        ("quarantine", "run", "quarantine"),
+        ("run", "quarantine", "quarantine"),
+        ("quarantine", "manual", "manual"),
     ],
 )
-def test_a_weightier_reason_outlasts_a_lesser_one(balancer: Drains, first: str, second: str, is_kept: str) -> None:
-    out(balancer, "app2", kind=first)
-    assert balancer.take_out("app2", kind=second, **OTHER) == (is_kept == second)
+def test_a_weightier_kind_replaces_a_lesser_one(balancer: Drains, first: str, second: str, is_kept: str) -> None:
+    drain(balancer, "app2", kind=first)
+    assert balancer.drain("app2", kind=second, **OTHER_FIELDS) == (is_kept == second)
     assert balancer.flags()["app2"]["kind"] == is_kept
 
 
-def test_a_third_one_is_refused_with_who_is_out_since_when_and_by_whom(balancer: Drains) -> None:
-    out(balancer, "app2", "app4")
+def test_a_third_drained_host_is_refused_and_the_drained_ones_are_described(balancer: Drains) -> None:
+    drain(balancer, "app2", "app4")
     with pytest.raises(
         Refused,
-        match=r"app3 can't be .* more than 2 .*: app2 is out since 2.*, by ann@box: a new disk; app4 .*undrain",
+        match=r"can't drain app3: more than 2 .*\. app2 is drained since 2.*, by ann@box: a new disk; app4 .*undrain",
     ):
-        out(balancer, "app3")
+        drain(balancer, "app3")
     assert set(balancer.flags()) == {"app2", "app4"}
 
 
-def test_the_last_one_is_refused(tmp_path: Path) -> None:
+def test_a_drain_that_leaves_no_host_is_refused(tmp_path: Path) -> None:
     balancer = Drains(["app1", "app2"], tmp_path)
-    out(balancer, "app2")
-    with pytest.raises(Refused, match="nobody would be left to answer: app2 is out since"):
-        out(balancer, "app1")
+    drain(balancer, "app2")
+    with pytest.raises(Refused, match=r"can't drain app1: no app server would be left\. app2 is drained since"):
+        drain(balancer, "app1")
 
 
-def test_the_only_one_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="app1 is the only app server"):
-        out(Drains(["app1"], tmp_path), "app1")
+def test_a_drain_of_the_only_host_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"no app server would be left\. app1 is the only app server; add"):
+        drain(Drains(["app1"], tmp_path), "app1")
 
 
-def test_a_stranger_is_refused(balancer: Drains) -> None:
-    with pytest.raises(Refused, match="app5 is no app server; there are app1, app2, app3, app4"):
-        out(balancer, "app5")
+def test_a_host_that_is_no_app_server_is_refused(balancer: Drains) -> None:
+    with pytest.raises(Refused, match=r"can't drain app5: it is no app server\. .* app1, app2, app3, app4"):
+        drain(balancer, "app5")
 
 
-def test_who_is_gone_from_the_inventory_does_not_count(balancer: Drains) -> None:
-    out(balancer, "app3", "app4")
+def test_hosts_that_left_the_inventory_do_not_count_as_drained(balancer: Drains) -> None:
+    drain(balancer, "app3", "app4")
     without = Drains(["app1", "app2", "app5"], balancer.folder.parents[3])
-    out(without, "app1", "app2")
+    drain(without, "app1", "app2")
     assert set(without.flags()) == {"app1", "app2"}
 
 
-def test_check_mode_tells_and_writes_nothing(balancer: Drains, tmp_path: Path) -> None:
-    assert balancer.take_out("app2", kind="drain", check_mode=True, **WHY)
+def test_check_mode_writes_and_removes_no_flag(balancer: Drains, tmp_path: Path) -> None:
+    assert balancer.drain("app2", kind="manual", check_mode=True, **FIELDS)
     assert list(tmp_path.iterdir()) == []
-    out(balancer, "app2", "app4")
+    drain(balancer, "app2", "app4")
     with pytest.raises(Refused):
-        balancer.take_out("app3", kind="drain", check_mode=True, **WHY)
-    assert balancer.put_in("app2", None, check_mode=True)
+        balancer.drain("app3", kind="manual", check_mode=True, **FIELDS)
+    assert balancer.undrain("app2", None, check_mode=True)
     assert set(balancer.flags()) == {"app2", "app4"}
 
 
-def test_only_its_own_kind_is_put_in(balancer: Drains) -> None:
-    out(balancer, "app2")
-    assert not balancer.put_in("app2", "work")
-    assert balancer.put_in("app2", "drain")
+def test_undrain_of_a_kind_leaves_other_kinds_drained(balancer: Drains) -> None:
+    drain(balancer, "app2")
+    assert not balancer.undrain("app2", "run")
+    assert balancer.undrain("app2", "manual")
     assert not balancer.flags()
 
 
-def test_whatever_kind_is_put_in_where_none_is_named(balancer: Drains) -> None:
-    out(balancer, "app2", kind="disagrees")
-    assert balancer.put_in("app2", None)
-    assert balancer.put_in("app2", None) is None
+def test_undrain_without_a_kind_undrains_any_kind(balancer: Drains) -> None:
+    drain(balancer, "app2", kind="quarantine")
+    assert balancer.undrain("app2", None)
+    assert balancer.undrain("app2", None) is None
 
 
-def test_flags_of_those_that_are_gone_are_forgotten(balancer: Drains) -> None:
-    out(balancer, "app2", "app3")
+def test_flags_of_unknown_hosts_are_removed(balancer: Drains) -> None:
+    drain(balancer, "app2", "app3")
     without = Drains(["app1", "app2"], balancer.folder.parents[3])
-    assert without.forget(check_mode=True) == ["app3"]
-    assert without.forget() == ["app3"]
+    assert without.remove_unknown(check_mode=True) == ["app3"]
+    assert without.remove_unknown() == ["app3"]
     assert [path.name for path in balancer.folder.iterdir()] == ["app2"]
 
 
-def test_a_balancer_that_joins_leaves_out_whom_the_others_do(balancer: Drains, tmp_path: Path) -> None:
-    out(balancer, "app2")
-    out(Drains(["app9", *HOSTS], tmp_path), "app9")  # whom the new one does not know
+def test_a_new_load_balancer_adopts_the_flags_of_the_others(balancer: Drains, tmp_path: Path) -> None:
+    drain(balancer, "app2")
+    drain(Drains(["app9", *HOSTS], tmp_path), "app9")  # unknown to the new load balancer
     flags = [json.loads(path.read_text()) for path in balancer.folder.iterdir()]
     new = Drains(HOSTS, tmp_path / "new")
-    assert new.learn(flags, check_mode=True) == ["app2"]
+    assert new.adopt(flags, check_mode=True) == ["app2"]
     assert not new.folder.exists()
-    assert new.learn(flags) == ["app2"]
+    assert new.adopt(flags) == ["app2"]
     assert new.flags() == balancer.flags()
 
 
-def test_a_balancer_learns_once(balancer: Drains, tmp_path: Path) -> None:
-    out(balancer, "app2")
+def test_a_load_balancer_adopts_flags_once(balancer: Drains, tmp_path: Path) -> None:
+    drain(balancer, "app2")
     flags = list(balancer.flags().values())
     new = Drains(HOSTS, tmp_path / "new")
-    assert new.learn([]) == []
-    assert new.learn(flags) == []  # what it was not told to leave out since then, it does not
+    assert new.adopt([]) == []
+    assert new.adopt(flags) == []  # hosts drained since then were drained on this one, too
     assert new.flags() == {}
 
 
-def test_a_flag_in_words() -> None:
-    flag = {"host": "app1", "kind": "drain", "reason": "a new disk", "by": "ann@box", "since": 0}
-    assert described(flag) == "app1 is out since 1970-01-01T00:00:00Z, by ann@box: a new disk"
+def write_old(balancer: Drains, host: str, kind: str) -> None:
+    """Write a flag as earlier versions did."""
+    balancer.folder.mkdir(parents=True, exist_ok=True)
+    (balancer.folder / host).write_text(json.dumps({"host": host, "kind": kind, **FIELDS, "since": 7}))
 
 
-# the others
+OLD_KINDS = pytest.mark.parametrize(
+    ("old", "kind"), [("work", "run"), ("disagrees", "quarantine"), ("drain", "manual")]
+)
+
+
+@OLD_KINDS
+def test_old_kinds_in_flag_files_are_read_by_their_new_names(balancer: Drains, old: str, kind: str) -> None:
+    write_old(balancer, "app2", old)
+    assert balancer.flags() == {"app2": {"host": "app2", "kind": kind, **FIELDS, "since": 7}}
+    assert balancer.undrain("app2", kind, check_mode=True) == balancer.flags()["app2"]
+    assert balancer.drain("app2", kind="manual", **OTHER_FIELDS) == (kind != "manual")
+
+
+@OLD_KINDS
+def test_old_kinds_in_flag_files_are_converted_once(balancer: Drains, old: str, kind: str) -> None:
+    write_old(balancer, "app2", old)
+    drain(balancer, "app3")
+    before = {path.name: path.read_text() for path in balancer.folder.iterdir()}
+    assert balancer.convert(check_mode=True) == ["app2"]
+    assert {path.name: path.read_text() for path in balancer.folder.iterdir()} == before
+    assert balancer.convert() == ["app2"]
+    assert json.loads((balancer.folder / "app2").read_text()) == {"host": "app2", "kind": kind, **FIELDS, "since": 7}
+    assert (balancer.folder / "app3").read_text() == before["app3"]
+    assert balancer.convert() == []
+
+
+def test_state_reconciled_removes_adopts_and_converts_flags(balancer: Drains, tmp_path: Path) -> None:
+    write_old(balancer, "app2", "work")
+    write_old(balancer, "app9", "drain")
+    changed = {"changed": True, "removed": ["app9"], "adopted": [], "converted": ["app2"]}
+    assert reconcile(balancer, {"gathered": []}, True) == changed
+    assert reconcile(balancer, {"gathered": []}, False) == changed
+    unchanged = {"changed": False, "removed": [], "adopted": [], "converted": []}
+    assert reconcile(balancer, {"gathered": []}, False) == unchanged
+    gathered = [{"unreachable": True}, {"drained": balancer.flags()}]
+    new = Drains(HOSTS, tmp_path / "new")
+    assert reconcile(new, {"gathered": gathered}, False) == {**unchanged, "changed": True, "adopted": ["app2"]}
+    assert new.flags()["app2"]["kind"] == "run"
+
+
+def test_a_flag_is_described_in_words() -> None:
+    flag = {"host": "app1", "kind": "manual", "reason": "a new disk", "by": "ann@box", "since": 0}
+    assert describe(flag) == "app1 is drained since 1970-01-01T00:00:00Z, by ann@box: a new disk"
+
+
+# the other app servers
 
 
 @pytest.mark.parametrize(
@@ -170,20 +217,20 @@ def test_a_flag_in_words() -> None:
         ({"app1": 200, "app2": 200}, ""),
         ({"app1": 200, "app2": 500, "app3": 200}, ""),
         ({"app1": 500, "app2": 500}, ""),  # nothing is lost
-        ({"app2": 500}, ""),  # it is about an app of others
-        ({"app1": 200, "app2": 503}, r"it alone answers blog.*/healthz with 200: app2 with 503. Nothing"),
-        ({"app1": 200, "app4": 200}, r"it alone answers .* with 200: it is on no other host"),  # who is out itself
-        ({"app1": 200}, r"it is on no other host"),
+        ({"app2": 500}, ""),  # app1 does not have this app
+        ({"app1": 200, "app2": 503}, r"only app1 answers blog.*/healthz with 200, app2 with 503. Nothing"),
+        ({"app1": 200, "app4": 200}, r"only app1 answers .* with 200, no other undrained"),  # app4 is drained
+        ({"app1": 200}, r"no other undrained app server has it"),
     ],
-    ids=["one answers", "one of two answers", "nobody answers", "another app", "none answers", "one is out", "alone"],
+    ids=["one passes", "one of two passes", "none passes", "another app", "only app1", "one is drained", "alone"],
 )
-def test_who_alone_answers_is_not_taken_out(balancer: Drains, told: dict[str, int], words: str) -> None:
-    out(balancer, "app4")
+def test_the_only_host_that_passes_a_check_is_not_drained(balancer: Drains, told: dict[str, int], words: str) -> None:
+    drain(balancer, "app4")
     with ExitStack() as running:
         servers = {name: f"127.0.0.1:{running.enter_context(server(status))}" for name, status in told.items()}
         checks = [{**CHECKS[0], "servers": servers}]
         with pytest.raises(Refused, match=words) if words else nullcontext():
-            assert balancer.take_out("app1", checks, kind="work", **WHY)
+            assert balancer.drain("app1", checks, kind="run", **FIELDS)
     assert ("app1" in balancer.flags()) == (not words)
 
 
@@ -220,25 +267,25 @@ def test_an_ipv6_address_is_found(tmp_path: Path) -> None:
     assert tcp_connections("2001:db8::1", [80, 443], tmp_path) == 1
 
 
-def test_idle_is_who_has_no_connection(tmp_path: Path) -> None:
+def test_a_host_without_connections_is_idle(tmp_path: Path) -> None:
     assert await_idle("172.30.77.82", [80], 0, connections(tmp_path, (f"{IPV4}:0016", "01"))) == 0
 
 
-def test_what_is_left_after_the_time_is_told(tmp_path: Path) -> None:
+def test_connections_left_after_the_timeout_are_counted(tmp_path: Path) -> None:
     proc = connections(tmp_path, (f"{IPV4}:0050", "01"), (f"{IPV4}:0050", "01"))
     assert await_idle("172.30.77.82", [80], 0.1, proc) == 2
 
 
 def test_the_last_connection_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It ends, and another one is opened by who was in the middle of it."""
+    """nginx is about to open another one when it ends."""
     found = iter([1, 0, 1, 0, 0, 0])
-    monkeypatch.setattr(drains, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(drains, "POLL_SECONDS", 0)
     monkeypatch.setattr(drains, "tcp_connections", lambda *_: next(found))
     assert await_idle("172.30.77.82", [80], 60, tmp_path) == 0
     assert next(found, "all") == "all"
 
 
-# the way back
+# undrain
 
 
 @contextmanager
@@ -269,93 +316,93 @@ ASKED = {"path": "/healthz", "method": "GET", "headers": {}, "status": 200}
 CHECKS = [{"server_name": "blog.example.lan", **ASKED}]
 
 
-def enter(balancer: Drains, host: int, own: int, kind: str | None = None, check_mode: bool = False) -> bool:
-    return let_in(balancer, "app2", kind, ("127.0.0.1", host), own, CHECKS, 0.5, check_mode)
+def undrain(balancer: Drains, host: int, own: int, kind: str | None = None, check_mode: bool = False) -> bool:
+    return undrain_if_healthy(balancer, "app2", kind, ("127.0.0.1", host), own, CHECKS, 0.5, check_mode)
 
 
-def test_a_host_that_answers_is_put_in(balancer: Drains) -> None:
-    out(balancer, "app2")
+def test_a_host_that_passes_its_checks_is_undrained(balancer: Drains) -> None:
+    drain(balancer, "app2")
     with server(503, 200) as host, server(200) as own:  # the app is starting
-        assert enter(balancer, host, own)
+        assert undrain(balancer, host, own)
     assert not balancer.flags()
 
 
-def test_a_host_that_does_not_answer_stays_out(balancer: Drains) -> None:
-    out(balancer, "app2")
+def test_a_host_that_fails_a_check_stays_drained(balancer: Drains) -> None:
+    drain(balancer, "app2")
     with (
         server(503) as host,
         server(200) as own,
-        pytest.raises(Refused, match=r"app2 stays out: asked directly, blog.*/healthz is answered with 503"),
+        pytest.raises(Refused, match=r"app2 stays drained: asked directly, .* answered with 503, not 200, after"),
     ):
-        enter(balancer, host, own)
+        undrain(balancer, host, own)
     assert set(balancer.flags()) == {"app2"}
 
 
-def test_a_host_that_is_down_stays_out(balancer: Drains) -> None:
-    out(balancer, "app2")
+def test_a_host_that_is_down_stays_drained(balancer: Drains) -> None:
+    drain(balancer, "app2")
     with server(200) as host:
         pass
     with pytest.raises(Refused, match="Connection refused"):
-        enter(balancer, host, host)
+        undrain(balancer, host, host)
 
 
-def test_a_host_whose_clients_would_notice_is_out_again(balancer: Drains) -> None:
-    out(balancer, "app2")
+def test_a_host_that_fails_through_the_load_balancer_is_drained_again(balancer: Drains) -> None:
+    drain(balancer, "app2")
     before = balancer.flags()
     with (
         server(200) as host,
         server(200, 200, 200, 200, 200, 200, 502, 200) as own,
-        pytest.raises(Refused, match=r"app2 is out again: asked through the balancer, .* 502"),
+        pytest.raises(Refused, match=r"app2 is drained again: asked through the load balancer, .* 502, not 200"),
     ):
-        enter(balancer, host, own)
+        undrain(balancer, host, own)
     assert balancer.flags() == before
 
 
-def test_a_host_is_not_blamed_for_what_another_one_answers(balancer: Drains) -> None:
-    out(balancer, "app2")
+def test_a_host_is_undrained_where_another_one_fails_a_check(balancer: Drains) -> None:
+    drain(balancer, "app2")
     with server(200) as host, server(200, 502, 200) as own:
-        assert enter(balancer, host, own)
+        assert undrain(balancer, host, own)
     assert not balancer.flags()
 
 
-def test_a_host_is_a_balancer_once_its_nginx_was_configured(balancer: Drains) -> None:
+def test_a_host_is_a_load_balancer_once_its_nginx_is_configured(balancer: Drains) -> None:
     assert not balancer.is_balancer()
     balancer.configured.parent.mkdir(parents=True)
     balancer.configured.touch()
     assert balancer.is_balancer()
 
 
-def test_a_host_that_is_not_out_is_asked_for_nothing(balancer: Drains) -> None:
-    assert not enter(balancer, 1, 1)
+def test_a_host_that_is_not_drained_is_not_checked(balancer: Drains) -> None:
+    assert not undrain(balancer, 1, 1)
 
 
-def test_a_host_that_is_out_for_another_reason_is_asked_for_nothing(balancer: Drains) -> None:
-    out(balancer, "app2")
-    assert not enter(balancer, 1, 1, "work")
+def test_a_host_that_is_drained_for_another_kind_is_not_checked(balancer: Drains) -> None:
+    drain(balancer, "app2")
+    assert not undrain(balancer, 1, 1, "run")
 
 
-def test_check_mode_asks_nobody(balancer: Drains) -> None:
-    out(balancer, "app2")
-    assert enter(balancer, 1, 1, check_mode=True)
+def test_check_mode_checks_no_host(balancer: Drains) -> None:
+    drain(balancer, "app2")
+    assert undrain(balancer, 1, 1, check_mode=True)
     assert set(balancer.flags()) == {"app2"}
 
 
-# as the controller sees it
+# the controller
 
 
 def runs(live: str | None = A, **changed: Any) -> dict[str, Any]:
-    """What the module rollout told of the app on a host."""
-    return {"live": live, "rollout": {}, "singletons": False, **changed}
+    """What the module rollout returned of the app on a host."""
+    return {"live": live, "lock": {}, "singletons": False, **changed}
 
 
-def seen(**hosts: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """What it told on each, by task; None did not answer."""
+def results(**hosts: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """What it returned on each host; a host that is None did not answer."""
     return [
         {"item": host, **({"apps": {"blog": told}} if told else {"unreachable": True})} for host, told in hosts.items()
     ]
 
 
-def test_checks_name_each_app_that_is_balanced_and_who_has_it() -> None:
+def test_health_checks_have_each_balanced_app_and_its_servers() -> None:
     servers = [{"name": "app1", "address": "10.0.0.1:80", "weight": 1}]
     balanced = [{"name": "blog", "server_names": ["*.lan"], "read_timeout_seconds": 40, "servers": servers}]
     entry = {"source": {"path": "/x"}, "wsgi": "blog:app", "health": {"path": "/healthz"}}
@@ -364,72 +411,75 @@ def test_checks_name_each_app_that_is_balanced_and_who_has_it() -> None:
     ]
 
 
-def test_drained_is_whom_a_balancer_leaves_out() -> None:
-    told = [{"out": {"app2": {"host": "app2", "kind": "work"}}}, {"unreachable": True}, {"out": {}}]
-    assert controller.drained(told) == controller.drained(told, "work") == ["app2"]
-    assert controller.drained(told, "drain") == []
+def test_a_host_that_one_load_balancer_drains_is_drained() -> None:
+    told = [{"drained": {"app2": {"host": "app2", "kind": "run"}}}, {"unreachable": True}, {"drained": {}}]
+    assert controller.drained_hosts(told) == controller.drained_hosts(told, "run") == ["app2"]
+    assert controller.drained_hosts(told, "manual") == []
 
 
-def test_left_out_is_whom_a_run_that_has_ended_took_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hosts_that_a_killed_run_drained_are_interrupted_drains(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(controller, "has_ended", lambda process: process == "box 1")
     told = [
         {"unreachable": True},
         {
-            "out": {
+            "drained": {
                 host: {"host": host, "kind": kind, "process": process}
                 for host, kind, process in (
-                    ("app1", "work", "box 2"),
-                    ("app2", "work", "box 1"),
-                    ("app3", "drain", "box 1"),
+                    ("app1", "run", "box 2"),
+                    ("app2", "run", "box 1"),
+                    ("app3", "manual", "box 1"),
                 )
             }
         },
     ]
-    assert controller.left_out(told) == ["app2"]
+    assert controller.interrupted_drains(told) == ["app2"]
 
 
 @pytest.mark.parametrize(
     ("told", "words"),
     [
-        (seen(app1=runs(A), app2=runs(f"{A}.1"), app3=None), []),
+        (results(app1=runs(A), app2=runs(f"{A}.1"), app3=None), []),
         (
-            seen(app1=runs(A), app2=runs(B), app3=runs(B)),
+            results(app1=runs(A), app2=runs(B), app3=runs(B)),
             [f"blog: {A} is live on app1 and {B} on app2, app3; deploy or roll back"],
         ),
-        (seen(app1=runs(A), app4=runs(B)), []),  # whom clients do not meet
-        (seen(app1=None, app2=runs(A)), ["app1 does not answer"]),
-        (seen(app1=runs(None)), ["blog: no release is live on app1; site.yml gives it the one of the others"]),
-        (seen(app1=runs(rollout={"what": "deploy", "by": "ann@box"})), ["blog: a deploy by ann@box goes on"]),
+        (results(app1=runs(A), app4=runs(B)), []),  # app4 is drained
+        (results(app1=None, app2=runs(A)), ["app1 does not answer"]),
+        (results(app1=runs(None)), ["blog: no release is live on app1; site.yml releases the fleet's"]),
+        (
+            results(app1=runs(lock={"what": "deploy", "by": "ann@box"})),
+            ["blog: a deploy by ann@box holds the lock; try again when it is done"],
+        ),
     ],
-    ids=["the same", "another", "one that is out", "silent", "none", "a rollout"],
+    ids=["the same", "another", "of a drained host", "silent", "none", "a rollout"],
 )
-def test_a_host_has_to_run_what_those_run_whom_clients_meet(told: list[dict[str, Any]], words: list[str]) -> None:
-    assert controller.disagreements(told, "app1", ["app4"]) == words
+def test_a_host_needs_the_release_of_the_undrained_hosts(told: list[dict[str, Any]], words: list[str]) -> None:
+    assert controller.undrain_problems(told, "app1", ["app4"]) == words
 
 
 @pytest.mark.parametrize(
-    ("told", "heir"),
+    ("told", "target"),
     [
-        (seen(app1=runs(singletons=True), app2=runs(), app3=runs()), "app2"),
-        (seen(app1=runs(), app2=runs(), app3=runs(singletons=True)), "app3"),
-        (seen(app1=runs(), app4=runs(), app3=runs()), "app3"),
-        (seen(app1=runs(), app2=None, app3=runs(None)), None),
+        (results(app1=runs(singletons=True), app2=runs(), app3=runs()), "app2"),
+        (results(app1=runs(), app2=runs(), app3=runs(singletons=True)), "app3"),
+        (results(app1=runs(), app4=runs(), app3=runs()), "app3"),
+        (results(app1=runs(), app2=None, app3=runs(None)), None),
     ],
-    ids=["the first", "who has them", "not one that is out", "nobody"],
+    ids=["the first", "the one that runs them", "not a drained one", "none"],
 )
-def test_singletons_go_to_one_that_answers_and_clients_meet(told: list[dict[str, Any]], heir: str | None) -> None:
-    assert controller.singletons_heir(told, "blog", "app1", ["app4"]) == heir
+def test_singletons_move_to_an_undrained_host_that_answers(told: list[dict[str, Any]], target: str | None) -> None:
+    assert controller.singletons_target(told, "blog", "app1", ["app4"]) == target
 
 
 @pytest.mark.parametrize(
-    ("told", "here"),
+    ("told", "expected"),
     [
-        (seen(app1=runs(singletons=True), app2=runs(singletons=True)), False),
-        (seen(app1=runs(), app2=runs()), True),
-        (seen(app1=runs(), app2=None), None),
-        (seen(app1=runs(), app2=None, app3=runs(singletons=True)), False),
+        (results(app1=runs(singletons=True), app2=runs(singletons=True)), False),
+        (results(app1=runs(), app2=runs()), True),
+        (results(app1=runs(), app2=None), None),
+        (results(app1=runs(), app2=None, app3=runs(singletons=True)), False),
     ],
-    ids=["another has them", "nobody has", "one is silent", "one is silent and another has them"],
+    ids=["another runs them", "none runs them", "one is silent", "one is silent and another runs them"],
 )
-def test_a_host_runs_singletons_where_no_other_one_does(told: list[dict[str, Any]], here: bool | None) -> None:
-    assert controller.singletons_here(told, "blog", "app1") is here
+def test_a_host_should_run_singletons_that_no_other_one_runs(told: list[dict[str, Any]], expected: bool | None) -> None:
+    assert controller.should_run_singletons(told, "blog", "app1") is expected

@@ -235,10 +235,10 @@ def test_requests_that_should_be_over_are_told(live: App, monkeypatch: pytest.Mo
     assert fleet_state.stuck(live) == [limit]
 
 
-def test_who_is_left_out_is_told(state: Path, app: App, host: Path) -> None:
-    Drains(["app1", "app2"], host).take_out("app1", kind="drain", reason="a new disk", by=ME, process="box 1")
-    (words,) = look(state, app, host)["out"]
-    assert words.startswith("app1 is out since ")
+def test_drained_hosts_are_described(state: Path, app: App, host: Path) -> None:
+    Drains(["app1", "app2"], host).drain("app1", kind="manual", reason="a new disk", by=ME, process="box 1")
+    (words,) = look(state, app, host)["drained"]
+    assert words.startswith("app1 is drained since ")
 
 
 @pytest.mark.parametrize(("address", "has"), [("127.0.0.1", True), ("192.0.2.1", False), ("", False)])

@@ -17,16 +17,9 @@ from typing import Any
 import pytest
 from interruption import interruptions
 from plugin_utils import packing
-from plugin_utils.packing import (
-    contents,
-    digest,
-    further_wheels,
-    pack,
-    packed,
-    release_inputs,
-    release_key,
-    static_files,
-)
+from plugin_utils import release_inputs as release_inputs_module
+from plugin_utils.packing import contents, digest, further_wheels, pack, packed, static_files
+from plugin_utils.release_inputs import release_inputs, release_key
 from plugin_utils.requirements import Required
 from plugin_utils.sources import SourceError
 
@@ -51,7 +44,8 @@ def source(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep the project's own cache out of the tests."""
-    monkeypatch.setattr(packing, "CACHE", tmp_path / "cache")
+    for module in (packing, release_inputs_module):
+        monkeypatch.setattr(module, "CACHE", tmp_path / "cache")
     return tmp_path / "cache"
 
 
@@ -648,11 +642,11 @@ def test_who_wants_the_key_while_it_is_made_has_the_same(monkeypatch: pytest.Mon
     meanwhile = []
 
     def token(size: int) -> str:
-        monkeypatch.setattr(packing.secrets, "token_hex", lambda size: "1" * 2 * size)
+        monkeypatch.setattr(release_inputs_module.secrets, "token_hex", lambda size: "1" * 2 * size)
         meanwhile.append(release_key())
         return "2" * 2 * size
 
-    monkeypatch.setattr(packing.secrets, "token_hex", token)
+    monkeypatch.setattr(release_inputs_module.secrets, "token_hex", token)
     assert [release_key()] == meanwhile
 
 
@@ -795,11 +789,11 @@ INPUTS = {"source": "1a", "entry": {"python": "/opt/python3.13/bin/python3"}}
 @pytest.mark.parametrize("restart", ["", ".1"])
 def test_a_shipped_release_runs_under_the_python_of_its_inputs(ship: Callable[..., Path], restart: str) -> None:
     release = digest(INPUTS)[:12] + restart
-    made_of = packing.shipped(ship(INPUTS, python="/srv/evil/python"), release)
+    made_of = release_inputs_module.shipped(ship(INPUTS, python="/srv/evil/python"), release)
     assert made_of == {"python": "/opt/python3.13/bin/python3", "sets": ["1a", "2b"]}
 
 
 def test_a_shipped_release_of_other_inputs_is_refused(ship: Callable[..., Path]) -> None:
     altered = {**INPUTS, "entry": {"python": "/srv/evil/python"}}
     with pytest.raises(SourceError, match=f"is not what {digest(INPUTS)[:12]} was made from"):
-        packing.shipped(ship(altered), digest(INPUTS)[:12])
+        release_inputs_module.shipped(ship(altered), digest(INPUTS)[:12])

@@ -29,7 +29,7 @@ def app(live: str = A, **changed: Any) -> dict[str, Any]:
 def state(*apps: dict[str, Any], **changed: Any) -> dict[str, Any]:
     """What the module fleet_state tells."""
     disk = {"/": {"free": 5 * 10**9, "size": 10**10}}
-    found = {"apps": [*apps], "drift": [], "platform": "Debian 12 x86_64", "disk": disk, "out": [], "now": 1}
+    found = {"apps": [*apps], "drift": [], "platform": "Debian 12 x86_64", "disk": disk, "drained": [], "now": 1}
     return {"__status_state": {**found, "has_address": False, **changed}}
 
 
@@ -120,6 +120,13 @@ def test_the_page_of_a_sound_fleet_says_so(browser) -> None:
     assert re.search(r"<h1>\s*All is as it should be\s*</h1>", dom)
     assert dom.count("<section") == 4
     assert "has the shared address" in dom
+
+
+def test_a_drained_host_is_on_the_page_and_is_no_drift() -> None:
+    words = "app2 is drained since 2026-11-22T17:30:00Z, by ann@box: a new disk"
+    told = report.report(GROUPS, fleet(lb1=state(drained=[words])))
+    assert (told["hosts"][0]["drained"], told["drift"]) == ([words], 0)
+    assert f"<dt>drained</dt><dd>{words}</dd>" in report.page(told)
 
 
 def test_the_page_tells_drift_first(browser) -> None:

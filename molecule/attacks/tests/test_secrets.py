@@ -73,7 +73,7 @@ def test_run_tells_no_secret(run: tuple[str, dict[str, Any]]) -> None:
 @both
 def test_logs_of_the_host_tell_no_secret(name: str) -> None:
     logs = host(name).run("journalctl --no-pager -o verbose; cat /var/log/*.log /var/log/syslog").stdout
-    assert "ansible-app_release" in logs
+    assert "ansible-app_rollout" in logs
     assert told(logs) == []
 
 

@@ -119,10 +119,10 @@ def tickers() -> dict[str, int]:
     return {name: sum("ticker" in program for program in state.pids) for name, state in states().items()}
 
 
-def kept_out() -> dict[str, list[str]]:
-    """Whom each balancer leaves out, where there is anybody."""
-    seen = {name: host(name).run("ls /var/lib/flaskfleet/drain").stdout.split() for name in BALANCERS}
-    return {name: hosts for name, hosts in seen.items() if hosts}
+def drained() -> dict[str, list[str]]:
+    """The drained hosts of each load balancer that has any."""
+    flags = {name: host(name).run("ls /var/lib/flaskfleet/drain").stdout.split() for name in BALANCERS}
+    return {name: hosts for name, hosts in flags.items() if hosts}
 
 
 def changed_inventory(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Path:

@@ -1,4 +1,4 @@
-"""Hosts that are taken out of their balancers and come back, while clients ask."""
+"""Hosts that are drained and undrained while clients ask."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from fleet import (
     changed_inventory,
     clients,
     done,
+    drained,
     fails,
     host,
-    kept_out,
     kill,
     live,
     problems,
@@ -37,40 +37,40 @@ def asked(name: str) -> int:
 def test_four_hard_stops_of_drained_hosts_lose_no_request() -> None:
     with clients() as load:
         for name in (*APP_SERVERS, "app1"):
-            drained = done("drain", "-e", f"host={name}", reason="a new disk").output
-            assert f"{name} gets no requests any more, and its last one is done: lb1, lb2" in drained
-            assert kept_out() == {balancer: [name] for balancer in BALANCERS}
+            output = done("drain", "-e", f"host={name}", reason="a new disk").output
+            assert f"{name} is drained on lb1, lb2, and its last request is done" in output
+            assert drained() == {balancer: [name] for balancer in BALANCERS}
             before = asked(name)
             await_answers(load)
             assert asked(name) == before
-            assert (sum(tickers().values()), tickers()[name]) == (1, 0), "what runs on one host has moved"
+            assert (sum(tickers().values()), tickers()[name]) == (1, 0), "the singleton was not moved"
             kill(name)
             start(name)
-            assert f"{name} answers" in done("undrain", "-e", f"host={name}").output
+            assert f"{name} is undrained" in done("undrain", "-e", f"host={name}").output
             await_answers(load)
-    assert kept_out() == {}
+    assert drained() == {}
     assert problems(load) == {}
 
 
-def test_every_balancer_knows_who_is_drained_and_why_and_nobody_drains_the_last_one() -> None:
+def test_every_load_balancer_has_the_drained_hosts_and_refuses_to_drain_the_last_one() -> None:
     for name in ("app1", "app2"):
         done("drain", "-e", f"host={name}", reason="a new disk")
     try:
         output = fails("drain", "-e", "host=app3", reason="a new disk")
         assert re.search(
-            rf"app3 can't be taken out, nobody would be left to answer: app1 is out since \S+Z, by {WHO}: a new disk; "
-            "app2 is out",
+            rf"can't drain app3: no app server would be left\. app1 is drained since \S+Z, by {WHO}: a new disk; "
+            "app2 is drained",
             output,
         )
-        host("lb2").check_output("rm -r /var/lib/flaskfleet/drain")  # as on one that joins
+        host("lb2").check_output("rm -r /var/lib/flaskfleet/drain")  # as on a new load balancer
         done("../site", "--limit", "lb2", "--tags", "nginx")
-        assert kept_out() == {balancer: ["app1", "app2"] for balancer in BALANCERS}
+        assert drained() == {balancer: ["app1", "app2"] for balancer in BALANCERS}
     finally:
         for name in ("app1", "app2"):
             done("undrain", "-e", f"host={name}")
 
 
-def test_a_drained_host_is_not_the_first_to_get_a_release() -> None:
+def test_a_drained_host_is_no_canary() -> None:
     done("drain", "-e", "host=app1", reason="a new disk")
     try:
         output = done("deploy", options={"env": unique()}).output
@@ -81,7 +81,7 @@ def test_a_drained_host_is_not_the_first_to_get_a_release() -> None:
     assert min(switched, key=switched.get) == "app2"
 
 
-def test_who_alone_answers_is_not_drained() -> None:
+def test_the_only_host_that_passes_a_check_is_not_drained() -> None:
     programs = {
         name: host(name).check_output("readlink /srv/hello/current").replace("releases/", "hello-")
         for name in ("app2", "app3")
@@ -90,23 +90,23 @@ def test_who_alone_answers_is_not_drained() -> None:
         host(name).check_output(f"supervisorctl stop {program}")
     try:
         output = fails("drain", "-e", "host=app1", reason="a new disk")
-        assert re.search(r"app1 can't be taken out, it alone answers \S+ with 200: app2 with 502, app3 with", output)
-        assert kept_out() == {}
+        assert re.search(r"can't drain app1: only app1 answers \S+ with 200, app2 with 502, app3 with", output)
+        assert drained() == {}
     finally:
         for name, program in programs.items():
             host(name).check_output(f"supervisorctl start {program}")
 
 
-def test_a_reload_of_an_app_servers_nginx_loses_no_request_and_is_finished_when_it_was_killed() -> None:
+def test_a_reload_of_nginx_loses_no_request_and_a_killed_run_is_completed_by_the_next() -> None:
     changed = {"nginx_static_max_age_seconds": 17}
     with clients() as load:
         play = begun("../site", "--tags", "nginx", **changed)
         play.reach("Reload | Wait for nginx")
         play.kill()
-        (name,) = kept_out()["lb1"]  # whichever was the first
-        assert kept_out() == {balancer: [name] for balancer in BALANCERS}
+        (name,) = drained()["lb1"]  # whichever was the first
+        assert drained() == {balancer: [name] for balancer in BALANCERS}
         done("../site", "--tags", "nginx", **changed)
-        assert kept_out() == {}
+        assert drained() == {}
         done("../site", "--tags", "nginx")
     assert problems(load) == {}
 
@@ -148,7 +148,7 @@ def booted(name: str) -> str:
 
 
 @pytest.mark.slow
-def test_updates_and_a_start_of_one_host_after_another_lose_no_request(upgradable: None) -> None:
+def test_a_patch_and_a_reboot_of_one_host_after_another_lose_no_request(upgradable: None) -> None:
     before = {name: booted(name) for name in APP_SERVERS}
     with clients() as load:
         done("patch", patch_reboot="app2")
@@ -156,7 +156,7 @@ def test_updates_and_a_start_of_one_host_after_another_lose_no_request(upgradabl
     version = "dpkg-query --show --showformat '${Version}' probe"
     assert {host(name).check_output(version) for name in (*APP_SERVERS, *BALANCERS)} == {"2"}
     assert [name for name in APP_SERVERS if booted(name) != before[name]] == ["app2"]
-    assert kept_out() == {}
+    assert drained() == {}
 
 
 @pytest.mark.slow
@@ -172,7 +172,7 @@ def test_a_removed_host_joins_again_on_the_release_of_the_fleet(
             done("../site")
             done("deploy", options=options)
         (release,) = live(["app1", "app2"])
-        assert kept_out() == {}, "a balancer remembers who is no app server any more"
+        assert drained() == {}, "a load balancer has a flag of a host that is no app server any more"
         done("../site", "--limit", "app3")
         assert live(["app3"]) == {release}
         before = asked("app3")

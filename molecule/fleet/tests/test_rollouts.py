@@ -25,9 +25,9 @@ from fleet import (
     changed_inventory,
     clients,
     done,
+    drained,
     fails,
     host,
-    kept_out,
     kill,
     live,
     problems,
@@ -152,12 +152,12 @@ def test_a_host_that_can_not_be_reached_stops_a_rollout_before_it_begins() -> No
     assert len(live() - before) == 1
 
 
-# Where the host that dies may have switched, nobody can know: it is kept out either way.
+# Where the host that dies may have switched, no one can know: it is quarantined in both cases.
 @pytest.mark.parametrize(
     "switched",
     [pytest.param(False, id="before its switch", marks=pytest.mark.slow), pytest.param(True, id="after it")],
 )
-def test_a_host_that_dies_takes_all_back_and_is_kept_out_until_it_agrees(switched: bool) -> None:
+def test_a_host_that_dies_takes_all_back_and_is_quarantined_until_it_runs_the_fleets_release(switched: bool) -> None:
     (before,) = live()
     options = {"env": unique()}
     play = begun("deploy", options=options, **WATCH)
@@ -168,29 +168,29 @@ def test_a_host_that_dies_takes_all_back_and_is_kept_out_until_it_agrees(switche
     with play.held():
         kill("app3")
     assert play.wait() != 0
-    assert "The rollout was taken back, except on app3." in play.output
+    assert "The rollout was rolled back, except on app3." in play.output
     assert re.search(rf"- app1: counter {before}[.\d]* is live", play.output)
-    assert "- app3: does not answer, and may have switched. lb1, lb2 send it nothing." in play.output
-    assert kept_out() == {"lb1": ["app3"], "lb2": ["app3"]}
+    assert "- app3: does not answer, and may have switched. Quarantined on lb1, lb2." in play.output
+    assert drained() == {"lb1": ["app3"], "lb2": ["app3"]}
 
     start("app3")
     eventually(lambda: host("app3").run("python3 -c %s", ASK).stdout == "ok\n", "its answer")
     assert live(["app1", "app2"]) == {before}
     assert live(["app3"]) == {new if switched else before}
     if switched:
-        assert re.search(rf"app3 stays out. counter: {new}[.\d]* is live", done("restart", **WATCH).output)
-        assert kept_out() == {"lb1": ["app3"], "lb2": ["app3"]}
+        assert re.search(rf"app3 stays quarantined. counter: {new}[.\d]* is live", done("restart", **WATCH).output)
+        assert drained() == {"lb1": ["app3"], "lb2": ["app3"]}
     with clients() as load:
         await_answers(load)
         done("deploy", options=options, **WATCH)
     assert problems(load) == {}
     assert live() == {new}
     assert {one.release.partition(".")[0] for one in load.results} == {before, new}
-    assert kept_out() == {}
+    assert drained() == {}
 
 
 @pytest.mark.slow
-def test_a_host_that_can_not_go_back_is_kept_out_until_it_agrees() -> None:
+def test_a_host_that_can_not_go_back_is_quarantined_until_it_runs_the_fleets_release() -> None:
     (before,) = live()
     options = {"env": unique()}
     play = begun("deploy", options=options, **WATCH)
@@ -198,14 +198,14 @@ def test_a_host_that_can_not_go_back_is_kept_out_until_it_agrees() -> None:
     with play.held():
         host("app1").check_output("systemctl stop supervisor")
     assert play.wait() != 0
-    assert "The rollout was taken back, except on app1." in play.output
-    assert re.search(r"- app1: counter was not taken back: .*Supervisor.* lb1, lb2 send it nothing", play.output)
+    assert "The rollout was rolled back, except on app1." in play.output
+    assert re.search(r"- app1: counter was not rolled back: .*Supervisor.* Quarantined on lb1, lb2", play.output)
     assert re.search(rf"- app2: counter {before}[.\d]* is live", play.output)
-    assert kept_out() == {"lb1": ["app1"], "lb2": ["app1"]}
+    assert drained() == {"lb1": ["app1"], "lb2": ["app1"]}
     host("app1").check_output("systemctl start supervisor")
     done("deploy", options=options, **WATCH)
     assert len(live()) == 1
-    assert kept_out() == {}
+    assert drained() == {}
 
 
 @pytest.mark.slow
@@ -218,7 +218,7 @@ def test_a_host_that_dies_when_all_have_switched_is_left_for_the_next_run() -> N
     (new,) = live()
     kill("app3")
     assert play.wait() != 0
-    assert "The new release is live, and this is left for the next run:" in play.output
+    assert "The new release is live, and these hosts have not retired the old one." in play.output
     assert "- app3: does not answer since its switch" in play.output
     start("app3")
     done("deploy", options=options, **WATCH)

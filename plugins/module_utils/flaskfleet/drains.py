@@ -1,4 +1,4 @@
-"""Hosts that a balancer sends nothing to: its nginx looks for their flags at each request, so that nothing is reloaded.
+"""Drained hosts of a load balancer. Its nginx looks for their flag files at each request, so nothing is reloaded.
 
 ``/var/lib/flaskfleet/drain/<host>``::
 
@@ -18,14 +18,15 @@ from typing import Any
 from .files import fsync_path, lock, read_json, write_json
 from .sockets import tcp_connections
 
-# Why a host is out: for work that puts it back by itself, because its release is not the fleet's, because somebody
-# wants it. A later one outweighs an earlier one: who has taken a host out for good is not overruled by a reload's end.
-KINDS = ("work", "disagrees", "drain")
-MOST_OUT = 2  # nginx has upstreams without one and without two hosts, see roles/nginx
-PATIENCE = 30  # seconds, with another one who takes hosts out
-QUIET_LOOKS = 3  # at the connections, before nobody can be in the middle of opening one
-LOOK_SECONDS = 0.2
-ANSWER_SECONDS = 5  # who takes longer does not answer
+# What drained the host: a run that undrains it itself, a failed rollout, a person. A later kind outweighs an earlier
+# one, so that the end of a reload does not undrain a host that a person has drained.
+KINDS = ("run", "quarantine", "manual")
+OLD_KINDS = {"work": "run", "disagrees": "quarantine", "drain": "manual"}  # in flag files of earlier versions
+MAX_DRAINED = 2  # nginx has upstreams without one and without two hosts, see roles/nginx
+LOCK_SECONDS = 30  # to wait for another process that drains or undrains
+IDLE_POLLS = 3  # without a connection in a row, because nginx may be opening one meanwhile
+POLL_SECONDS = 0.2
+ANSWER_SECONDS = 5  # a server that takes longer does not answer
 Flag = dict[str, Any]
 # server_name; path, method, headers and status as in an app's health; servers that have it, address:port by name
 Check = dict[str, Any]
@@ -36,7 +37,7 @@ class Refused(Exception):
 
 
 class Drains:
-    """The flags on this balancer. ``hosts`` are all that it sends to, ``root`` is / but in tests."""
+    """The flag files on this load balancer. ``hosts`` are all its app servers, ``root`` is / but in tests."""
 
     def __init__(self, hosts: Iterable[str], root: Path = Path("/")) -> None:
         self.hosts = list(hosts)
@@ -48,95 +49,115 @@ class Drains:
         return self.configured.exists()
 
     def flags(self) -> dict[str, Flag]:
-        """Who is out. A flag of a host that the balancer does not know any more counts for nothing."""
-        found = {host: read_json(self.folder / host) for host in self.hosts}
+        """The drained hosts. A flag file of a host that is no app server of this load balancer does not count."""
+        found = {host: self._read(host) for host in self.hosts}
         return {host: flag for host, flag in found.items() if flag}
 
-    def take_out(self, host: str, checks: Iterable[Check] = (), check_mode: bool = False, **why: str) -> bool:
-        """Take a host out; whether that is new. Where it is out for a lesser reason, it is out for this one now.
+    def drain(self, host: str, checks: Iterable[Check] = (), check_mode: bool = False, **fields: str) -> bool:
+        """Drain a host. A host that is drained for a lesser kind gets the new flag.
 
-        :param checks: what another host has to answer well, unless this one does not either. ``why``: ``kind``,
-            ``reason``, ``by`` and ``process`` of its flag.
-        :raises Refused: nobody would be left, or more were out than nginx has upstreams for.
+        :param checks: another host must pass each of them, unless ``host`` does not pass it either.
+        :param fields: ``kind``, ``reason``, ``by`` and ``process`` of the flag.
+        :returns: whether the flag is new.
+        :raises Refused: no host would be left, or nginx has no upstream without that many hosts.
         """
         if host not in self.hosts:
-            raise Refused(f"{host} is no app server; there are {', '.join(self.hosts)}")
+            raise Refused(f"can't drain {host}: it is no app server. The app servers are {', '.join(self.hosts)}")
         with self._lock(check_mode):
             flags = self.flags()
-            mine = flags.pop(host, None)
-            if mine and KINDS.index(mine["kind"]) >= KINDS.index(why["kind"]):
+            flag = flags.pop(host, None)
+            if flag and KINDS.index(flag["kind"]) >= KINDS.index(fields["kind"]):
                 return False
-            if not mine:
-                self._allow(host, flags)
-                self._ask_others(host, flags, checks)
+            if not flag:
+                self._check_number(host, flags)
+                for check in checks:
+                    self._check_other_servers(host, flags, check)
             if not check_mode:
-                write_json(self.folder / host, {"host": host, **why, "since": int(time.time())})
+                write_json(self.folder / host, {"host": host, **fields, "since": int(time.time())})
             return True
 
-    def _allow(self, host: str, flags: dict[str, Flag]) -> None:
-        left = len(self.hosts) - len(flags) - 1
-        if left < 1:
-            problem = "nobody would be left to answer"
-        elif len(flags) >= MOST_OUT:
-            problem = f"more than {MOST_OUT} hosts would be out"
+    def _check_number(self, host: str, flags: dict[str, Flag]) -> None:
+        """Raise Refused where too few hosts would be left beside ``host`` and those that ``flags`` has."""
+        if len(self.hosts) - len(flags) - 1 < 1:
+            problem = "no app server would be left"
+        elif len(flags) >= MAX_DRAINED:
+            problem = f"more than {MAX_DRAINED} app servers would be drained"
         else:
             return
-        words = "; ".join(map(described, flags.values())) or f"{host} is the only app server"
-        raise Refused(f"{host} can't be taken out, {problem}: {words}. Put one back first: playbooks/undrain.yml")
+        if not flags:
+            raise Refused(f"can't drain {host}: {problem}. {host} is the only app server; add another one first")
+        drained = "; ".join(map(describe, flags.values()))
+        raise Refused(f"can't drain {host}: {problem}. {drained}. Undrain one first: playbooks/undrain.yml")
 
-    def _ask_others(self, host: str, flags: dict[str, Flag], checks: Iterable[Check]) -> None:
-        for check in (check for check in checks if host in check["servers"]):
-            left = {name: where for name, where in check["servers"].items() if name != host and name not in flags}
-            told = {}
-            for name, where in left.items():
-                told[name] = _status_at(where, check)
-                if told[name] == str(check["status"]):
-                    break
-            else:
-                if _status_at(check["servers"][host], check) == str(check["status"]):
-                    others = (
-                        ", ".join(f"{name} with {words}" for name, words in told.items()) or "it is on no other host"
-                    )
-                    raise Refused(
-                        f"{host} can't be taken out, it alone answers {check['server_name']}{check['path']} with "
-                        f"{check['status']}: {others}. Nothing was changed"
-                    )
+    def _check_other_servers(self, host: str, flags: dict[str, Flag], check: Check) -> None:
+        """Raise Refused where ``host`` is the only undrained server that passes the check."""
+        servers, wanted = check["servers"], str(check["status"])
+        if host not in servers:
+            return
+        answers: dict[str, str] = {}
+        for name, address in servers.items():
+            if name != host and name not in flags:
+                answers[name] = _status_at(address, check)
+                if answers[name] == wanted:
+                    return
+        if _status_at(servers[host], check) != wanted:
+            return  # nothing is lost
+        others = ", ".join(f"{name} with {answer}" for name, answer in answers.items())
+        raise Refused(
+            f"can't drain {host}: only {host} answers {check['server_name']}{check['path']} with {wanted}, "
+            f"{others or 'no other undrained app server has it'}. Nothing was changed. Repair or deploy the app on "
+            "another app server first"
+        )
 
-    def put_in(self, host: str, kind: str | None, check_mode: bool = False) -> Flag | None:
-        """Let a host in that is out for a reason of this kind, or for whatever reason; its flag, None if there is none.
+    def undrain(self, host: str, kind: str | None, check_mode: bool = False) -> Flag | None:
+        """Remove the flag of a host, where it is of this kind or the kind is None.
 
-        :returns: what has been removed.
+        :returns: the flag that was removed, None if there was none.
         """
         with self._lock(check_mode):
-            flag = read_json(self.folder / host)
+            flag = self._read(host)
             if not flag or kind not in (None, flag["kind"]):
                 return None
             if not check_mode:
-                self._remove(host)
+                self._remove_flag(host)
             return flag
 
-    def put_back(self, flag: Flag) -> None:
-        """Undo :meth:`put_in`."""
+    def restore(self, flag: Flag) -> None:
+        """Drain a host again with the flag that :meth:`undrain` returned."""
         write_json(self.folder / flag["host"], flag)
 
-    def forget(self, check_mode: bool = False) -> list[str]:
-        """Remove the flags of hosts that the balancer does not know any more; their names."""
-        gone = sorted({path.name for path in self.folder.glob("[!.]*")} - set(self.hosts))
-        for host in [] if check_mode else gone:
-            self._remove(host)
-        return gone
+    def remove_unknown(self, check_mode: bool = False) -> list[str]:
+        """Remove the flags of hosts that are no app servers of this load balancer any more; the hosts' names."""
+        unknown = sorted({path.name for path in self.folder.glob("[!.]*")} - set(self.hosts))
+        for host in [] if check_mode else unknown:
+            self._remove_flag(host)
+        return unknown
 
-    def learn(self, elsewhere: Iterable[Flag], check_mode: bool = False) -> list[str]:
-        """On a balancer that never took anybody out, take out whom others do; their names."""
+    def adopt(self, flags: Iterable[Flag], check_mode: bool = False) -> list[str]:
+        """Take over flags of other load balancers, where this one never had any; the hosts' names."""
         if self.folder.exists():
             return []
-        flags = {flag["host"]: flag for flag in elsewhere if flag["host"] in self.hosts}
+        adopted = {flag["host"]: flag for flag in flags if flag["host"] in self.hosts}
         with self._lock(check_mode):
-            for host, flag in {} if check_mode else flags.items():
+            for host, flag in {} if check_mode else adopted.items():
                 write_json(self.folder / host, flag)
-        return sorted(flags)
+        return sorted(adopted)
 
-    def _remove(self, host: str) -> None:
+    def convert(self, check_mode: bool = False) -> list[str]:
+        """Rewrite flags of earlier versions, whose kinds have other names; the hosts' names."""
+        old = [host for host in self.hosts if (read_json(self.folder / host) or {}).get("kind") in OLD_KINDS]
+        if old and not check_mode:
+            with self._lock(check_mode):
+                for host in old:
+                    if flag := self._read(host):  # it may be undrained since
+                        write_json(self.folder / host, flag)
+        return sorted(old)
+
+    def _read(self, host: str) -> Flag | None:
+        flag = read_json(self.folder / host)
+        return {**flag, "kind": OLD_KINDS.get(flag["kind"], flag["kind"])} if flag else None
+
+    def _remove_flag(self, host: str) -> None:
         (self.folder / host).unlink()
         fsync_path(self.folder)
 
@@ -146,32 +167,32 @@ class Drains:
         self.folder.mkdir(parents=True, exist_ok=True)
         for folder in (self.folder, self.folder.parent):
             folder.chmod(0o755)  # whatever the umask: nginx's workers look for flags there
-        return lock(self.folder.with_suffix(".lock"), PATIENCE)
+        return lock(self.folder.with_suffix(".lock"), LOCK_SECONDS)
 
 
-def described(flag: Flag) -> str:
+def describe(flag: Flag) -> str:
     """A flag in words.
 
-    >>> described({"host": "app1", "kind": "drain", "reason": "a new disk", "by": "ann@box", "since": 0})
-    'app1 is out since 1970-01-01T00:00:00Z, by ann@box: a new disk'
+    >>> describe({"host": "app1", "kind": "manual", "reason": "a new disk", "by": "ann@box", "since": 0})
+    'app1 is drained since 1970-01-01T00:00:00Z, by ann@box: a new disk'
     """
     since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(flag["since"]))
-    return f"{flag['host']} is out since {since}, by {flag['by']}: {flag['reason']}"
+    return f"{flag['host']} is drained since {since}, by {flag['by']}: {flag['reason']}"
 
 
 def await_idle(address: str, ports: Iterable[int], timeout: float, proc: Path = Path("/proc")) -> int:
     """Wait until this host has no connection to ports of another one; how many are left after ``timeout`` seconds.
 
-    nginx closes those that nobody uses by itself, see nginx_upstream_idle_seconds.
+    nginx closes idle connections by itself, see nginx_upstream_idle_seconds.
     """
     resolved, wanted = socket.gethostbyname(address), set(ports)
-    end, quiet = time.monotonic() + timeout, 0
+    end, idle_polls = time.monotonic() + timeout, 0
     while True:
         left = tcp_connections(resolved, wanted, proc)
-        quiet = 0 if left else quiet + 1
-        if quiet >= QUIET_LOOKS or (left and time.monotonic() > end):
+        idle_polls = 0 if left else idle_polls + 1
+        if idle_polls >= IDLE_POLLS or (left and time.monotonic() > end):
             return left
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
 def status(address: str, port: int, check: Check, timeout: float = 10) -> str:
@@ -187,51 +208,57 @@ def status(address: str, port: int, check: Check, timeout: float = 10) -> str:
         connection.close()
 
 
-def _status_at(where: str, check: Check) -> str:
-    """What a server of an app answers; ``where`` is its address and port."""
-    address, _, port = where.rpartition(":")
+def _status_at(server: str, check: Check) -> str:
+    """What a server of an app answers; ``server`` is its address and port."""
+    address, _, port = server.rpartition(":")
     return status(address, int(port), check, ANSWER_SECONDS)
 
 
 def await_answer(address: str, port: int, checks: Iterable[Check], timeout: float) -> str:
-    """Wait until each check is answered with its status; what one answered in the end, or nothing.
+    """Wait until each check is passed; which one is not and why, in words, or nothing.
 
     :param timeout: seconds for all of them.
     """
     end = time.monotonic() + timeout
     for check in checks:
-        while (told := status(address, port, check)) != str(check["status"]):
+        while (answer := status(address, port, check)) != str(check["status"]):
             if time.monotonic() > end:
-                return f"{check['server_name']}{check['path']} is answered with {told}"
-            time.sleep(LOOK_SECONDS)
+                return _describe_answer(check, answer)
+            time.sleep(POLL_SECONDS)
     return ""
 
 
-def let_in(
-    drains: Drains, host: str, kind: str | None, there: tuple[str, int], here: int, checks: list[Check],
+def _describe_answer(check: Check, answer: str) -> str:
+    return f"{check['server_name']}{check['path']} is answered with {answer}, not {check['status']}"
+
+
+def undrain_if_healthy(
+    drains: Drains, host: str, kind: str | None, server: tuple[str, int], balancer_port: int, checks: list[Check],
     timeout: float, check_mode: bool = False,
 ) -> bool:  # fmt: skip
-    """Put a host in once it answers this balancer, and see that all is well with it; whether it was out.
+    """Undrain a host once it passes the checks, and drain it again where clients of the load balancer would notice.
 
-    :param there: the host's address and port; ``here``: the balancer's own port.
-    :raises Refused: it does not answer, or clients would notice; it is out still.
+    :param server: the host's address and port. ``balancer_port``: where the load balancer's own nginx answers.
+    :returns: whether the host was drained.
+    :raises Refused: the host fails a check; it is still drained.
     """
-    flag = drains.put_in(host, kind, check_mode=True)
+    flag = drains.undrain(host, kind, check_mode=True)
     if not flag or check_mode:
         return bool(flag)
-    if problem := await_answer(*there, checks, timeout):
-        raise Refused(f"{host} stays out: asked directly, {problem}, after {timeout:g} s")
+    advice = f"Repair it, then undrain it: playbooks/undrain.yml -e host={host}"
+    if problem := await_answer(*server, checks, timeout):
+        raise Refused(f"{host} stays drained: asked directly, {problem}, after {timeout:g} s. {advice}")
 
-    def through(check: Check) -> str:
-        """What clients of the balancer get that is not the check's status; the hosts answer by turns."""
-        told = [status("127.0.0.1", here, check) for _ in drains.hosts]
-        return next((one for one in told if one != str(check["status"])), "")
+    def ask_balancer(check: Check) -> str:
+        """An answer that is not the check's status, or nothing. The hosts answer by turns."""
+        answers = [status("127.0.0.1", balancer_port, check) for _ in drains.hosts]
+        return next((answer for answer in answers if answer != str(check["status"])), "")
 
-    sound = [check for check in checks if not through(check)]  # what others answer badly is not its fault
-    drains.put_in(host, kind)
-    for check in sound:
-        if told := through(check):
-            drains.put_back(flag)
-            words = f"asked through the balancer, {check['server_name']}{check['path']} is answered with {told}"
-            raise Refused(f"{host} is out again: {words}")
+    passed = [check for check in checks if not ask_balancer(check)]  # the host can't cause what fails without it
+    drains.undrain(host, kind)
+    for check in passed:
+        if answer := ask_balancer(check):
+            drains.restore(flag)
+            problem = _describe_answer(check, answer)
+            raise Refused(f"{host} is drained again: asked through the load balancer, {problem}. {advice}")
     return True

@@ -1,4 +1,4 @@
-"""The module app_release: what each step asks of an app, when there is nothing to do, and what is told of it."""
+"""The modules of apps and the phases of a rollout: what each asks of an app, and what is told of it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ import pytest
 from ansible.module_utils.flaskfleet import (
     health,
     hooks,
+    host_module,
     http_router,
+    phases,
     presence,
     secret_files,
     staging,
     switching,
+    uploads,
     warm_up,
 )
 from ansible.module_utils.flaskfleet.app import App
@@ -34,10 +37,10 @@ from ansible.module_utils.flaskfleet.secret_files import Secrets
 from ansible.module_utils.flaskfleet.staging import Release
 from ansible.module_utils.flaskfleet.wheels import WheelFailed, sha256_of
 from ansible.module_utils.testing import patch_module_args
-from ansible.modules import app_release
+from ansible.modules import app_release, app_rollout, app_singletons, app_wheels, flask_app
 from conftest import Clock
 from examples import ME, PLATFORM, PYTHON, SECRETS, A, B, C, D, make_environment, make_release
-from plugin_utils.packing import hidden
+from plugin_utils.release_inputs import hidden
 from servers import OK, stats_server, uwsgi_server
 from supervisor import Supervisor
 
@@ -170,13 +173,14 @@ RECORDED = (
 @pytest.fixture
 def recorder(host: Path, host_users: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Recorder:
     """An app of which the host has no release, but the wheels."""
-    monkeypatch.setattr(app_release, "platform_of", lambda python: PLATFORM)
+    for room in (uploads, app_wheels):
+        monkeypatch.setattr(room, "platform_of", lambda python: PLATFORM)
     recorder = Recorder(host)
     for room, functions in RECORDED:
         for function in functions:
             record = getattr(recorder, function)
             monkeypatch.setattr(room, function, lambda _, *asked, record=record, **further: record(*asked, **further))
-    monkeypatch.setattr(app_release, "clean_up", lambda: recorder.cleaned.append(recorder.paths.live()))
+    monkeypatch.setattr(flask_app, "clean_up", lambda: recorder.cleaned.append(recorder.paths.live()))
     make_environment(recorder.paths.pool, *SETS)
     return recorder
 
@@ -208,7 +212,6 @@ def arguments(step: str, **changed: Any) -> dict[str, Any]:
     """What the action hands to the module."""
     return {
         "name": "blog",
-        "step": step,
         "target": "inventory",
         "force": False,
         "purge": False,
@@ -241,7 +244,19 @@ def arguments(step: str, **changed: Any) -> dict[str, Any]:
 
 
 def run(app: App, step: str, check_mode: bool = False, **changed: Any) -> dict[str, Any]:
-    return app_release.run(app, arguments(step, **changed), check_mode)
+    """What a module does, or a phase of app_rollout."""
+    wanted = arguments(step, **changed)
+    if step in flask_app.STATES:
+        return flask_app.run(app, {**wanted, "state": step}, check_mode)
+    if step in app_release.STATES:
+        return app_release.run(app, {**wanted, "state": step})
+    if step in ("started", "stopped"):
+        return app_singletons.run(app, {**wanted, "state": step}, check_mode)
+    if step == "wheels":
+        return app_wheels.run(wanted)
+    if check_mode:
+        return app_rollout.predict(app, wanted)
+    return {"said": [], **phases.take(step, app, wanted), "live": app.paths.live()}
 
 
 # present, on a host without a release
@@ -388,7 +403,7 @@ def test_check_mode_tells_of_a_stopped_release_and_starts_nothing(recorder: Reco
 
 
 def test_a_deploy_is_warmed_up_beside_what_is_live(lived: Recorder) -> None:
-    result = run(lived, "warm", keep_warm=True)
+    result = run(lived, "warm_up", keep_warm=True)
     assert lived.steps == [
         f"clear all but {D}, the one before kept warm",
         "prepare",
@@ -404,7 +419,7 @@ def test_a_deploy_is_warmed_up_beside_what_is_live(lived: Recorder) -> None:
 
 def test_a_deploy_to_a_host_without_a_release_is_refused(recorder: Recorder) -> None:
     with pytest.raises(ReleaseFailed, match=r"^blog: no release is live on this host; run site\.yml first$"):
-        run(recorder, "warm")
+        run(recorder, "warm_up")
 
 
 @pytest.mark.parametrize(
@@ -419,7 +434,7 @@ def test_a_deploy_to_a_host_without_a_release_is_refused(recorder: Recorder) -> 
     ids=["a new one", "an old one", "the one before", "by its id", "whatever is wanted"],
 )
 def test_the_target_is_warmed_up(lived: Recorder, asked: str, wanted: str | None, target: str, switching: str) -> None:
-    result = run(lived, "warm", target=asked, release=wanted)
+    result = run(lived, "warm_up", target=asked, release=wanted)
     assert (result["release"], result["switching"]) == (target, switching)
     assert f"warm {target}" in lived.steps
     assert lived.rollout_lock.record()["what"] == switching
@@ -428,7 +443,7 @@ def test_the_target_is_warmed_up(lived: Recorder, asked: str, wanted: str | None
 @pytest.mark.parametrize("asked", ["inventory", A, f"{A}.1"])
 def test_a_release_that_was_restarted_is_found_under_its_name(recorder: Recorder, asked: str) -> None:
     recorder.live_is(f"{A}.1", B)
-    assert run(recorder, "warm", target=asked, release=A)["release"] == f"{A}.1"
+    assert run(recorder, "warm_up", target=asked, release=A)["release"] == f"{A}.1"
 
 
 def test_a_small_archive_came_along(lived: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -436,19 +451,19 @@ def test_a_small_archive_came_along(lived: Recorder, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(
         staging, "stage", lambda paths, release, archive, environment: contents.append(archive.read_bytes())
     )
-    run(lived, "warm", archive=None, archive_content=base64.b64encode(b"packed").decode())
+    run(lived, "warm_up", archive=None, archive_content=base64.b64encode(b"packed").decode())
     assert contents == [b"packed"]
 
 
 @pytest.mark.parametrize("asked", ["inventory", A])
 def test_what_is_on_disk_needs_no_archive(lived: Recorder, asked: str) -> None:
-    run(lived, "warm", target=asked, release=A, archive=None)
+    run(lived, "warm_up", target=asked, release=A, archive=None)
     assert [step for step in lived.steps if step.startswith("stage")] == []
 
 
 def test_a_restart_is_a_copy_of_what_is_live(lived: Recorder) -> None:
     """Somebody who deploys at the same time is told of it from its first step on."""
-    result = run(lived, "warm", target="live", release=None, archive=None)
+    result = run(lived, "warm_up", target="live", release=None, archive=None)
     assert lived.steps == [
         "clear all but None, none kept warm",
         "prepare",
@@ -465,7 +480,7 @@ def test_what_is_live_with_other_secrets_is_deployed_as_a_copy(recorder: Recorde
     recorder.live_is(C)
     recorder.equipped = replace(SECRETS, id="0ther")
     assert run(recorder, "present", release=C)["undeployed"] == ["processes 2 → 8", "secrets changed"]
-    result = run(recorder, "warm", release=C, archive=None)
+    result = run(recorder, "warm_up", release=C, archive=None)
     assert (result["release"], result["switching"]) == (f"{C}.1", "deploy")
     assert recorder.steps[-1] == f"warm {C}.1"
 
@@ -480,7 +495,7 @@ def test_secrets_that_were_edited_are_repaired(recorder: Recorder, repaired: boo
 
 def test_a_deploy_of_what_the_host_lacks_asks_for_it(lived: Recorder) -> None:
     """It is this run's turn from then on."""
-    result = run(lived, "warm", archive=None)
+    result = run(lived, "warm_up", archive=None)
     assert (result["needs"], result["changed"]) == ({**NOTHING, "archive": True}, False)
     assert (lived.steps, lived.rollout_lock.record()["process"]) == ([], LAPTOP)
 
@@ -489,7 +504,7 @@ def test_a_deploy_of_what_the_host_lacks_asks_for_it(lived: Recorder) -> None:
 @pytest.mark.parametrize("asked", ["inventory", C])
 def test_what_is_live_is_not_deployed_again(recorder: Recorder, live: str, asked: str) -> None:
     recorder.live_is(live)
-    result = run(recorder, "warm", target=asked, release=C, archive=None)
+    result = run(recorder, "warm_up", target=asked, release=C, archive=None)
     assert result == {"changed": False, "release": live, "live": live, "said": []}
     assert (recorder.steps, recorder.rollout_lock.record()) == ([], {})
 
@@ -499,12 +514,12 @@ def test_what_is_live_is_not_deployed_as_the_copy_that_an_interrupted_restart_ha
     lived: Recorder, asked: str
 ) -> None:
     lived.paths.path(f"{C}.1").mkdir()
-    assert run(lived, "warm", target=asked, release=C)["changed"] is False
+    assert run(lived, "warm_up", target=asked, release=C)["changed"] is False
 
 
 def test_what_an_interrupted_run_has_left_is_finished(lived: Recorder) -> None:
     lived.settled = False
-    result = run(lived, "warm", release=C, archive=None, keep_releases=3, keep_warm=True)
+    result = run(lived, "warm_up", release=C, archive=None, keep_releases=3, keep_warm=True)
     assert lived.steps == ["retire to 3, the one before kept warm"]
     assert result == {"changed": True, "release": C, "live": C, "said": []}
 
@@ -513,14 +528,14 @@ def test_there_may_be_nothing_to_roll_back_to(recorder: Recorder) -> None:
     recorder.live_is(B, A, voided=(B,))
     words = f"^blog: there is no release to roll back to; on disk: {A}, {B} \\(voided\\); {A} is live$"
     with pytest.raises(ReleaseFailed, match=words):
-        run(recorder, "warm", target="previous")
+        run(recorder, "warm_up", target="previous")
 
 
 def test_a_release_that_is_not_there_is_refused_with_those_that_are(recorder: Recorder) -> None:
     recorder.live_is(A, B)
     words = f"^blog: there is no release {C} on this host; on disk: {A}, {B}; {B} is live$"
     with pytest.raises(ReleaseFailed, match=words):
-        run(recorder, "warm", target=C)
+        run(recorder, "warm_up", target=C)
 
 
 VOIDED = [{"target": "inventory", "release": B}, {"target": B}]
@@ -530,26 +545,26 @@ VOIDED = [{"target": "inventory", "release": B}, {"target": B}]
 def test_a_voided_release_is_refused(lived: Recorder, asked: dict[str, str]) -> None:
     words = f"^blog: {B} was voided by me@laptop at 2026-11-22, when it was rolled back from; .* -e force=true$"
     with pytest.raises(ReleaseFailed, match=words):
-        run(lived, "warm", **asked)
+        run(lived, "warm_up", **asked)
     assert (lived.steps, lived.rollout_lock.record()) == ([], {})
 
 
 @pytest.mark.parametrize("asked", VOIDED, ids=["wanted", "by its id"])
 def test_a_voided_release_is_live_again_by_force(lived: Recorder, asked: dict[str, str]) -> None:
-    assert run(lived, "warm", force=True, **asked)["release"] == B
+    assert run(lived, "warm_up", force=True, **asked)["release"] == B
 
 
 def test_a_voided_release_is_voided_after_a_restart_too(recorder: Recorder) -> None:
     recorder.live_is(A, f"{A}.1", B, voided=(A,))
     with pytest.raises(ReleaseFailed, match=rf"^blog: {A}\.1 was voided"):
-        run(recorder, "warm", release=A)
+        run(recorder, "warm_up", release=A)
 
 
 @pytest.mark.parametrize("fails", ["clear", "prepare", "stage", "warm"])
 def test_a_deploy_that_fails_ends_its_rollout(lived: Recorder, fails: str) -> None:
     lived.fails = fails
     with pytest.raises(ReleaseFailed, match="the app's own words"):
-        run(lived, "warm")
+        run(lived, "warm_up")
     assert (lived.rollout_lock.record(), lived.paths.live()) == ({}, C)
 
 
@@ -558,7 +573,7 @@ def test_a_deploy_that_fails_ends_its_rollout(lived: Recorder, fails: str) -> No
 NOTHING = {"archive": False, "sets": [], "wheels": [], "platform": PLATFORM}
 
 
-@pytest.mark.parametrize(("step", "live"), [("present", None), ("warm", A)])
+@pytest.mark.parametrize(("step", "live"), [("present", None), ("warm_up", A)])
 @pytest.mark.parametrize(
     ("elsewhere", "gone", "expected"),
     [
@@ -587,9 +602,9 @@ def test_what_is_lacking_is_asked_for_before_anything_changes(
     assert (recorder.steps, recorder.rollout_lock.record().get("process")) == ([], LAPTOP if live else None)
 
 
-@pytest.mark.parametrize("step", ["present", "warm"])
+@pytest.mark.parametrize("step", ["present", "warm_up"])
 def test_what_the_host_has_is_not_asked_for(recorder: Recorder, step: str) -> None:
-    if step == "warm":
+    if step == "warm_up":
         recorder.live_is(A)
     assert "needs" not in run(recorder, step)
 
@@ -597,18 +612,18 @@ def test_what_the_host_has_is_not_asked_for(recorder: Recorder, step: str) -> No
 def test_an_environment_that_is_there_needs_no_wheels(lived: Recorder) -> None:
     shutil.rmtree(lived.paths.pool)
     wanted = known(elsewhere=SETS)
-    (lived.paths.venvs / app_release.environment(arguments("warm", wheels=wanted), *SETS).key).mkdir(parents=True)
-    assert "needs" not in run(lived, "warm", wheels=wanted)
+    (lived.paths.venvs / uploads.environment(arguments("warm", wheels=wanted), *SETS).key).mkdir(parents=True)
+    assert "needs" not in run(lived, "warm_up", wheels=wanted)
 
 
 @pytest.mark.parametrize("asked", ["previous", "live"])
 def test_a_rollback_and_a_restart_need_nothing(lived: Recorder, asked: str) -> None:
     shutil.rmtree(lived.paths.pool)
-    assert "needs" not in run(lived, "warm", target=asked, release=None, archive=None, wheels={})
+    assert "needs" not in run(lived, "warm_up", target=asked, release=None, archive=None, wheels={})
 
 
 def test_an_app_that_requires_nothing_needs_uwsgi_alone(lived: Recorder) -> None:
-    result = run(lived, "warm", wheels=known("uwsgi", elsewhere=("uwsgi",)))
+    result = run(lived, "warm_up", wheels=known("uwsgi", elsewhere=("uwsgi",)))
     assert result["needs"] == {**NOTHING, "sets": ["uwsgi"]}
 
 
@@ -634,8 +649,8 @@ def test_wheels_that_were_brought_are_there_for_the_release(lived: Recorder, tmp
     with tarfile.open(tmp_path / "wheels.tar", "w") as tar:
         tar.add(tmp_path / "one.whl", f"{sha256}/one.whl")
     wheels = {"uwsgi": {"key": "uwsgi", "known": {PLATFORM: [{"file": "one.whl", "sha256": sha256}]}}}
-    assert run(lived, "warm", wheels=wheels)["needs"] == {**NOTHING, "wheels": [sha256]}
-    result = run(lived, "warm", wheels=wheels, wheels_archive=str(tmp_path / "wheels.tar"))
+    assert run(lived, "warm_up", wheels=wheels)["needs"] == {**NOTHING, "wheels": [sha256]}
+    result = run(lived, "warm_up", wheels=wheels, wheels_archive=str(tmp_path / "wheels.tar"))
     assert (result["changed"], (lived.paths.pool / sha256 / "one.whl").read_text()) == (True, "one")
 
 
@@ -645,17 +660,17 @@ def test_check_mode_asks_for_nothing(recorder: Recorder, live: str | None) -> No
         recorder.live_is(live)
     wanted = {"archive": None, "wheels": known(elsewhere=SETS), "router": "[program:blog-http]"}
     assert "needs" not in run(recorder, "present", check_mode=True, **wanted)
-    assert "needs" not in run(recorder, "warm", check_mode=True, **wanted)
+    assert "needs" not in run(recorder, "warm_up", check_mode=True, **wanted)
 
 
 def test_an_environment_has_the_wheels_of_all_its_sets(recorder: Recorder) -> None:
     wanted = known()
-    found = app_release.environment(arguments("warm", wheels=wanted), *SETS)
+    found = uploads.environment(arguments("warm", wheels=wanted), *SETS)
     assert (found.python, found.platform, found.sets) == (PYTHON, PLATFORM, SETS)
     assert found.wheels == tuple(wheel for name in SETS for wheel in wanted[name]["known"][PLATFORM])
 
 
-@pytest.mark.parametrize("step", ["present", "warm"])
+@pytest.mark.parametrize("step", ["present", "warm_up"])
 def test_what_a_killed_build_has_left_goes_when_the_host_is_made_ready(lived: Recorder, step: str) -> None:
     run(lived, step, check_mode=True)
     assert lived.cleaned == []
@@ -668,51 +683,32 @@ def test_an_apps_own_uwsgi_does_not_replace_ours(recorder: Recorder) -> None:
     wanted = known()
     (ours,) = wanted["uwsgi"]["known"][PLATFORM]
     wanted["app"]["known"][PLATFORM].append({"file": "uWSGI-2.0.30-py3-none-any.whl", "sha256": "f" * 64})
-    found = app_release.environment(arguments("warm", wheels=wanted), *SETS)
+    found = uploads.environment(arguments("warm", wheels=wanted), *SETS)
     assert [wheel for wheel in found.wheels or () if "wsgi" in wheel["file"].lower()] == [ours]
 
 
 def test_an_environment_of_a_set_that_was_not_built_for_its_platform_has_no_wheels(recorder: Recorder) -> None:
     wanted = known(elsewhere=("app",))
-    assert app_release.environment(arguments("warm", wheels=wanted), *SETS).wheels is None
+    assert uploads.environment(arguments("warm", wheels=wanted), *SETS).wheels is None
 
 
 # wheels
 
 
-@pytest.mark.parametrize("live", [None, A])
 @pytest.mark.parametrize("elsewhere", [("app",), SETS])
 def test_a_builder_asks_for_the_sets_that_were_not_built_for_its_platform(
-    recorder: Recorder, elsewhere: tuple[str, ...], live: str | None
+    recorder: Recorder, elsewhere: tuple[str, ...]
 ) -> None:
     """It needs no wheels itself, nor a source."""
-    if live:
-        recorder.live_is(live)
     shutil.rmtree(recorder.paths.pool)
-    result = run(recorder, "wheels", archive=None, release=None, wheels=known(elsewhere=elsewhere))
-    assert result == {
-        "changed": False, "release": None, "platform": PLATFORM, "live": live, "said": [],
+    assert run(recorder, "wheels", wheels=known(elsewhere=elsewhere)) == {
+        "changed": False, "platform": PLATFORM,
         "needs": {**NOTHING, "sets": [name for name in SETS if name in elsewhere]},
     }  # fmt: skip
 
 
 def test_a_builder_asks_for_no_set_that_was_built(recorder: Recorder) -> None:
-    assert "needs" not in run(recorder, "wheels", archive=None, release=None)
-
-
-@pytest.mark.parametrize("live", [None, A])
-def test_check_mode_of_a_builder_changes_nothing(recorder: Recorder, live: str | None) -> None:
-    if live:
-        recorder.live_is(live)
-    result = run(recorder, "wheels", check_mode=True, archive=None, release=None)
-    assert (result["changed"], result["live"], recorder.steps) == (False, live, [])
-
-
-def test_a_builder_waits_for_nobodys_rollout(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
-    recorder.live_is(A)
-    recorder.rollout_lock.acquire({"process": DESKTOP, "by": ME, "what": "deploy", "target": B})
-    monkeypatch.setattr(recorder.rollout_lock, "one_step", lambda: pytest.fail("it waits"))
-    assert run(recorder, "wheels", archive=None, release=None)["live"] == A
+    assert run(recorder, "wheels") == {"changed": False, "platform": PLATFORM}
 
 
 # one rollout at a time
@@ -729,7 +725,7 @@ def in_use(lived: Recorder) -> Recorder:
 def test_what_somebody_else_is_deploying_is_left_alone(in_use: Recorder, settled: bool) -> None:
     in_use.settled = settled
     with pytest.raises(Locked, match="a deploy by you@desktop has held the lock"):
-        run(in_use, "warm", break_holder="laptop 2", **({} if settled else {"release": C}))
+        run(in_use, "warm_up", break_holder="laptop 2", **({} if settled else {"release": C}))
     assert (in_use.steps, in_use.rollout_lock.record()["process"]) == ([], DESKTOP)
 
 
@@ -737,23 +733,23 @@ def test_nobody_waits_for_the_lock_of_somebody_elses_rollout(in_use: Recorder, m
     """One of its hooks may hold that for long."""
     monkeypatch.setattr(in_use.rollout_lock, "one_step", lambda: pytest.fail("it waits"))
     with pytest.raises(Locked):
-        run(in_use, "warm")
+        run(in_use, "warm_up")
 
 
 @pytest.mark.parametrize("how", [{"force": True}, {"break_holder": DESKTOP}], ids=["by force", "holder is gone"])
 @pytest.mark.parametrize("settled", [True, False], ids=["a deploy", "a repair"])
 def test_a_lock_can_be_broken(in_use: Recorder, how: dict[str, Any], settled: bool) -> None:
     in_use.settled = settled
-    run(in_use, "warm", **how, **({} if settled else {"release": C}))
+    run(in_use, "warm_up", **how, **({} if settled else {"release": C}))
     assert in_use.rollout_lock.record().get("process") == (LAPTOP if settled else None)
 
 
 def test_a_broken_lock_is_held_while_the_archive_is_brought(in_use: Recorder) -> None:
-    run(in_use, "warm", archive=None, force=True)
+    run(in_use, "warm_up", archive=None, force=True)
     assert (in_use.steps, in_use.rollout_lock.record()["process"]) == ([], LAPTOP)
 
 
-@pytest.mark.parametrize("step", ["before_switch", "live", "retire"])
+@pytest.mark.parametrize("step", ["before_switch", "switch", "watch", "confirm", "after_switch", "retire"])
 def test_a_step_of_a_rollout_whose_lock_was_broken_is_refused(in_use: Recorder, step: str) -> None:
     with pytest.raises(ReleaseFailed, match="this run has lost the lock: you@desktop holds it now"):
         run(in_use, step)
@@ -763,7 +759,7 @@ def test_a_step_of_a_rollout_whose_lock_was_broken_is_refused(in_use: Recorder, 
 def test_what_somebody_else_does_is_not_undone(in_use: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor waited for: one of its hooks may hold the lock for long."""
     monkeypatch.setattr(in_use.rollout_lock, "one_step", lambda: pytest.fail("it waits"))
-    result = run(in_use, "undo")
+    result = run(in_use, "roll_back")
     assert (result["changed"], result["live"], in_use.rollout_lock.record()["process"]) == (False, C, DESKTOP)
 
 
@@ -773,7 +769,7 @@ def test_what_somebody_else_does_is_not_undone(in_use: Recorder, monkeypatch: py
 @pytest.fixture
 def warmed(lived: Recorder) -> Recorder:
     """An app of which D is warm."""
-    run(lived, "warm")
+    run(lived, "warm_up")
     lived.steps.clear()
     return lived
 
@@ -782,15 +778,16 @@ def warmed(lived: Recorder) -> Recorder:
     ("what", "asked"), [("deploy", "inventory"), ("rollback", "previous"), ("restart", "inventory")]
 )
 def test_a_rollout_that_was_cut_off_after_its_switch_goes_on(lived: Recorder, what: str, asked: str) -> None:
-    """With its hooks, and without another switch."""
+    """A deploy with its hooks, and without another switch."""
     lived.settled = False
     lived.rollout_lock.acquire({"process": DESKTOP, "by": ME, "what": what, "target": C})
-    result = run(lived, "warm", target=asked, release=C, break_holder=DESKTOP)
+    result = run(lived, "warm_up", target=asked, release=C, break_holder=DESKTOP)
     assert (result["changed"], result["release"], result["switching"]) == (True, C, what)
-    run(lived, "live")
+    run(lived, "switch")
     run(lived, "after_switch")
     run(lived, "retire")
-    assert lived.steps == [f"run ['flask warm-cache'] of {C} within 9", "retire to 5, none kept warm"]
+    hooked = [f"run ['flask warm-cache'] of {C} within 9"] if what == "deploy" else []
+    assert lived.steps == [*hooked, "retire to 5, none kept warm"]
 
 
 def test_hooks_before_the_switch_run_once_for_what_is_warm(warmed: Recorder) -> None:
@@ -809,18 +806,18 @@ def test_a_hook_that_fails_before_the_switch_is_the_end_of_the_release(warmed: R
 def test_what_is_logged_from_the_switch_on_is_told_apart(warmed: Recorder) -> None:
     warmed.paths.logs.mkdir(parents=True, exist_ok=True)
     (warmed.paths.logs / f"{D}.log").write_text("warm\n")
-    run(warmed, "live")
+    run(warmed, "switch")
     assert warmed.rollout_lock.record()["said"] == 5
 
 
 def test_what_is_warm_becomes_live(warmed: Recorder) -> None:
-    result = run(warmed, "live")
+    result = run(warmed, "switch")
     assert warmed.steps == [f"live {D}, a deploy by {ME}"]
     assert result == {"changed": True, "release": D, "live": D, "at": 7.5, "said": []}
 
 
 def test_hooks_after_the_switch_run_for_what_is_live(warmed: Recorder) -> None:
-    run(warmed, "live")
+    run(warmed, "switch")
     result = run(warmed, "after_switch")
     assert warmed.steps[1:] == [f"run ['flask warm-cache'] of {D} within 9"]
     assert result["said"] == ["$ flask warm-cache"]
@@ -837,7 +834,7 @@ def test_what_became_live_is_seen_to_answer(warmed: Recorder, monkeypatch: pytes
     monkeypatch.setattr(health, "probe", lambda paths, release, timeout: problems.pop(0))
     with pytest.raises(ReleaseFailed, match=f"^blog: {C} is live, and not {D}$"):
         run(warmed, "confirm")
-    run(warmed, "live")
+    run(warmed, "switch")
     assert run(warmed, "confirm")["release"] == D
     with pytest.raises(ReleaseFailed, match=f"^blog {D} is live, and /healthz answered 500$"):
         run(warmed, "confirm")
@@ -845,20 +842,20 @@ def test_what_became_live_is_seen_to_answer(warmed: Recorder, monkeypatch: pytes
 
 def test_the_log_of_its_clients_is_marked_at_the_switch(warmed: Recorder, tmp_path: Path) -> None:
     (tmp_path / "access.log").write_text("before\n")
-    run(warmed, "live", access_log=str(tmp_path / "access.log"))
+    run(warmed, "switch", access_log=str(tmp_path / "access.log"))
     assert warmed.rollout_lock.record()["log"]["size"] == len("before\n")
 
 
-def test_this_host_is_the_one_for_programs_that_run_on_one_as_far_as_that_is_said(warmed: Recorder) -> None:
-    for said, here in ((None, False), (True, True), (None, True), (False, False)):
-        run(warmed, "singletons", singletons=said)
+def test_singletons_start_and_stop_where_they_did_not(warmed: Recorder) -> None:
+    for state, here in (("started", True), ("started", True), ("stopped", False), ("stopped", False)):
+        run(warmed, state)
         assert warmed.paths.singletons_file.exists() == here
     assert warmed.steps == ["swap programs", "swap programs"]
 
 
 def test_check_mode_tells_whether_singletons_would_move(lived: Recorder) -> None:
-    for said in (True, False):
-        assert run(lived, "singletons", check_mode=True, singletons=said)["changed"] == said
+    for state in ("started", "stopped"):
+        assert run(lived, state, check_mode=True)["changed"] == (state == "started")
     assert not lived.paths.singletons_file.exists()
 
 
@@ -868,14 +865,14 @@ def test_an_app_is_removed(lived: Recorder, purge: bool, step: str) -> None:
     assert lived.steps == [f"{step}, asked for by {ME}"]
 
 
-@pytest.mark.parametrize("step", ["absent", "singletons"])
+@pytest.mark.parametrize("step", ["absent", "started"])
 @pytest.mark.parametrize("how", [{}, {"force": True}, {"break_holder": DESKTOP}], ids=["refused", "force", "gone"])
 def test_what_somebody_else_is_deploying_is_neither_removed_nor_moved(
     lived: Recorder, step: str, how: dict[str, Any]
 ) -> None:
     lived.rollout_lock.acquire({"process": DESKTOP, "by": ME, "what": "deploy", "target": D})
     with nullcontext() if how else pytest.raises(Locked):
-        run(lived, step, singletons=True, **how)
+        run(lived, step, **how)
     assert bool(lived.steps) == bool(how)
 
 
@@ -903,17 +900,17 @@ def test_what_has_no_record_is_not_removed(
 def test_check_mode_tells_what_would_be_switched(
     lived: Recorder, target: str, release: str | None, changed: bool
 ) -> None:
-    result = run(lived, "warm", check_mode=True, target=target, release=release, archive=None)
+    result = run(lived, "warm_up", check_mode=True, target=target, release=release, archive=None)
     assert (result["changed"], lived.steps, lived.rollout_lock.record()) == (changed, [], {})
 
 
 def test_check_mode_refuses_what_is_voided(lived: Recorder) -> None:
     with pytest.raises(ReleaseFailed, match="was voided"):
-        run(lived, "warm", check_mode=True, release=B)
+        run(lived, "warm_up", check_mode=True, release=B)
 
 
 def test_check_mode_of_a_first_deploy_is_a_change(recorder: Recorder) -> None:
-    assert run(recorder, "warm", check_mode=True)["changed"]
+    assert run(recorder, "warm_up", check_mode=True)["changed"]
 
 
 @pytest.mark.parametrize("releases", [[], [A]], ids=["nothing", "something"])
@@ -930,7 +927,8 @@ def test_check_mode_tells_what_would_be_removed(recorder: Recorder, releases: li
 @pytest.fixture
 def play(app: App, archive: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str | None]]:
     """A function that takes all steps of a playbook to a target, and returns what is live."""
-    monkeypatch.setattr(app_release, "platform_of", lambda python: PLATFORM)
+    for room in (uploads, app_wheels):
+        monkeypatch.setattr(room, "platform_of", lambda python: PLATFORM)
     make_environment(app.paths.pool, *SETS)
     monkeypatch.setattr(os, "killpg", lambda *_: None)
     servers: list[Any] = []
@@ -959,9 +957,9 @@ def play(app: App, archive: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch)
         given = {name: getattr(wanted, name) for name in ("files", "env", "static", "record")}
         quiet = {"before_switch": [], "after_switch": [], "timeout_seconds": 9}
         common = {**given, "release": release, "archive": str(archive), "hooks": quiet, "keep_releases": 2, **changed}
-        steps = ["present"] if not app.paths.live() else ["warm"]
-        if run(app, steps[0], target=target, **common).get("switching"):
-            for step in ("before_switch", "live", "after_switch", "retire"):
+        first = "warm_up" if app.paths.live() else "present"
+        if run(app, first, target=target, **common).get("switching"):
+            for step in ("before_switch", "switch", "after_switch", "retire"):
                 run(app, step, **common)
         return app.paths.live()
 
@@ -1012,13 +1010,18 @@ def module(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., dict[str, Any]]:
     """A function that runs the module and returns its result."""
-    monkeypatch.setattr(app_release, "App", lambda name, supervisor: recorder)
+    monkeypatch.setattr(host_module, "App", lambda name, supervisor: recorder)
     monkeypatch.setattr(os, "nice", lambda _: 0)
 
     def execute(step: str = "present", **changed: Any) -> dict[str, Any]:
         given = {name: value for name, value in arguments(step, **changed).items() if value is not None}
-        with patch_module_args(given), pytest.raises(SystemExit):
-            app_release.main()
+        ours = {**uploads.ARGUMENTS, **host_module.ARGUMENTS, **flask_app.OPTIONS}
+        if step not in flask_app.STATES:
+            of_app = {**uploads.ARGUMENTS, **app_rollout.APP_OPTIONS}
+            given = {**given, "phases": [step], "apps": [{name: given[name] for name in of_app.keys() & given.keys()}]}
+            ours = {**host_module.ARGUMENTS, **app_rollout.OPTIONS}
+        with patch_module_args({name: given[name] for name in ours.keys() & given.keys()}), pytest.raises(SystemExit):
+            (flask_app if step in flask_app.STATES else app_rollout).main()
         return json.loads(capsys.readouterr().out)
 
     return execute
@@ -1033,7 +1036,7 @@ def test_undeployed_changes_are_a_warning(
     recorder: Recorder, module: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     warnings = []
-    monkeypatch.setattr(app_release.AnsibleModule, "warn", lambda self, warning: warnings.append(warning))
+    monkeypatch.setattr(flask_app.AnsibleModule, "warn", lambda self, warning: warnings.append(warning))
     recorder.live_is(A)
     module()
     assert warnings == ["blog: undeployed changes: processes 2 → 8"]
@@ -1074,11 +1077,11 @@ def test_the_holder_of_the_lock_is_told(recorder: Recorder, module: Callable[...
     """The controller knows whether its process is gone."""
     recorder.live_is(A)
     recorder.rollout_lock.acquire({"process": DESKTOP, "by": ME, "what": "deploy", "target": B})
-    result = module("warm")
+    result = module("warm_up")
     assert (result["failed"], result["holder"]) == (True, recorder.rollout_lock.record())
 
 
-@pytest.mark.parametrize(("step", "nice"), [("warm", [10]), ("present", []), ("live", [])])
+@pytest.mark.parametrize(("step", "nice"), [("warm_up", [10]), ("retire", [10]), ("present", []), ("switch", [])])
 def test_what_is_live_goes_before_what_is_staged(
     recorder: Recorder,
     module: Callable[..., dict[str, Any]],

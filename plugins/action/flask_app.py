@@ -1,0 +1,44 @@
+"""The controller's half of flask_app: pack the source, name the release, render its files. See the module."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from plugin_utils import release_arguments
+from plugin_utils.app_action import AppAction
+from plugin_utils.entries import Entry
+from plugin_utils.run_identity import owner
+
+PASSED_ON = ("state", "target", "force", "alone", "singletons", "hooks_done", "purge")
+
+
+class ActionModule(AppAction):
+    """Ask the host what it has; hand it the packed source only if it lacks the release."""
+
+    MODULE = "flask_app"
+
+    def act(self) -> dict[str, Any]:
+        """Run the action; the result is the module's."""
+        entry = self.options["app"]
+        result: dict[str, Any] = self.guarded(entry["name"], lambda: self._present(entry))
+        self.say(result, entry["name"])
+        return {**result, "app": entry["name"]}
+
+    def _present(self, entry: Entry) -> dict[str, Any]:
+        arguments = {name: self.options[name] for name in PASSED_ON} | {"name": entry["name"], "holder": owner()}
+        if self.options["state"] == "present":
+            arguments |= release_arguments.common(entry)
+            arguments |= release_arguments.of_release(entry, self.options, self.task_vars, self._templar)
+        result = self.call(arguments)
+        for _ in range(2):  # once the wheels are built, it is known which ones the host lacks
+            if "needs" in result and not self._task.check_mode:
+                arguments |= self.supply(entry, result["needs"], arguments["wheels"])
+                result = self.call(arguments)
+        if "needs" in result and not self._task.check_mode:
+            raise AnsibleActionFail(f"flask_apps.{entry['name']}: the host still lacks {result['needs']}")
+        return result

@@ -1,0 +1,41 @@
+"""What the modules of apps have in common on a host: Supervisor, and failures in words."""
+
+from __future__ import annotations
+
+import os
+import xmlrpc.client
+
+from .app import App
+from .environments import EnvironmentFailed
+from .paths import ReleaseFailed
+from .services import supervisor
+from .users import UserFailed
+from .wheels import WheelFailed
+
+SUPERVISOR_SOCKET = "/run/supervisor.sock"
+# The arguments of each module that changes apps; the action plugins say which run it is.
+ARGUMENTS = {
+    "holder": {"type": "dict", "default": {}},
+    "break_holder": {"type": "str", "default": "nobody"},
+    "force": {"type": "bool", "default": False},
+}
+FAILURES = (ReleaseFailed, EnvironmentFailed, WheelFailed, UserFailed, xmlrpc.client.Fault, OSError)
+
+
+def app_on_host(name: str) -> App:
+    """An app on this host.
+
+    :raises ReleaseFailed: a name that no app can have.
+    """
+    os.umask(0o022)  # a hardened root's would lock the app out of its own release
+    return App(name, supervisor(SUPERVISOR_SOCKET))
+
+
+def explain(name: str, error: Exception) -> str:
+    """A failure in words that say which app it is of."""
+    if isinstance(error, xmlrpc.client.Fault):
+        return f"{name}: Supervisor refused ({error.faultString}); see supervisorctl reread"
+    if isinstance(error, OSError):
+        hint = "; is Supervisor running?" if error.filename == SUPERVISOR_SOCKET else ""
+        return f"{name}: {error}{hint}"
+    return str(error)

@@ -1,0 +1,75 @@
+#!/usr/bin/python
+"""The wheels of an app for a host's platform."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: app_wheels
+short_description: The wheels of an app for a host's platform
+description:
+  - Lets the host build the wheel sets that the controller lacks for its platform, checks that those it has are what
+    was built, and names what a controller without access to an index needs.
+options:
+  app:
+    description: One entry of C(flask_apps) with its defaults (filter C(complete_apps)).
+    type: dict
+    required: true
+  wheels:
+    description: See M(flask_app).
+    type: dict
+    required: true
+author: flaskfleet
+"""
+
+EXAMPLES = r"""
+- name: Build wheels
+  app_wheels:
+    app: "{{ (flask_apps | complete_apps).blog }}"
+    wheels: "{{ flask_app_wheels }}"
+"""
+
+RETURN = r"""
+platform:
+  description: What the host needs wheels for, like C(debian-12-x86_64-cp311/1a2b3c4d).
+  type: str
+  returned: always
+bundle:
+  description:
+    - What a controller without access to an index needs for the app and the host's platform, below the project. See
+      C(make bundle).
+  type: list
+  elements: path
+  returned: always
+needs:
+  description: What the action plugin has to have built first; it does.
+  type: dict
+  returned: if something is missing
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.flaskfleet.uploads import Result, Wanted
+from ansible.module_utils.flaskfleet.wheels import platform_of
+
+
+def run(wanted: Wanted) -> Result:
+    """The module's result: which wheel sets the controller has not for this platform."""
+    platform = platform_of(wanted["python"])
+    unknown = [name for name, one in wanted["wheels"].items() if platform not in one["known"]]
+    needs = {"needs": {"platform": platform, "sets": unknown, "wheels": [], "archive": False}} if unknown else {}
+    return {"changed": False, "platform": platform, **needs}
+
+
+def main() -> None:
+    """Run as an Ansible module; the action plugin of the same name has the wheelhouse."""
+    module = AnsibleModule(
+        argument_spec={
+            "python": {"type": "path", "required": True},
+            "wheels": {"type": "dict", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    module.exit_json(**run(module.params))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""What makes a release, as arguments of the modules that stage it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from module_utils.flaskfleet.shared import linked
+
+from . import packing, release_inputs, requirements, sources, wheel_sets
+from .entries import Entry
+from .rendering import PROJECT, render
+
+Arguments = dict[str, Any]
+
+
+def common(entry: Entry) -> Arguments:
+    """What each phase needs of an app."""
+    return {"name": entry["name"], "hooks": entry["hooks"], "secrets": release_inputs.secrets_sent(entry)}
+
+
+def of_release(entry: Entry, options: Arguments, task_vars: Arguments, templar: Any) -> Arguments:
+    """What makes the release that the inventory asks for, and the router before it.
+
+    :param options: ``templates``, ``router_template``, ``settings``, ``wheels``, see the module flask_app.
+    """
+    fetched = sources.fetched(entry["source"])
+    files = packing.contents(fetched.folder, entry["source"], entry["static"].values()).files
+    required = requirements.required(fetched, entry)
+    templates = [path for folder in options["templates"] for path in sorted((PROJECT / folder).glob("*.j2"))]
+    source = packing.source_hash(fetched.folder, files)
+    inputs = release_inputs.release_inputs(entry, source, required, templates, options["settings"])
+    release = packing.digest(inputs)[:12]
+
+    path = f"/srv/{entry['name']}/releases/{release}"
+    links = {f"/srv/{entry['name']}/{link}": f"{path}/{file}" for link, file in linked(entry).items()}
+    variables = {
+        **task_vars,
+        "app": entry,
+        "settings": options["settings"],
+        "release": {"id": release, "path": path, "links": links},
+    }
+    router = render(templar, PROJECT / options["router_template"], variables) if entry["http"] else None
+    return {
+        "release": release,
+        "files": {template.stem: render(templar, template, variables) for template in templates},
+        "router": router,
+        "env": {
+            **{name: str(value) for name, value in entry["env"].items()},
+            "FLASKFLEET_APP": entry["name"],
+            "FLASKFLEET_RELEASE": release,
+            "FLASKFLEET_SHARED": f"/srv/{entry['name']}/shared",
+        },
+        "own_files": release_inputs.hidden(entry["files"]),
+        "secret_files": sorted(entry["secret_files"]),
+        "static": entry["static"],
+        "python": entry["python"],
+        "wheels": wheel_sets.known(entry, options["wheels"]),
+        "record": {
+            "app": entry["name"],
+            "release": release,
+            "source": fetched.record,
+            "host": next(iter(entry["server_names"]), "localhost").removeprefix("*."),
+            "inputs": inputs,
+        },
+    }
