@@ -118,13 +118,32 @@ bundle: .venv engine ## wheels and sources for servers without the internet, in 
 	    ansible-playbook playbooks/bundle.yml -i $(INVENTORY) -i lab/builders
 	$(step) 'It is .cache/bundle.tar: unpack it in the clone on the controller that has no access'
 
-.PHONY: docs
-docs: .venv ## write the tables of variables in the roles' READMEs
+.PHONY: readmes
+readmes: .venv ## write the tables of variables in the roles' READMEs
 	@tools/role_readmes.py
 
+docs-tools := .cache/docs-tools
+# What a page loads by itself, unlike a link.
+foreign := (src|srcset)="(https?:)?//[^"]*|<link[^>]*href="(https?:)?//[^"]*|@import.*|url\(.?(https?:)?//[^)]*
+
+$(docs-tools)/.complete: docs/requirements.txt | .venv
+	$(step) 'Installing Sphinx into an environment of its own'
+	@rm -rf $(docs-tools)
+	@python -m venv $(docs-tools)
+	@$(docs-tools)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+.PHONY: docs
+docs: $(docs-tools)/.complete ## the documentation as a site in .cache/docs; a broken link is an error
+	@rm -rf .cache/docs
+	@$(docs-tools)/bin/sphinx-build -q -b html -W --keep-going -n -c docs . .cache/docs
+	@! grep -rnoE --include='*.html' --include='*.css' '$(foreign)' .cache/docs || \
+	    { echo 'A page would load this from another host.' >&2; exit 1; }
+	@echo 'The site begins with .cache/docs/index.html'
+
 .PHONY: lock
-lock: .venv ## resolve requirements.in anew into requirements.txt, and so what exports lock files
-	for list in requirements plugins/plugin_utils/exporters; do \
+lock: .venv ## resolve requirements.in anew into requirements.txt, and so docs/ and what exports lock files
+	for list in requirements docs/requirements plugins/plugin_utils/exporters; do \
 	    uv pip compile --quiet --universal --upgrade --no-header --no-annotate --python-version 3.11 \
 	        --generate-hashes $$list.in -o $$list.txt; done
 

@@ -50,7 +50,7 @@ def main() -> int:
     """Write what is stale, or say it; the exit code is 1 where --check finds something."""
     stale = [readme for readme in sorted(ROLES.glob("*/README.md")) if generated(readme) != readme.read_text()]
     for readme in stale:
-        print(f"{readme.relative_to(ROLES.parent)}: the table of variables is stale; run make docs")
+        print(f"{readme.relative_to(ROLES.parent)}: the table of variables is stale; run make readmes")
         if "--check" not in sys.argv:
             readme.write_text(generated(readme))
     return 1 if stale and "--check" in sys.argv else 0
