@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from plugin_utils import entries, rollouts, status
+from plugin_utils import entries, rollout_report, rollouts, status
 
 
 class FilterModule:
@@ -26,8 +26,8 @@ class FilterModule:
             "hooks_done": rollouts.hooks_done,
             "joining_hosts": rollouts.joining_hosts,
             "switch_order": rollouts.switch_order,
-            "unconfirmed_hosts": rollouts.unconfirmed_hosts,
-            "rollout_failure": rollouts.failure,
-            "rollout_not_retired": rollouts.not_retired,
-            "rollout_summary": rollouts.summary,
+            "unconfirmed_hosts": rollout_report.unconfirmed_hosts,
+            "rollout_failure": rollout_report.failure,
+            "rollout_not_retired": rollout_report.not_retired,
+            "rollout_summary": rollout_report.summary,
         }

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from examples import A, B, C, D
-from plugin_utils import rollouts
+from plugin_utils import rollout_report, rollouts
 from plugin_utils.rendering import PROJECT
 
 HOSTS = ["app1", "app2", "app3"]
@@ -249,7 +249,7 @@ def test_a_drained_host_is_no_canary() -> None:
 def test_unconfirmed_hosts_have_attempted_a_switch_and_are_not_rolled_back(
     steps: dict[str, Any], is_unconfirmed: bool
 ) -> None:
-    assert rollouts.unconfirmed_hosts(["app1"], {"app1": host(**steps)}) == (["app1"] if is_unconfirmed else [])
+    assert rollout_report.unconfirmed_hosts(["app1"], {"app1": host(**steps)}) == (["app1"] if is_unconfirmed else [])
 
 
 def test_the_report_of_a_failure_tells_what_is_live_on_each_host() -> None:
@@ -258,7 +258,7 @@ def test_the_report_of_a_failure_tells_what_is_live_on_each_host() -> None:
         "app2": host(rolled_back=told(live=B)),
         "app3": host(warm=DEAD),
     }
-    assert rollouts.failure(HOSTS, hostvars, []) == [
+    assert rollout_report.failure(HOSTS, hostvars, []) == [
         "The rollout was rolled back: no host serves another release than the other hosts.",
         f"- app1: blog {B} is live",
         f"- app2: blog {B} is live",
@@ -268,7 +268,7 @@ def test_the_report_of_a_failure_tells_what_is_live_on_each_host() -> None:
 
 def test_hosts_that_differed_before_the_rollout_are_told() -> None:
     hostvars = {"app1": host(rolled_back=told(live=C)), "app2": host(rolled_back=told(live=B))}
-    assert rollouts.failure(["app1", "app2"], hostvars, []) == [
+    assert rollout_report.failure(["app1", "app2"], hostvars, []) == [
         "The rollout was rolled back. As before it, the hosts run different releases of blog: deploy or roll back.",
         f"- app1: blog {C} is live",
         f"- app2: blog {B} is live",
@@ -277,7 +277,7 @@ def test_hosts_that_differed_before_the_rollout_are_told() -> None:
 
 def test_a_host_that_is_not_rolled_back_says_why() -> None:
     hostvars = {"app1": host(warm=WARM, canary=told(), rolled_back=told(live=C, failed="no room"))}
-    assert rollouts.failure(["app1"], hostvars, []) == [
+    assert rollout_report.failure(["app1"], hostvars, []) == [
         "The rollout was rolled back, except on app1.",
         "- app1: blog was not rolled back: no room. When app1 works again, deploy or roll back: app1 is undrained as "
         "soon as it runs the release of the other app servers",
@@ -303,7 +303,7 @@ def test_an_unconfirmed_host_is_told_with_the_balancers_that_quarantine_it(
 ) -> None:
     hostvars = {"app1": host(rolled_back=told(live=B)), "app2": host(warm=WARM, switched=DEAD)}
     quarantined = [{"__flask_app_pair": ["app2", balancer], **one} for balancer, one in balancers]
-    first, _, last = rollouts.failure(["app1", "app2"], hostvars, quarantined)
+    first, _, last = rollout_report.failure(["app1", "app2"], hostvars, quarantined)
     assert first == "The rollout was rolled back, except on app2."
     assert words in last
 
@@ -315,7 +315,7 @@ def test_a_summary_has_a_line_for_each_host_and_app() -> None:
         "app2": host(warm=WARM, canary=SKIPPED, switched=told(at=2), retired=DEAD),
         "app3": host(warm=told(live=C)),
     }
-    assert rollouts.summary(HOSTS, hostvars) == [
+    assert rollout_report.summary(HOSTS, hostvars) == [
         f"app1: blog {B} → {C}: staged and warm in 1.2 s, switched at 00:00:01.500 UTC, 7 requests since, 1 failed",
         f"app2: blog {B} → {C}: staged and warm in 1.2 s, switched at 00:00:02.000 UTC",
         f"app3: blog {C} was live already",
@@ -330,7 +330,7 @@ def test_hosts_that_have_not_retired_are_told() -> None:
         "app4": host(warm=WARM, retired={"failed": True, "msg": "no such option"}),
         "app5": {},
     }
-    assert rollouts.not_retired(hostvars, hostvars) == [
+    assert rollout_report.not_retired(hostvars, hostvars) == [
         "- app2: does not answer since its switch",
         "- app3: blog: seed: ended with 1",
         "- app4: no such option",
@@ -339,4 +339,4 @@ def test_hosts_that_have_not_retired_are_told() -> None:
 
 def test_a_host_that_had_nothing_to_switch_has_nothing_to_retire() -> None:
     hostvars = {"app1": host(warm=told(live=C), retired=SKIPPED), "app2": host(warm=WARM)}
-    assert rollouts.not_retired(["app1", "app2"], hostvars) == ["- app2: does not answer since its switch"]
+    assert rollout_report.not_retired(["app1", "app2"], hostvars) == ["- app2: does not answer since its switch"]
