@@ -10,7 +10,7 @@ from ansible.errors import AnsibleActionFail
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from plugin_utils import release_inputs, sources, wheelhouse
-from plugin_utils.app_action import AppAction
+from plugin_utils.app_action import AppAction, failures_of
 from plugin_utils.rendering import PROJECT
 from plugin_utils.run_identity import owner
 
@@ -26,9 +26,8 @@ class ActionModule(AppAction):
         """Run the action; the result is the module's."""
         common = {"name": self.options["app"], "state": self.options["state"], "release": self.options["release"]}
         common["holder"] = owner()
-        do = self._pack if self.options["state"] == "packed" else self._stage
-        result: dict[str, Any] = self.guarded(self.options["app"], lambda: do(common))
-        return result
+        with failures_of(self.options["app"]):
+            return self._pack(common) if self.options["state"] == "packed" else self._stage(common)
 
     def _pack(self, common: dict[str, Any]) -> dict[str, Any]:
         there = self._on_host("release.tar.gz")

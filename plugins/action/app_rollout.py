@@ -11,7 +11,7 @@ from ansible.errors import AnsibleActionFail
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from plugin_utils import packing, release_arguments
-from plugin_utils.app_action import AppAction
+from plugin_utils.app_action import AppAction, failures_of
 from plugin_utils.entries import Entry
 from plugin_utils.run_identity import owner
 
@@ -32,7 +32,7 @@ class ActionModule(AppAction):
             return {"changed": False, "apps": {}}
         common = {name: self.options[name] for name in PASSED_ON} | {"holder": owner()}
         self.left = SMALL
-        apps = {name: self.guarded(name, lambda name=name: self._arguments(self._entry(name))) for name in names}
+        apps = {name: self._arguments(self._entry(name)) for name in names}
         results: dict[str, Arguments] = {}
         wanted = names
         for _ in range(3):  # once the wheels are built, it is known which ones the host lacks
@@ -42,10 +42,8 @@ class ActionModule(AppAction):
             if result.get("failed") or not wanted or self._task.check_mode:
                 break
             for name in wanted:
-                needs = results[name]["needs"]
-                apps[name] |= self.guarded(
-                    name, lambda name=name, needs=needs: self.supply(self._entry(name), needs, apps[name]["wheels"])
-                )
+                with failures_of(name):
+                    apps[name] |= self.supply(self._entry(name), results[name]["needs"], apps[name]["wheels"])
         else:
             lack = "; ".join(f"flask_apps.{name}: the host still lacks {results[name]['needs']}" for name in wanted)
             raise AnsibleActionFail(lack)
@@ -70,10 +68,16 @@ class ActionModule(AppAction):
             "canary": options["canary"] if name in options["watched"] else None,
         }
         if "warm_up" in options["phases"] and target == "inventory":
-            arguments |= release_arguments.of_release(entry, options, self.task_vars, self._templar)
-            archive = packing.pack_source(entry)
-            if not entry["build"] and (size := archive.stat().st_size) <= self.left:
-                # One call instead of three: to ask, to copy, to release.
-                self.left -= size
-                arguments["archive_content"] = base64.b64encode(archive.read_bytes()).decode()
+            with failures_of(name):
+                arguments |= release_arguments.of_release(entry, options, self.task_vars, self._templar)
+                arguments |= self._small_archive(entry)
         return arguments
+
+    def _small_archive(self, entry: Entry) -> Arguments:
+        """The packed source, if there is room for it: one call instead of three, to ask, to copy, to release."""
+        archive = packing.pack_source(entry)
+        size = archive.stat().st_size
+        if entry["build"] or size > self.left:
+            return {}
+        self.left -= size
+        return {"archive_content": base64.b64encode(archive.read_bytes()).decode()}

@@ -10,7 +10,7 @@ from ansible.errors import AnsibleActionFail
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from plugin_utils import wheel_sets
-from plugin_utils.app_action import AppAction
+from plugin_utils.app_action import AppAction, failures_of
 from plugin_utils.entries import Entry
 
 
@@ -22,8 +22,8 @@ class ActionModule(AppAction):
     def act(self) -> dict[str, Any]:
         """Run the action; the result is the module's."""
         entry = self.options["app"]
-        result: dict[str, Any] = self.guarded(entry["name"], lambda: self._build(entry))
-        return {**result, "app": entry["name"]}
+        with failures_of(entry["name"]):
+            return {**self._build(entry), "app": entry["name"]}
 
     def _build(self, entry: Entry) -> dict[str, Any]:
         wheels = self.options["wheels"]

@@ -18,4 +18,5 @@ class ActionModule(ActionBase):
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the action; the result is the module's."""
         super().run(tmp, task_vars)
-        return self._execute_module("drain", {**self._task.args, **owner()}, task_vars=task_vars)
+        result: dict[str, Any] = self._execute_module("drain", {**self._task.args, **owner()}, task_vars=task_vars)
+        return result

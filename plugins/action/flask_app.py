@@ -10,7 +10,7 @@ from ansible.errors import AnsibleActionFail
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from plugin_utils import release_arguments
-from plugin_utils.app_action import AppAction
+from plugin_utils.app_action import AppAction, failures_of
 from plugin_utils.entries import Entry
 from plugin_utils.run_identity import owner
 
@@ -25,7 +25,8 @@ class ActionModule(AppAction):
     def act(self) -> dict[str, Any]:
         """Run the action; the result is the module's."""
         entry = self.options["app"]
-        result: dict[str, Any] = self.guarded(entry["name"], lambda: self._present(entry))
+        with failures_of(entry["name"]):
+            result = self._present(entry)
         self.say(result, entry["name"])
         return {**result, "app": entry["name"]}
 

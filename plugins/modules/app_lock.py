@@ -135,7 +135,8 @@ def break_locks(apps: list[App], by: str, reason: str, check_mode: bool) -> list
 
 def run(module: AnsibleModule, app: Callable[[str], App]) -> Result:
     """The module's result."""
-    wanted, result = module.params, {"changed": False}
+    wanted = module.params
+    result: Result = {"changed": False}
     apps = [app(name) for name in wanted["apps"]]
     if wanted["state"] == "acquired" and not module.check_mode:
         holder = {**wanted["holder"], "what": wanted["operation"]}

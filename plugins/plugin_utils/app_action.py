@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from module_utils.flaskfleet.builds import PROJECT as PROJECT_ARCHIVE
 from module_utils.flaskfleet.shared import overlaps
-from module_utils.flaskfleet.wheels import merged
+from module_utils.flaskfleet.wheels import Wheel, WheelFailed, merged
 
 from . import built, packing, sources, wheel_sets, wheelhouse
 from .entries import Entry
@@ -22,10 +22,10 @@ from .options import checked
 from .run_identity import breaking_stale_lock
 
 Arguments = dict[str, Any]
-FAILURES = (sources.SourceError, wheelhouse.WheelFailed, wheelhouse.BuildFailed, OSError)
+FAILURES = (sources.SourceError, WheelFailed, wheelhouse.BuildFailed, OSError)
 
 
-class AppAction(ActionBase):  # type: ignore[misc]  # ansible-core has no types
+class AppAction(ActionBase):
     """An action about apps; ``self.options`` are its task's, checked, ``self.task_vars`` the host's variables."""
 
     MODULE = ""
@@ -52,13 +52,6 @@ class AppAction(ActionBase):  # type: ignore[misc]  # ansible-core has no types
         """Show what hooks said."""
         for line in result.get("said", []):
             Display().display(f"{name} on {self.host}: {line}")
-
-    def guarded(self, name: str, do: Callable[[], Any]) -> Any:
-        """What a function returns; a failure on the controller has the app's name."""
-        try:
-            return do()
-        except FAILURES as error:
-            raise AnsibleActionFail(f"flask_apps.{name}: {error}") from error
 
     def supply(self, entry: Entry, needs: Arguments, wheels: Arguments) -> Arguments:
         """Build and upload what the host needs, as further arguments.
@@ -128,28 +121,10 @@ class AppAction(ActionBase):  # type: ignore[misc]  # ansible-core has no types
             raise AnsibleActionFail(_not_built(builder, self.host, platform))
 
         def build(archive: Path) -> None:
-            Display().display(f"{self.host}: building {entry['name']} for all of {platform}, once")
-            there = self._on_host("built.tar")
             for wanted in sets:
                 self.build(wanted, platform, entry)
             wheels = merged(wheelhouse.known(wanted, self._house())[platform] for wanted in sets)
-            arguments = {
-                "commands": entry["build"],
-                "source": self.send(source),
-                "python": entry["python"],
-                "platform": platform,
-                "wheels": wheels,
-                "wheels_archive": self._send_wheels(platform, wheels, [wheel["sha256"] for wheel in wheels]),
-                "variables": variables,
-                "packages": entry["build_packages"],
-                "keep_toolchain": self.options["wheels"]["build"]["keep_toolchain"],
-                "archive": there,
-            }
-            result = self._execute_module("source_build", arguments, task_vars=self.task_vars)
-            if result.get("failed"):
-                raise wheelhouse.BuildFailed(f"build on {self.host}: {result.get('msg')}")
-            self.say(result, entry["name"])
-            self._connection.fetch_file(there, str(archive))
+            self._build_source(entry, platform, source, wheels, variables, archive)
 
         made = built.obtain(key, platform, build)
         for prefix, folder in entry["static"].items():
@@ -159,10 +134,34 @@ class AppAction(ActionBase):  # type: ignore[misc]  # ansible-core has no types
                 )
         return made
 
+    def _build_source(
+        self, entry: Entry, platform: str, source: Path, wheels: list[Wheel], variables: Arguments, archive: Path
+    ) -> None:
+        """Run an app's build on the host; what it makes comes as an archive."""
+        Display().display(f"{self.host}: building {entry['name']} for all of {platform}, once")
+        there = self._on_host("built.tar")
+        arguments = {
+            "commands": entry["build"],
+            "source": self.send(source),
+            "python": entry["python"],
+            "platform": platform,
+            "wheels": wheels,
+            "wheels_archive": self._send_wheels(platform, wheels, [wheel["sha256"] for wheel in wheels]),
+            "variables": variables,
+            "packages": entry["build_packages"],
+            "keep_toolchain": self.options["wheels"]["build"]["keep_toolchain"],
+            "archive": there,
+        }
+        result = self._execute_module("source_build", arguments, task_vars=self.task_vars)
+        if result.get("failed"):
+            raise wheelhouse.BuildFailed(f"build on {self.host}: {result.get('msg')}")
+        self.say(result, entry["name"])
+        self._connection.fetch_file(there, str(archive))
+
     def _house(self) -> Path:
         return wheel_sets.house(self.options["wheels"])
 
-    def _send_wheels(self, platform: str, candidates: list[Arguments], wanted: list[str]) -> str:
+    def _send_wheels(self, platform: str, candidates: Iterable[Wheel], wanted: Iterable[str]) -> str:
         with tempfile.TemporaryDirectory() as folder:
             packed = Path(folder, "wheels.tar")
             wheelhouse.pack(platform, candidates, wanted, packed, self._house())
@@ -178,9 +177,13 @@ class AppAction(ActionBase):  # type: ignore[misc]  # ansible-core has no types
         return str(self._connection._shell.join_path(folder, name))
 
 
-def plain(value: Any) -> Any:
-    """A value without Ansible's own types."""
-    return json.loads(json.dumps(value))
+@contextmanager
+def failures_of(name: str) -> Iterator[None]:
+    """Let a failure on the controller have the app's name."""
+    try:
+        yield
+    except FAILURES as error:
+        raise AnsibleActionFail(f"flask_apps.{name}: {error}") from error
 
 
 def _readable(member: tarfile.TarInfo) -> tarfile.TarInfo:

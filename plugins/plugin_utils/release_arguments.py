@@ -31,14 +31,7 @@ def of_release(entry: Entry, options: Arguments, task_vars: Arguments, templar: 
     inputs = release_inputs.release_inputs(entry, source, required, templates, options["settings"])
     release = packing.digest(inputs)[:12]
 
-    path = f"/srv/{entry['name']}/releases/{release}"
-    links = {f"/srv/{entry['name']}/{link}": f"{path}/{file}" for link, file in linked(entry).items()}
-    variables = {
-        **task_vars,
-        "app": entry,
-        "settings": options["settings"],
-        "release": {"id": release, "path": path, "links": links},
-    }
+    variables = {**task_vars, **_variables(entry, options, release)}
     router = render(templar, PROJECT / options["router_template"], variables) if entry["http"] else None
     return {
         "release": release,
@@ -62,4 +55,15 @@ def of_release(entry: Entry, options: Arguments, task_vars: Arguments, templar: 
             "host": next(iter(entry["server_names"]), "localhost").removeprefix("*."),
             "inputs": inputs,
         },
+    }
+
+
+def _variables(entry: Entry, options: Arguments, release: str) -> Arguments:
+    """What templates of a release have beside a host's variables."""
+    path = f"/srv/{entry['name']}/releases/{release}"
+    links = {f"/srv/{entry['name']}/{link}": f"{path}/{file}" for link, file in linked(entry).items()}
+    return {
+        "app": entry,
+        "settings": options["settings"],
+        "release": {"id": release, "path": path, "links": links},
     }

@@ -88,7 +88,8 @@ class AppPaths:
 
     def entry(self, release: str) -> dict[str, Any]:
         """The app's entry in the inventory, as of a release."""
-        return self.record(release)["inputs"]["entry"]
+        entry: dict[str, Any] = self.record(release)["inputs"]["entry"]
+        return entry
 
     def journal(self) -> Journal:
         """What became live, and when."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from contextlib import suppress
 
 from . import http_router
@@ -50,14 +51,38 @@ def is_present(app: App, purge: bool) -> bool:
 
 
 def remove(app: App, purge: bool, by: str = "") -> bool:
-    """Take an app off the host, its user too if it was created for the app; whether there was something to remove.
+    """Remove an app, its user too if it was created for the app; whether there was something to remove.
 
     ``shared``, logs and the journal stay unless ``purge``.
 
-    :raises ReleaseFailed: see :meth:`is_there`.
+    :raises ReleaseFailed: see :func:`is_present`.
     """
     if not is_present(app, purge):
         return False
+    _stop_programs(app)
+    journal = app.paths.journal()
+    user = find_user(app.name)
+    user = user if user and journal.user and user.pw_dir == app.paths.user_home else None
+    if user:
+        _end_user(app, user)
+    _remove_files(app)
+    app.rollout_lock.release()
+    if purge:
+        remove_trees(app.paths.home, app.paths.logs)
+    if user:
+        remove_user(app.name)
+    if purge:
+        for path in (app.paths.journal_file, app.paths.step_file):
+            path.unlink(missing_ok=True)
+        return True
+    journal.user = False
+    journal.history.append({"release": None, "since": now(), "by": by, "what": "removed", "source": None})
+    journal.save()
+    return True
+
+
+def _stop_programs(app: App) -> None:
+    """Stop all programs of the app, and let Supervisor forget them."""
     releases = app.programs.registered()
     http_router.route(app, None, None)
     further = app.programs.known_further()
@@ -66,34 +91,28 @@ def remove(app: App, purge: bool, by: str = "") -> bool:
         (app.paths.conf_d / f"{app.programs.name(release)}.programs.conf").unlink(missing_ok=True)
     app.supervisor.stop(further, within)
     app.programs.drain_and_stop(releases)
-    journal = app.paths.journal()
-    user = find_user(app.name)
-    user = user if user and journal.user and user.pw_dir == app.paths.user_home else None
-    if user:
-        end_processes(user.pw_uid)
-        # What the next user of that number would own otherwise.
-        argv = ["find", *map(str, app.paths.shared_tmp), "-xdev", "-uid", str(user.pw_uid), "-delete"]
-        run_as(user.pw_uid, user.pw_gid, argv)
-    for path in (app.paths.home / "shared", app.paths.home / "media", app.paths.logs):
+
+
+def _end_user(app: App, user: pwd.struct_passwd) -> None:
+    """End all processes of the app's user, and remove its files where any user may write.
+
+    The next user that gets its number would own them.
+    """
+    end_processes(user.pw_uid)
+    argv = ["find", *map(str, app.paths.shared_tmp), "-xdev", "-uid", str(user.pw_uid), "-delete"]
+    run_as(user.pw_uid, user.pw_gid, argv)
+
+
+def _remove_files(app: App) -> None:
+    """Remove what belongs to releases; what outlives them is root's from now on."""
+    home = app.paths.home
+    for path in (home / "shared", home / "media", app.paths.logs):
         if path.exists():
             give(path, 0, 0)  # or the app that gets the user's number next, has it
     for name in ("current", "next", "previous"):
-        (app.paths.home / name).unlink(missing_ok=True)
-    remove_trees(app.paths.home / ".releases")
+        (home / name).unlink(missing_ok=True)
+    remove_trees(home / ".releases")
     with suppress(FileNotFoundError):
-        (app.paths.home / "releases").rename(app.paths.home / ".releases")  # a half-removed release is none
-    remove_trees(*(app.paths.home / folder for folder in (".releases", "venvs", "secrets")))
+        (home / "releases").rename(home / ".releases")  # a half-removed release is none
+    remove_trees(*(home / folder for folder in (".releases", "venvs", "secrets")))
     app.paths.singletons_file.unlink(missing_ok=True)
-    app.rollout_lock.release()
-    if purge:
-        remove_trees(app.paths.home, app.paths.logs)
-    if user:
-        remove_user(app.name)
-    if purge:
-        for path in (app.paths.journal_file, app.rollout_lock.step_file):
-            path.unlink(missing_ok=True)
-        return True
-    journal.user = False
-    journal.history.append({"release": None, "since": now(), "by": by, "what": "removed", "source": None})
-    journal.save()
-    return True

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
-from pathlib import Path
 
 from . import secret_files, wheels
 from .environments import used_wheels
@@ -49,7 +47,6 @@ def prune(paths: AppPaths, keep: int, stay: set[str | None]) -> None:
 
 def prune_environments(paths: AppPaths) -> None:
     """Remove environments that nothing on disk uses."""
-    used = {Path(os.readlink(paths.path(release) / "venv")).name for release in paths.on_disk()}
-    used |= {paths.target("router")}
+    used = {paths.target(f"releases/{release}/venv") for release in paths.on_disk()} | {paths.target("router")}
     remove_trees(*(environment for environment in paths.venvs.glob("*") if environment.name not in used))
     wheels.keep({sha256 for venvs in paths.home.parent.glob("*/venvs") for sha256 in used_wheels(venvs)}, paths.pool)

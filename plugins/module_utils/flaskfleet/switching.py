@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 from . import health, pruning, release_log, warm_up
 from .app import App
@@ -58,9 +59,9 @@ def roll_back(app: App, keep_warm: bool) -> bool:
     rollout, live = app.rollout_lock.record(), app.paths.live()
     if app.rollout_lock.restore_interrupted():
         return False
-    before = rollout.get("before")
-    switched = bool(before) and live == rollout.get("target") and before != live
-    if switched:
+    before: str = rollout.get("before") or ""
+    switched = bool(live and before) and live == rollout.get("target") and before != live
+    if live and switched:
         if not app.programs.is_running(before):
             app.programs.start(before, swap=False)
         _point(app.paths, before)
@@ -88,7 +89,7 @@ def traffic_since_switch(app: App) -> Traffic:
     return traffic(Mark(**mark).since(), live) if mark and live else Traffic()
 
 
-def watch_canary(app: App, canary: dict[str, float]) -> Traffic:
+def watch_canary(app: App, canary: dict[str, Any]) -> Traffic:
     """Watch the live release, which the first clients meet.
 
     :param canary: ``seconds``, ``requests`` and ``failed_percent``, see ``canary.watch``.
@@ -126,7 +127,7 @@ def retire(app: App, keep: int, keep_warm: bool) -> None:
     finally:
         try:
             warm_up.clean_up(app, None, keep_warm)
-            pruning.prune(app.paths, keep, app.programs.registered())
+            pruning.prune(app.paths, keep, {*app.programs.registered()})
         finally:
             app.rollout_lock.release()
 

@@ -76,9 +76,9 @@ def _await_workers(app: App, release: str) -> str | None:
 
     with ThreadPoolExecutor(max(2, processes)) as pool:
         while time.monotonic() - started < timeout:
-            state = next(iter(app.supervisor.processes(app.programs.name(release))), {"statename": "gone", "pid": -1})
-            pid = pid or state["pid"]
-            if state["statename"] not in RUNNING or state["pid"] != pid:
+            state = next(iter(app.supervisor.processes(app.programs.name(release))), None)
+            pid = pid or (state["pid"] if state else 0)
+            if not state or state["statename"] not in RUNNING or state["pid"] != pid:
                 return "its program ended"
             if (run / "uwsgi.sock").exists():
                 with suppress(OSError):
