@@ -921,6 +921,66 @@ def test_check_mode_tells_what_would_be_removed(recorder: Recorder, releases: li
     assert (result["changed"], recorder.steps) == (bool(releases), [])
 
 
+# a release on its way to another host
+
+
+@pytest.fixture
+def other(host: Path, app: App) -> App:
+    """The app on a second host, which has its user and its wheels, and no release."""
+    other = App("blog", Supervisor(), host / "other")
+    make_environment(other.paths.pool, *SETS)
+    return other
+
+
+@pytest.fixture
+def packed(app: App, stage: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A release that a host has packed, with the record of its environment."""
+    monkeypatch.setattr(uploads, "platform_of", lambda python: PLATFORM)
+    release = stage(A)
+    (release / "venv").resolve().mkdir(exist_ok=True)
+    (release / "venv" / "wheels.json").write_text('{"python": "/usr/bin/python3", "sets": []}')
+    (release / "run/uwsgi.sock").touch()
+    result = run(app, "packed", release=A, archive=str(tmp_path / "release.tar.gz"))
+    assert not result["changed"]
+    return tmp_path / "release.tar.gz"
+
+
+def test_a_release_is_the_same_on_another_host_but_for_what_is_of_its_host(app: App, other: App, packed: Path) -> None:
+    assert run(other, "staged", release=A, archive=str(packed))["changed"]
+    here, there = app.paths.path(A), other.paths.path(A)
+    files = [path.relative_to(here) for path in here.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    kept = [path for path in files if path.parts[0] not in ("run", "venv", "secrets", "manifest.json")]
+    assert len(kept) > 10
+    assert {path: (there / path).read_bytes() for path in kept} == {path: (here / path).read_bytes() for path in kept}
+    assert not (there / "run/uwsgi.sock").exists()
+    assert (there / "venv").is_symlink()
+    assert not (there / "secrets").is_symlink()
+    assert {path: (there / path).stat().st_mode for path in kept} == {
+        path: (here / path).stat().st_mode for path in kept
+    }
+
+
+def test_what_a_host_has_is_not_staged_again(app: App, packed: Path) -> None:
+    assert not run(app, "staged", release=A, archive="/no/such/archive")["changed"]
+
+
+def test_a_release_that_a_host_has_not_can_not_be_packed(app: App, packed: Path) -> None:
+    with pytest.raises(ReleaseFailed, match=f"there is no release {B} on this host; on disk: {A}"):
+        run(app, "packed", release=B)
+
+
+def test_a_release_whose_wheels_nobody_has_is_refused(other: App, packed: Path) -> None:
+    with pytest.raises(ReleaseFailed, match=f"the wheelhouse has no wheels of {A} for {PLATFORM}; deploy"):
+        run(other, "staged", release=A, archive=str(packed), wheels=known(elsewhere=SETS))
+
+
+def test_wheels_that_a_host_lacks_for_it_are_asked_for(other: App, packed: Path) -> None:
+    shutil.rmtree(other.paths.pool)
+    result = run(other, "staged", release=A, archive=str(packed))
+    assert (result["changed"], result["needs"]["wheels"]) == (False, ["0" * 64, "1" * 64])
+    assert other.paths.on_disk() == []
+
+
 # a whole life, with nothing but Supervisor and the app itself made up
 
 
@@ -1015,13 +1075,22 @@ def module(
 
     def execute(step: str = "present", **changed: Any) -> dict[str, Any]:
         given = {name: value for name, value in arguments(step, **changed).items() if value is not None}
-        ours = {**uploads.ARGUMENTS, **host_module.ARGUMENTS, **flask_app.OPTIONS}
-        if step not in flask_app.STATES:
-            of_app = {**uploads.ARGUMENTS, **app_rollout.APP_OPTIONS}
-            given = {**given, "phases": [step], "apps": [{name: given[name] for name in of_app.keys() & given.keys()}]}
-            ours = {**host_module.ARGUMENTS, **app_rollout.OPTIONS}
-        with patch_module_args({name: given[name] for name in ours.keys() & given.keys()}), pytest.raises(SystemExit):
-            (flask_app if step in flask_app.STATES else app_rollout).main()
+        of_app = {**uploads.ARGUMENTS, **app_rollout.APP_OPTIONS}
+        ours: dict[Any, set[str]] = {
+            flask_app: {*uploads.ARGUMENTS, *host_module.ARGUMENTS, *flask_app.OPTIONS},
+            app_release: {*uploads.ARGUMENTS, *host_module.ARGUMENTS, "state"},
+            app_singletons: {*host_module.ARGUMENTS, "app", "state"},
+            app_wheels: {"python", "wheels"},
+            app_rollout: {*host_module.ARGUMENTS, *app_rollout.OPTIONS},
+        }
+        module = {
+            **dict.fromkeys(flask_app.STATES, flask_app), **dict.fromkeys(app_release.STATES, app_release),
+            "started": app_singletons, "stopped": app_singletons, "wheels": app_wheels,
+        }.get(step, app_rollout)  # fmt: skip
+        given |= {"state": step, "app": "blog"}
+        given |= {"phases": [step], "apps": [{name: given[name] for name in of_app.keys() & given.keys()}]}
+        with patch_module_args({name: given[name] for name in ours[module] & given.keys()}), pytest.raises(SystemExit):
+            module.main()
         return json.loads(capsys.readouterr().out)
 
     return execute
@@ -1079,6 +1148,50 @@ def test_the_holder_of_the_lock_is_told(recorder: Recorder, module: Callable[...
     recorder.rollout_lock.acquire({"process": DESKTOP, "by": ME, "what": "deploy", "target": B})
     result = module("warm_up")
     assert (result["failed"], result["holder"]) == (True, recorder.rollout_lock.record())
+
+
+def test_a_rollout_that_fails_tells_what_came_of_each_app(
+    recorder: Recorder, module: Callable[..., dict[str, Any]]
+) -> None:
+    recorder.live_is(A)
+    recorder.fails = "warm"
+    result = module("warm_up")
+    assert (result["failed"], result["msg"]) == (True, "the app's own words")
+    assert (result["apps"]["blog"]["failed"], result["apps"]["blog"]["live"]) == ("the app's own words", A)
+
+
+@pytest.mark.parametrize(("state", "changed"), [("started", True), ("stopped", False)])
+def test_singletons_have_a_module(
+    recorder: Recorder, module: Callable[..., dict[str, Any]], state: str, changed: bool
+) -> None:
+    recorder.live_is(A)
+    result = module(state)
+    assert (result["changed"], result["live"], recorder.steps) == (changed, A, ["swap programs"] * changed)
+
+
+def test_singletons_of_a_host_without_a_release_wait_for_one(
+    recorder: Recorder, module: Callable[..., dict[str, Any]]
+) -> None:
+    assert module("started")["changed"]
+    assert (recorder.steps, recorder.paths.singletons_file.exists()) == ([], True)
+
+
+def test_the_holder_is_told_where_singletons_can_not_move(
+    recorder: Recorder, module: Callable[..., dict[str, Any]]
+) -> None:
+    recorder.rollout_lock.acquire({"process": DESKTOP, "by": ME, "what": "deploy"})
+    assert module("started")["holder"] == recorder.rollout_lock.record()
+
+
+@pytest.mark.parametrize("step", ["packed", "staged"])
+def test_a_release_on_its_way_has_a_module(module: Callable[..., dict[str, Any]], step: str) -> None:
+    result = module(step, release="0" * 12)
+    assert result["failed"]
+    assert re.search("there is no release 0{12} on this host|No such file", result["msg"])
+
+
+def test_wheels_have_a_module(module: Callable[..., dict[str, Any]], recorder: Recorder) -> None:
+    assert module("wheels")["platform"] == PLATFORM
 
 
 @pytest.mark.parametrize(("step", "nice"), [("warm_up", [10]), ("retire", [10]), ("present", []), ("switch", [])])
