@@ -50,7 +50,7 @@ def drift() -> Iterator[dict[str, str]]:
 
 def test_a_sound_fleet_is_told_whole() -> None:
     output = done("status", *STRICT).output
-    assert "All is as it should be." in output
+    assert "No drift found." in output
     told = {one["name"]: one for one in report()["hosts"]}
     assert [*told] == [*BALANCERS, *APP_SERVERS]
     assert [name for name, one in told.items() if one["has_address"]] == holders()
@@ -73,7 +73,7 @@ def test_drift_is_told_and_healed_and_nothing_else_is_touched(drift: dict[str, s
     assert healed["app3"] == {"Install | Install packages"}
     assert "Configure | Render the nginx config tree" in healed["app1"]
     assert {*healed} == {*drift}
-    assert "All is as it should be." in done("status", *STRICT).output
+    assert "No drift found." in done("status", *STRICT).output
 
 
 def test_a_host_that_can_not_be_reached_is_told() -> None:
