@@ -4,12 +4,12 @@
 
     made      when, in UTC, like 2026-11-22T17:30:00Z
     by        whom
-    drift     how many things are not as they should be, hosts that do not answer among them
+    drift     how many drifts there are; a host that does not answer is one
     hosts     a list of
         name, role              app server or balancer
         address                 as the inventory has it
         problem                 why it could not be asked, in words; otherwise empty
-        drift                   what is not as it should be, in words
+        drift                   what differs from what was recorded, in words
         platform, disk          {mount point: {"free", "size"}} in bytes
         apps                    as the module fleet_state tells them, with what the inventory asks for as "undeployed"
         drained                 of a balancer: the hosts that it has drained, why and since when, in words
@@ -51,7 +51,7 @@ def report(groups: dict[str, list[str]], hostvars: Any) -> dict[str, Any]:
 
 
 def summary(report: dict[str, Any]) -> list[str]:
-    """What is not as it should be, a line each."""
+    """The drift, a line each."""
     return [
         f"{host['name']}: {words}" for host in report["hosts"] for words in [host["problem"], *host["drift"]] if words
     ]

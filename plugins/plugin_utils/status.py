@@ -10,7 +10,7 @@ INDENT = 10
 
 
 def lines(state: dict[str, Any], asked: list[dict[str, Any]]) -> list[str]:
-    """A host's apps, a block each, then what is not as it should be.
+    """A host's apps, a block each, then its drift.
 
     :param state: the result of ``fleet_state``. ``asked``: those of ``app_release`` for the apps of the inventory.
     """

@@ -132,7 +132,7 @@ def test_a_drained_host_is_on_the_page_and_is_no_drift() -> None:
 def test_the_page_tells_drift_first(browser) -> None:
     hosts = fleet(app2=state(app(stuck=[17]), drift=["/etc/nginx/nginx.conf was edited"]), app3={"__status_state": {}})
     dom = browser(page(hosts))
-    assert "2 things are not as they should be" in dom
+    assert "Drift in 2 places" in dom
     assert dom.index("/etc/nginx/nginx.conf was edited") < dom.index("<section")
     assert "a request for 17 s" in dom
     assert dom.count('class="bad"') == 3
