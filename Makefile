@@ -57,15 +57,17 @@ lint: .venv ## every linter
 	@ansible-lint
 	@ruff check
 	@ruff format --check
+	@mypy
 	@git grep --untracked -lE '^#!.*sh$$' -- ':!*.j2' ':!*.md' | xargs shellcheck
 	@check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@check-jsonschema --builtin-schema vendor.gitlab-ci .gitlab-ci.yml
 	@codespell
+	@git ls-files -z | xargs -0 detect-secrets-hook --baseline .secrets.baseline
 
 .PHONY: unit
 unit: .venv chromium ## the plugins' tests, without hosts
 	$(step) 'Testing the plugins'
-	@pytest -q -n auto tests
+	@pytest -q -n auto --cov --cov-report=term tests
 
 .PHONY: contract
 contract: .venv ## the playbooks' own tests, without hosts

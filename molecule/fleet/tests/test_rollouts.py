@@ -135,7 +135,7 @@ def test_a_release_that_is_broken_on_one_host_goes_live_on_none(tmp_path: Path) 
     with taken_back():
         output = fails("deploy", options={"source": needs, "health": {"timeout_seconds": 5}})
     assert re.search(rf"app3.*{re.escape(library)}: cannot open shared object file", output, re.DOTALL)
-    assert "no host serves a release that the others do not" in output
+    assert "no host serves another release than the other hosts" in output
 
 
 def test_a_host_that_can_not_be_reached_stops_a_rollout_before_it_begins() -> None:
