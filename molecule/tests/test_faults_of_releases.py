@@ -199,7 +199,7 @@ def test_host_that_died_serves_a_complete_release_by_itself(host: Host, number: 
 
 def test_hook_after_the_switch_that_was_cut_off_is_run_by_the_next(host: Host) -> None:
     options = {"env": unique(), "hooks": HOOKS}
-    begin(host, "deploy", options=options).kill_at("Rollout | Run the hooks after the switch")
+    begin(host, "deploy", options=options).kill_at("Rollout | Retire old releases")
     run(host, "deploy", options=options)
     lines = host.check_output(f"grep -F {options['env']['BUILD']} {SHARED}/hooks.log").splitlines()
     when = [line.split()[0] for line in lines]

@@ -161,7 +161,7 @@ def test_a_host_that_dies_takes_all_back_and_is_quarantined_until_it_runs_the_fl
     (before,) = live()
     options = {"env": unique()}
     play = begun("deploy", options=options, **WATCH)
-    play.reach("Rollout | Switch the other hosts" if switched else "Watch the canary's error rate")
+    play.reach("Rollout | Switch the other hosts" if switched else "Rollout | Switch the canary")
     (new,) = live(["app1"])
     assert new != before
     eventually(lambda: not switched or live(["app3"]) == {new}, "its switch")
@@ -194,7 +194,7 @@ def test_a_host_that_can_not_go_back_is_quarantined_until_it_runs_the_fleets_rel
     (before,) = live()
     options = {"env": unique()}
     play = begun("deploy", options=options, **WATCH)
-    play.reach("Watch the canary's error rate")
+    play.reach("Rollout | Switch the canary")
     with play.held():
         host("app1").check_output("systemctl stop supervisor")
     assert play.wait() != 0
@@ -213,12 +213,12 @@ def test_a_host_that_dies_when_all_have_switched_is_left_for_the_next_run() -> N
     options = {"env": unique()}
     hooks = {"before_switch": [], "after_switch": ["sh -c '[ $(hostname) != app3 ] || exec sleep 600'"]}
     play = begun("deploy", options={**options, "hooks": hooks}, **WATCH)
-    play.reach("Run the hooks after the switch")
+    play.reach("Rollout | Retire old releases")
     eventually(lambda: host("app3").run("pgrep -fx 'sleep 600'").rc == 0, "its hook")
     (new,) = live()
     kill("app3")
     assert play.wait() != 0
-    assert "The new release is live, and these hosts have not retired the old one." in play.output
+    assert "The new release is live, and this is not done." in play.output
     assert "- app3: does not answer since its switch" in play.output
     start("app3")
     done("deploy", options=options, **WATCH)
