@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from faults import eventually
+from faults import Play, eventually
 from fleet import (
     ALL,
     APP_SERVERS,
@@ -125,6 +125,30 @@ def taken_back() -> Iterator[None]:
     assert problems(load) == {}
     after = states()
     assert {name: state.left for name, state in after.items()} == {name: state.left for name, state in before.items()}
+
+
+# What Ansible runs on a host, by the journal that each module writes.
+CALLS = """
+import json, subprocess, sys
+argv = ["journalctl", "--output=json", "--after-cursor", sys.argv[1]]
+rows = map(json.loads, subprocess.run(argv, check=True, capture_output=True, text=True).stdout.splitlines())
+print(*(name for row in rows if (name := row.get("SYSLOG_IDENTIFIER", "")).startswith("ansible-")))
+"""
+
+
+@pytest.mark.parametrize("apps", [("counter",), ("counter", "hello")], ids=["one app", "two apps"])
+def test_a_deploy_takes_four_calls_of_a_host_whatever_its_number_of_apps(apps: tuple[str, ...]) -> None:
+    """And one more of the canary."""
+    shown = {name: host(name).check_output("journalctl --lines=0 --show-cursor --quiet") for name in APP_SERVERS}
+    variables = {"changed_apps": {app: {"env": unique()} for app in apps}, **WATCH}
+    play = Play("playbooks/deploy.yml", host("app1"), *ALL, variables=variables)
+    assert play.wait() == 0, play.output
+    calls = {
+        name: host(name).check_output("python3 -c %s %s", CALLS, line.partition("cursor: ")[2]).split()
+        for name, line in shown.items()
+    }
+    phases = ["ansible-app_lock", *["ansible-app_rollout"] * 3]
+    assert sorted(calls.values(), key=len) == [phases, phases, ["ansible-app_lock", *phases]]
 
 
 def test_a_release_that_is_broken_on_one_host_goes_live_on_none(tmp_path: Path) -> None:
