@@ -9,7 +9,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from plugin_utils import release_inputs, sources, wheelhouse
+from plugin_utils import cache, release_inputs, wheelhouse
 from plugin_utils.app_action import AppAction, failures_of
 from plugin_utils.rendering import PROJECT
 from plugin_utils.run_identity import owner
@@ -34,11 +34,11 @@ class ActionModule(AppAction):
         result = self.call({**common, "archive": there})
         if result.get("failed"):
             return result
-        archive: Path = sources.CACHE / "shipped" / f"{common['name']}-{common['release']}.tar.gz"
-        with sources.locked(archive.parent) as aside:
+        archive: Path = cache.CACHE / "shipped" / f"{common['name']}-{common['release']}.tar.gz"
+        with cache.locked(archive.parent) as aside:
             self._connection.fetch_file(there, str(aside / archive.name))
-            sources.settle(aside / archive.name, archive)
-            sources.prune(archive.parent.glob("*.tar.gz"), KEPT, aside)
+            cache.settle(aside / archive.name, archive)
+            cache.prune(archive.parent.glob("*.tar.gz"), KEPT, aside)
         return {**result, "archive": str(archive.relative_to(PROJECT))}
 
     def _stage(self, common: dict[str, Any]) -> dict[str, Any]:

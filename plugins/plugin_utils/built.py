@@ -9,7 +9,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from .sources import CACHE, SourceError, locked, prune, settle, unpack
+from .archives import unpack
+from .cache import CACHE, locked, prune, settle
+from .sources import SourceError
 from .wheelhouse import AlreadyFailed, BuildFailed, this_run
 
 BUILT = CACHE / "built"

@@ -21,8 +21,9 @@ from pathlib import Path
 
 from uv import find_uv_bin
 
+from .cache import CACHE, locked, settle
 from .rendering import PROJECT
-from .sources import CACHE, SourceError, locked, redact, settle
+from .sources import SourceError, redact
 
 PINNED = PROJECT / "plugins" / "plugin_utils" / "exporters.txt"
 TIME_LIMIT_SECONDS = 300

@@ -16,8 +16,9 @@ from typing import IO, Any, NamedTuple
 
 from pathspec import GitIgnoreSpec
 
+from .cache import CACHE, locked, prune, settle
 from .entries import Entry
-from .sources import CACHE, SourceError, fetched, locked, prune, settle
+from .sources import SourceError, fetched
 
 VERSION_CONTROL_AND_CACHES = {
     ".git", ".hg", ".svn", "__pycache__", ".pytest_cache", ".ruff_cache", ".mypy_cache", ".tox",

@@ -18,10 +18,11 @@ from typing import Any
 from module_utils.flaskfleet.environments import RECORD
 from module_utils.flaskfleet.journal import release_id
 
+from .cache import CACHE
 from .entries import Entry
 from .packing import digest, further_wheels
 from .requirements import Required
-from .sources import CACHE, SourceError
+from .sources import SourceError
 
 # What steers other roles: a change of it is no new release.
 NOT_OF_A_RELEASE = {

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from . import exporters, packing, requirements, sources, wheelhouse
+from .cache import CACHE
 from .entries import Entry
 from .rendering import PROJECT
 
@@ -62,7 +63,7 @@ def bundle(entry: Entry, wheels: dict[str, Any], platform: str, made: Path | Non
     if made:
         yield made.relative_to(PROJECT)
     folder = sources.fetched(entry["source"]).folder
-    if folder and folder.is_relative_to(sources.CACHE):
+    if folder and folder.is_relative_to(CACHE):
         yield folder.relative_to(PROJECT)
     lock = folder / entry["requirements"] if folder else Path()
     if lock.name in exporters.EXPORTERS:

@@ -24,7 +24,8 @@ from typing import Any
 
 from module_utils.flaskfleet.wheels import Wheel, WheelFailed, see, unpack
 
-from .sources import CACHE, locked, redact, settle
+from .cache import CACHE, locked, settle
+from .sources import redact
 
 WHEELHOUSE = CACHE / "wheelhouse"
 COMPILED = re.compile(r"-(any|linux_[^-]*)\.whl$")  # the platforms of what pip compiles

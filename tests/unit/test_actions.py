@@ -32,7 +32,7 @@ from ansible.modules import app_rollout, app_wheels, flask_app
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from examples import PLATFORM
-from plugin_utils import app_action, exporters, packing, release_inputs, run_identity, sources, wheel_sets
+from plugin_utils import app_action, cache, exporters, packing, release_inputs, run_identity, sources, wheel_sets
 from plugin_utils import built as built_module
 from plugin_utils.entries import complete
 
@@ -106,7 +106,7 @@ WHEELS = {
 @pytest.fixture
 def entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """An entry of flask_apps with all its defaults, and its source."""
-    for module in (packing, release_inputs, sources):
+    for module in (cache, packing, release_inputs, sources, wheel_sets):
         monkeypatch.setattr(module, "CACHE", tmp_path / "cache")
     source = tmp_path / "blog"
     source.mkdir()
@@ -803,7 +803,7 @@ def test_a_project_that_tells_only_its_build_what_it_needs_is_one_set_with_that(
 def test_a_bundle_has_a_source_that_came_from_elsewhere(
     bundle: Callable[[], list[str]], entry: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = sources.CACHE / "sources/archive/1a2b"
+    folder = cache.CACHE / "sources/archive/1a2b"
     shutil.copytree(entry["source"]["path"], folder)
     monkeypatch.setattr(
         sources, "fetched", lambda _: sources.Fetched(folder, {"archive": "blog.tar", "sha256": "1a2b"})

@@ -7,7 +7,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from plugin_utils import built, sources
+from plugin_utils import built, cache
 from plugin_utils.sources import SourceError
 from plugin_utils.wheelhouse import BuildFailed
 
@@ -92,7 +92,7 @@ def test_what_is_no_tar_is_refused() -> None:
 
 
 def test_old_ones_are_discarded_but_for_the_newest(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    monkeypatch.setattr(sources, "KEPT_SECONDS", -1)
+    monkeypatch.setattr(cache, "KEPT_SECONDS", -1)
     for number in range(built.KEPT + 2):
         built.obtain(f"{number:064}"[::-1], PLATFORM, Build())
     assert len([path for path in folder.iterdir() if path.name != "locks"]) == built.KEPT

@@ -1,0 +1,49 @@
+"""The controller's cache: what runs have fetched, packed and built, and the next ones find again.
+
+A folder of it has one user at a time (flock). What is made in it is made aside and renamed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .rendering import PROJECT
+
+CACHE = PROJECT / ".cache"
+KEPT_SECONDS = 86400  # a run may still use what is younger
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[Path]:
+    """Lock a folder of the cache; yields an empty folder in it, for what is unfinished and what is discarded."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        aside = folder / "aside"
+        if aside.exists():  # left by a run that was killed
+            shutil.rmtree(aside)
+        aside.mkdir()
+        try:
+            yield aside
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def settle(made: Path, final: Path) -> None:
+    """Rename something complete to its final name. It is complete there after a power cut, too."""
+    os.sync()
+    made.rename(final)
+
+
+def prune(paths: Iterable[Path], kept: int, aside: Path) -> None:
+    """Discard the paths that were not used for a day, by their modification time, and keep the newest few."""
+    by_age = sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in by_age[kept:]:
+        if time.time() - path.stat().st_mtime > KEPT_SECONDS:
+            path.rename(aside / f"old-{path.name}")
