@@ -5,29 +5,21 @@ Nothing of an app is run for that, and nothing asks the network: lock files are 
 
 from __future__ import annotations
 
-import codecs
 import re
-import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from packaging.dependency_groups import DependencyGroupResolver
-from packaging.pylock import Package, Pylock
+from packaging.pylock import Package, PackageArchive, PackageSdist, PackageWheel, Pylock
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from .entries import Entry
 from .exporters import EXPORTERS, exported
+from .requirements_text import logical_lines, read_text, read_toml
 from .sources import Fetched, SourceError
 
-# Of the longest first: what begins like UTF-32 begins like UTF-16, too.
-BYTE_ORDER_MARKS = (
-    (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"), (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"),
-)  # fmt: skip
-ENCODING = re.compile(rb"\A(?:.*\n)?[ \t]*#.*?coding[:=][ \t]*([-\w.]+)")  # PEP 263
-COMMENT = re.compile(r"(^|\s+)#.*$")
 OPTION = re.compile(r"(?P<option>-[a-zA-Z]|--[a-z-]+)(?:\s*=\s*|\s+|(?<=^-[a-zA-Z]))(?P<value>.*)")
 PASSED_ON = {
     "-i", "--index-url", "--extra-index-url", "--no-index", "--no-binary", "--only-binary", "--prefer-binary",
@@ -109,7 +101,7 @@ class _Reader:
 
     def add(self, text: str, where: str, above: tuple[Path, ...] = (), is_constraint: bool = False) -> None:
         """Read the text of a requirements file, which is the last one of ``above``, if it is a file."""
-        for number, written, line in _logical_lines(text):
+        for number, written, line in logical_lines(text):
             here = f"{where}:{number}" if above or "\n" in text.strip() else where
             if not line:
                 continue
@@ -155,7 +147,7 @@ class _Reader:
             self.lines.append((here, written, line))
 
     def _file(self, path: Path, above: tuple[Path, ...], is_constraint: bool = False) -> None:
-        self.add(_read_text(path), str(path), (*above, path), is_constraint)
+        self.add(read_text(path), str(path), (*above, path), is_constraint)
 
     def _other_file(self, above: tuple[Path, ...], name: str, here: str, is_constraint: bool) -> None:
         """Read the file that a line names, relative to its own file, as pip does."""
@@ -170,7 +162,7 @@ class _Reader:
 
     def _project(self, path: Path, extras: Iterable[str], groups: Iterable[str]) -> None:
         """Add the dependencies of a ``pyproject.toml``, with those of extras and groups."""
-        whole = _read_toml(path)
+        whole = read_toml(path)
         project = whole.get("project")
         if project is None and not groups:
             raise SourceError(f"{path}: it has no [project]; name a lock file in requirements instead")
@@ -210,10 +202,10 @@ class _Reader:
     def _pylock(self, path: Path, extras: Iterable[str], groups: Iterable[str]) -> None:
         """Add what a lock file of PEP 751 has, each with the hashes of all its files."""
         try:
-            lock = Pylock.from_dict(_read_toml(path))
+            lock = Pylock.from_dict(read_toml(path))
         except Exception as error:  # packaging's several ones
             raise SourceError(f"{path}: it can't be read: {error}; write it anew") from error
-        chosen = {
+        chosen: dict[str, set[str]] = {
             "extras": {canonicalize_name(extra) for extra in extras},
             "dependency_groups": {*groups} or {*(lock.default_groups or ())},
         }
@@ -235,7 +227,7 @@ class _Reader:
             )
         if self.extras is not None and not hashed and not self.has_dependencies and self.source:
             path = self.source / "pyproject.toml"
-            if path.is_file() and (project := _read_toml(path).get("project")):
+            if path.is_file() and (project := read_toml(path).get("project")):
                 self._dependencies(path, project, self.extras)
         for where, _, line in self.lines:
             if hashed and line and "--hash=" not in line:
@@ -250,39 +242,6 @@ class _Reader:
         )
 
 
-def _logical_lines(text: str) -> Iterator[tuple[int, str, str]]:
-    """The lines of a requirements file: the number of the first one, all as written, and joined without comments."""
-    lines = text.splitlines()
-    start = 0
-    for number, line in enumerate(lines):
-        if line.endswith("\\") and number + 1 < len(lines) and not line.lstrip().startswith("#"):
-            continue
-        written = lines[start : number + 1]
-        joined = "".join(f"{COMMENT.sub('', one).removesuffix(chr(92))} " for one in written)
-        yield start + 1, "".join(f"{one}\n" for one in written), COMMENT.sub("", joined).strip()
-        start = number + 1
-
-
-def _read_text(path: Path) -> str:
-    """The text of a file in the encoding that it names, by a mark or a comment, as pip reads it; else UTF-8."""
-    content = path.read_bytes()
-    mark, encoding = next((one for one in BYTE_ORDER_MARKS if content.startswith(one[0])), (b"", ""))
-    named = ENCODING.match(content)
-    encoding = encoding or (named[1].decode() if named else "utf-8")
-    try:
-        return content.removeprefix(mark).decode(encoding)
-    except (UnicodeDecodeError, LookupError) as error:
-        line = content[: getattr(error, "start", 0)].count(b"\n") + 1
-        raise SourceError(f"{path}:{line}: it is no text in {encoding}; save the file as UTF-8") from error
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(_read_text(path))
-    except tomllib.TOMLDecodeError as error:
-        raise SourceError(f"{path}: it can't be read: {error}") from error
-
-
 def _locked(package: Package, chosen: dict[str, set[str]], path: Path) -> str:
     """A package of a lock file as a line with hashes; its marker says whether extras and groups want it."""
     if package.is_direct and not package.archive:
@@ -290,7 +249,8 @@ def _locked(package: Package, chosen: dict[str, set[str]], path: Path) -> str:
             f"{path}: {package.name} is a path or a repository; build a wheel of it (pip wheel --no-deps) and name "
             "that in `wheels`"
         )
-    files = [*(package.wheels or ()), *filter(None, (package.sdist, package.archive))]
+    others = (one for one in (package.sdist, package.archive) if one)
+    files: list[PackageWheel | PackageSdist | PackageArchive] = [*(package.wheels or ()), *others]
     hashes = sorted({f"--hash={name}:{value}" for file in files for name, value in file.hashes.items()})
     what = f" @ {package.archive.url}" if package.archive else f"=={package.version}"
 
