@@ -1,4 +1,4 @@
-"""Packing a release on the controller: its source, and the id over all its inputs."""
+"""Packing a source for hosts: one archive per content, which is the same bytes wherever it is packed."""
 
 from __future__ import annotations
 
@@ -8,22 +8,16 @@ import hashlib
 import io
 import json
 import os
-import stat
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
-
-from pathspec import GitIgnoreSpec
+from typing import IO, Any
 
 from .cache import CACHE, locked, prune, settle
 from .entries import Entry
+from .release_contents import contents, real_path
 from .sources import SourceError, fetched
 
-VERSION_CONTROL_AND_CACHES = {
-    ".git", ".hg", ".svn", "__pycache__", ".pytest_cache", ".ruff_cache", ".mypy_cache", ".tox",
-}  # fmt: skip
-ENVIRONMENTS = {".venv", "venv", "node_modules"}
 # Of files' times: what a zip can hold in any time zone (its years begin with 1980), and what has passed.
 EARLIEST, LATEST = 315_619_200, 1_577_836_800  # 1980-01-02, 2020-01-01
 COMPRESSIBLE = {
@@ -32,116 +26,16 @@ COMPRESSIBLE = {
 }  # fmt: skip
 COMPRESSIBLE_BYTES = 1024  # below, the headers of an answer weigh more than what is saved
 KEPT_ARCHIVES = 10
-NOTHING: Mapping[str, Any] = {}
-
-
-class Contents(NamedTuple):
-    """What of a source is part of a release."""
-
-    files: list[Path]  # and links, by path
-    left_out: list[str]  # the topmost paths that are not, below the source, but for version control and caches
-
-
-def contents(source: Path | None, options: Mapping[str, Any] = NOTHING, static: Iterable[str] = ()) -> Contents:
-    """What of a source is part of a release: no caches, environments and version control, nor what is excluded.
-
-    Below a folder that nginx serves, what is named like an environment is part of it: pages load it.
-
-    :param source: None, as a package has none, is an empty one.
-    :param options: of it, ``exclude`` (patterns of gitignore(5), ``!`` brings back what is left out otherwise) and
-        ``gitignore`` (whether the source's own files of that name count, too).
-    :param static: the folders that nginx serves, below the source.
-    :raises SourceError: something that can't be part of a release.
-    """
-    found = Contents([], [])
-    if source:
-        exclude = GitIgnoreSpec.from_lines(options.get("exclude") or ())
-        served = [_real(source / folder) for folder in static]
-        _walk(source, _Rules(source, exclude, bool(options.get("gitignore")), served), found)
-    return Contents(sorted(found.files), sorted(found.left_out))
-
-
-class _Rules(NamedTuple):
-    """What is left out; ``ignored`` has what the files .gitignore say, by their folder, the deepest one last."""
-
-    source: Path
-    exclude: GitIgnoreSpec
-    gitignore: bool
-    served: list[Path]
-    ignored: tuple[tuple[Path, GitIgnoreSpec], ...] = ()
-    only_served: bool = False
-
-    def below(self, folder: Path) -> _Rules:
-        """The rules for what is in a folder."""
-        own = folder / ".gitignore"
-        if not (self.gitignore and own.is_file()):
-            return self
-        return self._replace(ignored=(*self.ignored, (folder, GitIgnoreSpec.from_lines(own.read_text().splitlines()))))
-
-    def is_excluded(self, path: Path, is_folder: bool) -> bool | None:
-        """Whether a pattern excludes a path, or brings it back; None where none says anything."""
-        for base, patterns in ((self.source, self.exclude), *reversed(self.ignored)):
-            excluded = patterns.check_file(f"{path.relative_to(base)}{'/' * is_folder}").include
-            if excluded is not None:
-                return excluded
-        return None
-
-
-def _walk(folder: Path, rules: _Rules, found: Contents) -> None:
-    rules = rules.below(folder)
-    here = _real(folder)
-    for path in folder.iterdir():
-        mode = path.lstat().st_mode
-        is_folder = stat.S_ISDIR(mode)
-        real = here / path.name
-        is_served = any(real.is_relative_to(one) for one in rules.served)
-        is_cache = path.name in VERSION_CONTROL_AND_CACHES or path.suffix == ".pyc"
-        is_environment = (path.name in ENVIRONMENTS or rules.only_served) and not is_served
-        excluded = rules.is_excluded(path, is_folder)
-        if excluded or (excluded is None and (is_cache or is_environment)):
-            if not rules.only_served and (excluded or not is_cache or is_served):
-                name = f"{path.relative_to(rules.source)}{'/' * is_folder}"
-                found.left_out.append(name.encode(errors="backslashreplace").decode())
-            if not excluded and not is_cache and is_folder and any(one.is_relative_to(real) for one in rules.served):
-                _walk(path, rules._replace(only_served=True), found)
-            continue
-        _check_names(path, *([os.readlink(path)] if stat.S_ISLNK(mode) else []))
-        if stat.S_ISLNK(mode):
-            if Path(os.readlink(path)).is_absolute():
-                raise SourceError(f"{path}: the link is absolute and would lead elsewhere on a host; make it relative")
-            if not _real(path).is_relative_to(_real(rules.source)):
-                raise SourceError(f"{path}: the link leads out of the source; copy what it points at")
-            found.files.append(path)
-        elif is_folder:
-            _walk(path, rules._replace(only_served=False), found)
-        elif stat.S_ISREG(mode):
-            found.files.append(path)
-        else:
-            raise SourceError(f"{path}: neither a file nor a link; remove it from the source")
-
-
-def _check_names(path: Path, *targets: str) -> None:
-    """Refuse what is no text: an archive's names are UTF-8, and so are those that Python sees on a host."""
-    try:
-        for name in (path.name, *targets):
-            name.encode()
-    except UnicodeEncodeError as error:
-        shown = ascii(os.fsencode(path))[2:-1]
-        raise SourceError(f"{shown}: the name is not UTF-8; rename it, or leave it out by source.exclude") from error
-
-
-def _real(path: Path) -> Path:
-    """Where a path leads to, also when that is nowhere or in a circle."""
-    return Path(os.path.realpath(path))
 
 
 def source_hash(source: Path | None, files: list[Path]) -> str:
     """The sha256 over the files' paths, contents and executable bits, and over what ``pack`` makes of them."""
+    base = source or Path()
     total = hashlib.sha256(f"{EARLIEST} {LATEST}\0".encode())
     for path in files:
         content = os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
         kind = "link" if path.is_symlink() else "exec" if path.stat().st_mode & 0o100 else "file"
-        total.update(f"{path.relative_to(source)}\0{kind}\0{len(content)}\0".encode() + content)
+        total.update(f"{path.relative_to(base)}\0{kind}\0{len(content)}\0".encode() + content)
     return total.hexdigest()
 
 
@@ -155,12 +49,12 @@ def static_files(source: Path | None, files: list[Path], static: dict[str, str])
     """
     if not source:
         return {}
-    root = _real(source)
+    root = real_path(source)
     known = dict.fromkeys(root / path.relative_to(source) for path in files)
     members = {
         f"static{prefix}/{name}".removesuffix("/."): path
         for prefix, folder in sorted(static.items())
-        for name, path in _served(_real(root / folder), known, set())
+        for name, path in _served(real_path(root / folder), known, set())
     }
     for name in members:
         for parent in map(str, Path(name).parents):
@@ -181,7 +75,7 @@ def _served(folder: Path, files: dict[Path, None], above: set[Path]) -> Iterator
     above = {*above, folder}
     for path in files:
         if path.is_relative_to(folder):
-            target = _real(path)
+            target = real_path(path)
             if target in files:
                 yield path.relative_to(folder), target
             elif target.is_dir() and target not in above:
@@ -198,7 +92,7 @@ def pack(source: Path | None, files: list[Path], static: dict[str, str], archive
     the source's files, and for nginx's gzip_static their compressed forms, where that is worth it.
     """
     base = source or Path()
-    root = _real(base)
+    root = real_path(base)
     entries: dict[Path, tarfile.TarInfo] = {}
     with archive.open("wb") as file, _gzip(file, 6) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
         for path in files:

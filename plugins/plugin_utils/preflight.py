@@ -23,6 +23,7 @@ from module_utils.flaskfleet.shared import below, overlaps, place
 
 from . import fleet, packing, requirements, sources
 from .entries import complete, role_specs, validate
+from .release_contents import contents
 from .rendering import PROJECT
 from .sources import Fetched, SourceError, redact
 
@@ -181,9 +182,7 @@ def remarks(imports: list[Import], names: set[str], get: Callable[[str], Any]) -
     has_apps = any(item.role == "flask_app" for item in imports) and "flask_apps" in names
     said = []
     for name, app in complete(get("flask_apps") if has_apps else {}).items():
-        left_out = packing.contents(
-            sources.fetched(app["source"]).folder, app["source"], app["static"].values()
-        ).left_out
+        left_out = contents(sources.fetched(app["source"]).folder, app["source"], app["static"].values()).left_out
         if left_out:
             more = f" and {len(left_out) - SHOWN} more" if len(left_out) > SHOWN else ""
             said.append(f"{name}: not part of the release are {', '.join(left_out[:SHOWN])}{more}")
@@ -440,7 +439,7 @@ def _check_source(where: str, app: dict[str, Any], fetch: Fetch) -> Iterator[Pro
     (kind,) = (kind for kind in sources.KINDS if app["source"][kind] is not None)
     try:
         found = fetch(app["source"])
-        files = packing.contents(found.folder, app["source"], app["static"].values()).files
+        files = contents(found.folder, app["source"], app["static"].values()).files
         requirements.required(found, app)
         served = packing.static_files(found.folder, files, app["static"])
     except (SourceError, OSError, UnicodeDecodeError) as error:

@@ -8,6 +8,7 @@ from module_utils.flaskfleet.shared import linked
 
 from . import packing, release_inputs, requirements, sources, wheel_sets
 from .entries import Entry
+from .release_contents import contents
 from .rendering import PROJECT, render
 
 Arguments = dict[str, Any]
@@ -24,7 +25,7 @@ def of_release(entry: Entry, options: Arguments, task_vars: Arguments, templar: 
     :param options: ``templates``, ``router_template``, ``settings``, ``wheels``, see the module flask_app.
     """
     fetched = sources.fetched(entry["source"])
-    files = packing.contents(fetched.folder, entry["source"], entry["static"].values()).files
+    files = contents(fetched.folder, entry["source"], entry["static"].values()).files
     required = requirements.required(fetched, entry)
     templates = [path for folder in options["templates"] for path in sorted((PROJECT / folder).glob("*.j2"))]
     source = packing.source_hash(fetched.folder, files)

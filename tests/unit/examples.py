@@ -12,7 +12,8 @@ from ansible.module_utils.flaskfleet.secret_files import Secrets
 from ansible.module_utils.flaskfleet.staging import Release
 from ansible.module_utils.flaskfleet.wheels import Wheel
 from plugin_utils.entries import complete
-from plugin_utils.packing import contents, pack
+from plugin_utils.packing import pack
+from plugin_utils.release_contents import contents
 from plugin_utils.release_inputs import NOT_OF_A_RELEASE
 
 A, B, C, D = (letter * 12 for letter in "abcd")
@@ -34,6 +35,7 @@ ENV = {
 NO_SECRETS = Secrets("0" * 12, {}, {})
 SECRETS = Secrets("5" * 12, {"KEY": "s3cret"}, {"instance/config.py": "KEY = 's3cret'\n"})
 MAILER = {"mailer": {"command": "python -m blog.mailer", "stop_seconds": 45}}
+FILES = {"app.py": "app = None\n", "pkg/__init__.py": "", "pkg/data.txt": "☃\n", "manage": "#!/bin/sh\n"}
 
 
 def app_entry(**changed: Any) -> dict[str, Any]:
@@ -106,3 +108,20 @@ def pack_source(folder: Path) -> Path:
     (source / "link").symlink_to("blog/static/style.css")
     pack(source, contents(source).files, STATIC, folder / "blog.tar.gz")
     return folder / "blog.tar.gz"
+
+
+def write(source: Path, name: str, content: str | bytes) -> str:
+    """Write a file below a source; its name."""
+    (source / name).parent.mkdir(parents=True, exist_ok=True)
+    (source / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    return name
+
+
+def make_source(folder: Path, names: list[str] | None = None) -> Path:
+    """Make the source of the tests; ``names`` give the order in which it is written."""
+    for name in names or FILES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(FILES[name])
+    (folder / "manage").chmod((folder / "manage").stat().st_mode | 0o100)
+    (folder / "link").symlink_to("pkg/data.txt")
+    return folder

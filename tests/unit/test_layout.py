@@ -28,7 +28,8 @@ from ansible.module_utils.flaskfleet.paths import AppPaths, ReleaseFailed
 from ansible.module_utils.flaskfleet.secret_files import Secrets
 from examples import APP_ID, ENV, NO_SECRETS, SECRETS, STATIC, WEB_ID, A, B, C, D, make_release, of_a_package
 from interruption import interruptions
-from plugin_utils.packing import contents, pack
+from plugin_utils.packing import pack
+from plugin_utils.release_contents import contents
 
 Owners = dict[str, tuple[int, int]]
 RELEASE = make_release(A)
