@@ -16,6 +16,7 @@ from ansible.utils.display import Display
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from plugin_utils import preflight, sources
+from plugin_utils.fleet_checks import check_fleet
 from plugin_utils.rendering import PROJECT
 
 
@@ -43,7 +44,7 @@ class ActionModule(ActionBase):
                 claims[host] = preflight.claims(mine, names, get)
                 remarks |= dict.fromkeys(preflight.remarks(mine, names, get))
         if not problems:
-            for problem in preflight.check_fleet(variables["groups"], variables["hostvars"]):
+            for problem in check_fleet(variables["groups"], variables["hostvars"]):
                 problems[str(problem)].append("the fleet")
         if problems:
             lines = [f"- {problem}  [{', '.join(hosts)}]" for problem, hosts in problems.items()]

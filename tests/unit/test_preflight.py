@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import yaml
 from plugin_utils import preflight, sources
 from plugin_utils.rendering import PROJECT
 from plugin_utils.sources import Fetched, SourceError
+from plugin_utils.variable_checks import Validator, all_roles, constraints
 
 IMPORTS = preflight.role_imports(PROJECT / "playbooks" / "app_servers.yml")
 ROLES = [item.role for item in IMPORTS]
@@ -480,11 +480,11 @@ EXAMPLES = {  # of what a pattern that ends with $ takes
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("role", preflight.all_roles())
+@pytest.mark.parametrize("role", all_roles())
 def test_no_pattern_passes_a_line_break_at_the_end(role: str) -> None:
     """Python's $ does, that of JSON Schema does not."""
-    for pattern in strings(preflight.constraints(role)):
-        check = preflight.Validator({"pattern": pattern})
+    for pattern in strings(constraints(role)):
+        check = Validator({"pattern": pattern})
         taken = [example for example in EXAMPLES if check.is_valid(example)]
         assert taken, f"no example for {pattern}"
         if pattern.endswith("$") and not pattern.endswith("[^\\x00]*$"):
@@ -593,82 +593,11 @@ def test_an_app_of_its_own_address_claims_that_port_and_needs_no_nginx(inventory
 @pytest.mark.parametrize("role", ROLES)
 def test_constraints_name_only_variables_that_there_are(role: str) -> None:
     declared = yaml.safe_load((PROJECT / "roles" / role / "meta" / "argument_specs.yml").read_text())["argument_specs"]
-    schema = preflight.constraints(role)
+    schema = constraints(role)
     assert set(schema.get("properties", {})) <= set(declared["main"]["options"])
     if role == "flask_app":
         entry = schema["properties"]["flask_apps"]["additionalProperties"]["properties"]
         assert set(entry) <= set(declared["app"]["options"])
-
-
-# Between hosts
-
-FLEET = {"app_servers": ["app1", "app2"], "load_balancers": ["lb1", "lb2"]}
-
-
-def fleet(**changed: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The variables of a fleet with which nothing is wrong, but for those of some hosts."""
-    app = {"source": {"path": "/x"}, "wsgi": "blog:app", "server_names": ["blog.lan"]}
-    hosts = {
-        "app1": {"ansible_host": "10.0.0.1", "flask_apps": {"blog": app}},
-        "app2": {"ansible_host": "10.0.0.2", "flask_apps": {"blog": app}},
-        "lb1": {"ansible_host": "10.0.0.3", "keepalived_virtual_ip": "10.0.0.9"},
-        "lb2": {"ansible_host": "10.0.0.4", "keepalived_virtual_ip": "10.0.0.9"},
-    }
-    return {name: {**variables, **changed.get(name, {})} for name, variables in hosts.items()}
-
-
-def test_nothing_is_wrong_with_a_fleet() -> None:
-    assert preflight.check_fleet(FLEET, fleet()) == []
-
-
-OTHER = {"blog": {"source": {"path": "/x"}, "wsgi": "blog:app", "server_names": ["other.lan"]}}
-
-
-@pytest.mark.parametrize(
-    ("changed", "words"),
-    [
-        ({"app2": {"flask_apps": OTHER}}, "flask_apps.blog.server_names: have no name in common on all app servers"),
-        ({"lb2": {"keepalived_virtual_ip": "10.0.0.8"}}, "keepalived_virtual_ip: .* differs between balancers"),
-        (
-            {"lb1": {"ansible_host": "10.0.0.9"}},
-            "keepalived_virtual_ip: '10.0.0.9' is lb1's own address; choose",
-        ),
-        ({"app1": {"ansible_host": "no.such.name.invalid"}}, "base_address: .* of app1 can't be resolved"),
-        ({"app2": {"ansible_host": "10.0.0.1"}}, "base_address: '10.0.0.1' is the address of app1, too; give app2 its"),
-        ({"lb1": {"ansible_host": "127.0.1.1"}}, "base_address: '127.0.1.1' is no address .* others reach lb1; give"),
-        ({"app1": {"base_address": "fd00::1"}}, "base_address: 'fd00::1' of app1 is no IPv4 address"),
-        ({"app1": {"nginx_client_max_body_mb": 200}}, "nginx_client_max_body_mb: .*'lb1': 100.* is less on a balancer"),
-    ],
-    ids=[
-        "no name in common",
-        "two virtual addresses",
-        "a virtual address that is taken",
-        "no address",
-        "the same address",
-        "an address of its own",
-        "IPv6",
-        "a limit of the balancer's",
-    ],
-)
-def test_what_is_wrong_between_hosts_is_said(changed: dict[str, dict[str, Any]], words: str) -> None:
-    (problem,) = preflight.check_fleet(FLEET, fleet(**changed))
-    assert re.search(words, str(problem)), problem
-
-
-def test_a_host_is_of_one_kind() -> None:
-    (problem,) = preflight.check_fleet({**FLEET, "load_balancers": ["lb1", "app1"]}, fleet())
-    assert str(problem).startswith("load_balancers: 'app1' can't be an app server, too")
-
-
-def test_balancers_without_app_servers_are_refused() -> None:
-    (problem,) = preflight.check_fleet({"load_balancers": ["lb1", "lb2"]}, fleet())
-    assert "has no host that load_balancers could send requests to" in str(problem)
-
-
-def test_a_name_that_nginx_can_not_have_is_refused() -> None:
-    hosts = {**fleet(), "a b": fleet()["app1"]}
-    (problem,) = preflight.check_fleet({**FLEET, "app_servers": ["a b"]}, hosts)
-    assert "is no name for a host behind a balancer" in str(problem)
 
 
 @pytest.mark.parametrize("value", [True, "often", None])

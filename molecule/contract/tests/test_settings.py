@@ -12,6 +12,7 @@ from conftest import PROJECT
 sys.path.insert(0, str(PROJECT / "plugins"))
 from plugin_utils import preflight
 from plugin_utils.entries import role_specs
+from plugin_utils.variable_checks import all_roles
 
 
 def hosts(scenario: str) -> dict[str, dict[str, Any]]:
@@ -26,7 +27,7 @@ PLAYBOOKS = [PROJECT / f"playbooks/{group}.yml" for group in ("app_servers", "lo
 WIRED = {name for playbook in PLAYBOOKS for item in preflight.role_imports(playbook) for name in item.wired}
 
 
-@pytest.mark.parametrize("role", preflight.all_roles())
+@pytest.mark.parametrize("role", all_roles())
 def test_every_setting_is_off_its_default(role: str) -> None:
     given = [*OVERRIDES.values(), *hosts("offline").values()]
     options = {name: spec["default"] for name, spec in role_specs(role)["main"].items() if name not in WIRED}

@@ -1,0 +1,164 @@
+"""Checks of one host's variables against each other, and against the controller's disk.
+
+Each variable is sound by itself, see variable_checks.py.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from module_utils.flaskfleet.shared import below, overlaps, place
+
+from . import packing, requirements, sources
+from .entries import Entry, complete
+from .release_contents import contents
+from .sources import Fetched, SourceError
+from .variable_checks import HIDDEN, Problem
+
+WHEN = ("before_switch", "after_switch")
+RESERVED_PREFIX = "FLASKFLEET_"
+Fetch = Callable[[dict[str, Any]], Fetched]
+
+
+def check_consistency(values: dict[str, Any], fetch: Fetch) -> Iterator[Problem]:
+    """What is wrong between variables that are sound by themselves.
+
+    :param values: the host's variables, with the defaults of its roles.
+    :param fetch: gets a source to the controller.
+    """
+    apps = complete(values.get("flask_apps") or {})
+    yield from _check_ports(values, apps)
+    yield from _check_settings(values)
+    served = Counter(name.lower() for app in apps.values() for name in app["server_names"])
+    stop = values.get("supervisor_stop_timeout_seconds")
+    for name, app in apps.items():
+        where = f"flask_apps.{name}"
+        yield from _check_reachable(where, app, values.get("nginx_enabled", True))
+        yield from _check_server_names(where, app, apps, served)
+        yield from _check_stop_times(where, app, int(stop or 0))
+        yield from _check_commands(where, app)
+        yield from _check_environment(where, app)
+        yield from _check_paths(where, app)
+        yield from _check_source(where, app, fetch)
+        yield from _check_wheels(where, app)
+
+
+def _check_ports(values: dict[str, Any], apps: dict[str, Entry]) -> Iterator[Problem]:
+    nginx_enabled = values.get("nginx_enabled", True)
+    ports = {name: int(value) for name, value in values.items() if name.endswith("_port") and nginx_enabled}
+    ports |= {
+        f"flask_apps.{name}.http": int(app["http"].rpartition(":")[2]) for name, app in apps.items() if app["http"]
+    }
+    for name, port in ports.items():
+        for other in sorted(other for other in ports if other < name and ports[other] == port):
+            yield Problem(name, port, f"is also {other}; choose another port for one of them")
+
+
+def _check_settings(values: dict[str, Any]) -> Iterator[Problem]:
+    if "uwsgi_listen" in values and int(values["uwsgi_listen"]) > int(values["base_somaxconn"]):
+        yield Problem(
+            "uwsgi_listen",
+            values["uwsgi_listen"],
+            f"is more than base_somaxconn ({values['base_somaxconn']}); raise that",
+        )
+    for path in values.get("base_ca_certificates") or []:
+        if not Path(path).is_file():
+            yield Problem("base_ca_certificates", path, "there is no such file on the controller")
+
+
+def _check_reachable(where: str, app: Entry, nginx_enabled: bool) -> Iterator[Problem]:
+    if not app["http"] and not (app["server_names"] and nginx_enabled):
+        way = "name at least one host name, or give http" if nginx_enabled else "nginx_enabled is false: give http"
+        yield Problem(f"{where}.server_names", app["server_names"], f"nobody could reach the app; {way}")
+
+
+def _check_server_names(where: str, app: Entry, apps: dict[str, Entry], served: Counter[str]) -> Iterator[Problem]:
+    """A server name is one app's, and stands there once. ``served`` counts them over all apps."""
+    for server_name in app["server_names"]:
+        if served[server_name.lower()] > 1:
+            others = sorted(o for o in apps if server_name.lower() in map(str.lower, apps[o]["server_names"]))
+            owners = f"apps {', '.join(others)}" if len(others) > 1 else f"{app['name']} more than once"
+            yield Problem(f"{where}.server_names", server_name, f"is claimed by {owners}; give each name to one app")
+
+
+def _check_stop_times(where: str, app: Entry, limit: int) -> Iterator[Problem]:
+    """Supervisor waits for the slowest program. ``limit`` is how many seconds; 0: the host has no Supervisor."""
+    times = [("harakiri_seconds", app["harakiri_seconds"], 30)]
+    times += [
+        (f"programs.{program}.stop_seconds", options["stop_seconds"], 15)
+        for program, options in app["programs"].items()
+    ]
+    for option, seconds, margin in times:
+        if limit and seconds + margin > limit:
+            words = f"+ {margin} seconds is more than supervisor_stop_timeout_seconds ({limit}); raise that"
+            yield Problem(f"{where}.{option}", seconds, words)
+
+
+def _check_commands(where: str, app: Entry) -> Iterator[Problem]:
+    commands = [(f"programs.{program}.command", options["command"]) for program, options in app["programs"].items()]
+    commands += [(f"hooks.{when}", command) for when in WHEN for command in app["hooks"][when]]
+    commands += [("build", command) for command in app["build"]]
+    for option, command in commands:
+        try:
+            shlex.split(command)
+        except ValueError as error:
+            yield Problem(f"{where}.{option}", command, f"can't be read: {error}; close what you quote")
+
+
+def _check_environment(where: str, app: Entry) -> Iterator[Problem]:
+    for variable in sorted(app["env"].keys() & app["secret_env"].keys()):
+        yield Problem(f"{where}.secret_env.{variable}", HIDDEN, "stands in env, too; keep one of them")
+    for variable in sorted(app["env"].keys() | app["secret_env"].keys()):
+        if variable.startswith(RESERVED_PREFIX):
+            yield Problem(f"{where}.env.{variable}", HIDDEN, f"{RESERVED_PREFIX}… is set by the release; rename it")
+
+
+def _check_paths(where: str, app: Entry) -> Iterator[Problem]:
+    """Shared paths and files of the inventory lie apart from each other, also where nginx serves them."""
+    paths, shared = [*app["files"], *app["secret_files"]], app["shared_paths"]
+    places = {path: place(path, app["static"]) for path in shared}
+    for path in sorted({*paths, *shared}):
+        if (paths + shared).count(path) > 1:
+            words = "stands more than once in files, secret_files and shared_paths; keep one of them"
+        elif path in shared and below(path, shared):
+            words = f"lies below {below(path, shared)}, which is shared as a whole; leave it out"
+        elif above := below(path, paths):
+            words = f"lies below {above}, which is a file of files or secret_files; rename one of them"
+        elif path in shared and (
+            # The app writes there: root makes no folder in it.
+            inside := [one for one in shared if one != path and PurePosixPath(places[path]).is_relative_to(places[one])]
+        ):
+            words = f"is served below {inside[0]}, which is shared as a whole; give its folder of static another URL"
+        else:
+            continue
+        yield Problem(f"{where}.{'shared_paths' if path in shared else 'files'}", path, words)
+
+
+def _check_source(where: str, app: Entry, fetch: Fetch) -> Iterator[Problem]:
+    (kind,) = (kind for kind in sources.KINDS if app["source"][kind] is not None)
+    try:
+        found = fetch(app["source"])
+        files = contents(found.folder, app["source"], app["static"].values()).files
+        requirements.required(found, app)
+        served = packing.static_files(found.folder, files, app["static"])
+    except (SourceError, OSError, UnicodeDecodeError) as error:
+        yield Problem(f"{where}.source.{kind}", HIDDEN, str(error))
+        return
+    if app["build"] and not found.folder:
+        yield Problem(f"{where}.build", app["build"], "a package is built already; leave it out")
+    for prefix, folder in app["static"].items() if found.folder and not app["build"] else ():  # a build may make it
+        is_empty = not any(Path(name).is_relative_to(f"static{prefix}") for name in served)
+        if is_empty and not overlaps(folder, app["shared_paths"]):
+            origin = sources.describe(found.record)
+            yield Problem(f"{where}.static.{prefix}", folder, f"there is no file in such a folder below {origin}")
+
+
+def _check_wheels(where: str, app: Entry) -> Iterator[Problem]:
+    try:
+        packing.further_wheels(app)
+    except (SourceError, OSError) as error:
+        yield Problem(f"{where}.wheels", HIDDEN, str(error))
