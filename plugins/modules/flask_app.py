@@ -136,10 +136,10 @@ from ansible.module_utils.flaskfleet import (
 )
 from ansible.module_utils.flaskfleet.app import App
 from ansible.module_utils.flaskfleet.app_state import differences
-from ansible.module_utils.flaskfleet.builds import clean_up
 from ansible.module_utils.flaskfleet.environments import Environment
 from ansible.module_utils.flaskfleet.host_module import ARGUMENTS, FAILURES, app_on_host, explain
 from ansible.module_utils.flaskfleet.journal import release_id
+from ansible.module_utils.flaskfleet.toolchain import clean_up
 from ansible.module_utils.flaskfleet.uploads import Result, Wanted
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.flaskfleet.builds import PATIENCE_SECONDS, TOOLCHAIN, BuildFailed, toolchain
 from ansible.module_utils.flaskfleet.environments import Environment, install
-from ansible.module_utils.flaskfleet.files import Busy, lock
+from ansible.module_utils.flaskfleet.files import Busy
 from ansible.module_utils.flaskfleet.sandbox import CA_BUNDLE, CommandFailed, sandbox
+from ansible.module_utils.flaskfleet.toolchain import PATIENCE_SECONDS, BuildFailed, toolchain
 from ansible.module_utils.flaskfleet.wheels import Wheel, WheelFailed, lacking, receive
 
 COMMAND_SECONDS = 3_600  # one that watches files would never end
@@ -103,11 +103,7 @@ def build(
     :raises CommandFailed: one failed, with its words.
     """
     said: list[str] = []
-    with (
-        lock(TOOLCHAIN.with_suffix(".lock"), PATIENCE_SECONDS),
-        toolchain(keep_toolchain) as add,
-        sandbox("build", PATIENCE_SECONDS) as box,
-    ):
+    with toolchain(keep_toolchain) as add, sandbox("build", PATIENCE_SECONDS) as box:
         add(packages)
         venv = install(box, environment)
         given = box.given / "source.tar.gz"

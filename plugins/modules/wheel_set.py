@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.flaskfleet.builds import BuildFailed, Built, Recipe, build
+from ansible.module_utils.flaskfleet.builds import Built, Recipe, build
 from ansible.module_utils.flaskfleet.files import unpack
+from ansible.module_utils.flaskfleet.toolchain import BuildFailed
 from ansible.module_utils.flaskfleet.wheels import WheelFailed, receive
 
 DOCUMENTATION = r"""

@@ -5,40 +5,28 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from ansible.module_utils.flaskfleet import builds, sandbox
+from ansible.module_utils.flaskfleet import builds, sandbox, toolchain
 from ansible.module_utils.flaskfleet.builds import (
     Attempt,
-    BuildFailed,
     Recipe,
     attempts,
     build,
-    clean_up,
     explain,
-    gcc_of,
 )
 from ansible.module_utils.flaskfleet.files import lock
-from ansible.module_utils.flaskfleet.sandbox import Sandbox
+from ansible.module_utils.flaskfleet.toolchain import BuildFailed
 from ansible.module_utils.flaskfleet.wheels import sha256_of
+from builders import AUTO, LTO_MISMATCH, UWSGI, Host, Python, make_host
 
-LTO_MISMATCH = """\
-lto1: fatal error: bytecode stream in file '/opt/lto/lib/python3.11/config-3.11-x86_64-linux-gnu/libpython3.11.a' \
-generated with LTO version 11.3 instead of the expected 12.0
-lto-wrapper: fatal error: gcc returned 1 exit status
-compilation terminated.
-/usr/bin/ld: error: lto-wrapper failed
-collect2: error: ld returned 1 exit status"""
 NO_COMPILER = "error: subprocess-exited-with-error\nerror: command 'gcc' failed: No such file or directory"
 NO_HEADER = "Failed building wheel for psycopg2\nerror: libpq-fe.h: No such file or directory"
 NOT_FOUND = "ERROR: No matching distribution found for flaskk"
-UWSGI = "uwsgi==2.0.31 --hash=sha256:0"
 PYUWSGI = "pyuwsgi==2.0.30 --hash=sha256:1"
 
 
@@ -56,7 +44,6 @@ def ways(recipe: Recipe, *errors: str, built_by: str = "gcc-11") -> list[tuple[s
     return [(attempt.requirements.partition("==")[0], attempt.compiler, attempt.flags) for attempt in tried]
 
 
-AUTO = Recipe(UWSGI, gcc="auto")
 BY_GCC, WITHOUT_LTO, BY_ITS_OWN = ("uwsgi", "gcc", ""), ("uwsgi", "gcc", "-fno-lto"), ("uwsgi", "gcc-11", "")
 PREBUILT = ("pyuwsgi", "", "")
 
@@ -177,197 +164,15 @@ def test_an_explanation_tells_what_a_missing_file_takes(error: str, missing: str
     )
 
 
-@pytest.mark.parametrize(
-    ("compiler", "expected"),
-    [("GCC 11.3.0", "gcc-11"), ("GCC 4.8.5 20150623 (Red Hat)", "gcc-4"), ("Clang 14.0.6", "")],
-)
-def test_the_compiler_that_has_built_an_interpreter(tmp_path: Path, compiler: str, expected: str) -> None:
-    assert gcc_of(script(tmp_path / "python3", f"echo '{compiler}'")) == expected
-
-
-def script(path: Path, lines: str) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{lines}\n")
-    path.chmod(0o755)
-    return str(path)
-
-
-# a host: a fake distribution, and a fake interpreter whose pip does what a test tells it
-
-DEPENDS = {
-    "gcc": ["gcc-12"], "gcc-12": ["cpp-12", "libc6-dev"], "gcc-11": ["cpp-11"], "build-essential": ["gcc", "make"],
-    "python3-dev": ["libc6-dev"],
-}  # fmt: skip
-
-DISTRIBUTION = """#!{python} -SE
-import json, pathlib, sys
-
-state = pathlib.Path("{state}")
-host = json.loads(state.read_text())
-name, words = pathlib.Path(sys.argv[0]).name, [word for word in sys.argv[1:] if not word.startswith("-")]
-installed, depends = host["installed"], host["depends"]
-
-
-def closure(packages):
-    found = []
-    for package in packages:
-        found += closure(depends.get(package, [])) + [package]
-    return found
-
-
-if name == "dpkg-query":
-    print("".join(f"{{package}} installed\\n" for package in installed) + "vim config-files")
-    sys.exit()
-host["calls"].append(" ".join([name, *sys.argv[1:]]))
-if name == "apt-mark" and words[0] == "showauto":
-    print("\\n".join(package for package in words[1:] if installed.get(package) == "auto"))
-elif name == "apt-mark":
-    if not words[1:]:
-        sys.exit("E: No packages found")
-    installed.update(dict.fromkeys(words[1:], "auto"))
-else:
-    if host["locked"] and "--simulate" not in sys.argv:
-        state.write_text(json.dumps({{**host, "locked": host["locked"] - 1}}))
-        sys.exit("E: Could not get lock /var/lib/apt/lists/lock. It is held by process 1 (apt-get)")
-    action, *packages = words
-    packages = [host["provides"].get(package, package) for package in packages]
-    simulated = "--simulate" in sys.argv
-    if action == "update":
-        host["gone"] = []
-    elif action == "install":
-        host["fails"] -= not simulated
-        unknown = [package for package in packages if package in host["gone"]]
-        if unknown or (not simulated and host["fails"] >= 0):
-            state.write_text(json.dumps(host))
-            sys.exit(f"E: Unable to locate package {{unknown}}")
-        for package in dict.fromkeys(closure(packages)):
-            if package not in installed:
-                print(f"Inst {{package}} (1.0 Debian:12 [amd64])")
-                installed[package] = "manual" if package in packages and "--mark-auto" not in sys.argv else "auto"
-        for package in host["upgrades"]:
-            print(f"Inst {{package}} [1.0] (1.1 Debian:12 [amd64])")
-    elif action == "purge":
-        for package in [package for package in installed if set(closure([package])) & set(packages)]:
-            print(f"Purg {{package}} [1.0]")
-            installed.pop(package)
-    if simulated:
-        host = {{**json.loads(state.read_text()), "calls": host["calls"]}}
-state.write_text(json.dumps(host))
-"""
-
-
-class Host:
-    """What is installed on a host, ``manual`` or ``auto``, and what its programs were asked."""
-
-    def __init__(self, folder: Path) -> None:
-        self.state = folder / "state.json"
-        self.noted = folder / "toolchain.json"
-        self.write(
-            installed={"libc6": "auto"}, depends=DEPENDS, provides={}, gone=[], upgrades=[], fails=0, calls=[], locked=0
-        )
-        for name in ("apt-get", "apt-mark", "dpkg-query"):
-            path = folder / "bin" / name
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(DISTRIBUTION.format(python=sys.executable, state=self.state))
-            path.chmod(0o755)
-
-    def __getitem__(self, name: str) -> Any:
-        return json.loads(self.state.read_text())[name]
-
-    def write(self, **changed: Any) -> None:
-        before = json.loads(self.state.read_text()) if self.state.exists() else {}
-        self.state.write_text(json.dumps({**before, **changed}))
-
-    def install(self, **packages: str) -> None:
-        """Have packages, as if somebody had installed them meanwhile. In a name, _ stands for -."""
-        given = {name.replace("_", "-"): how for name, how in packages.items()}
-        self.write(installed={**self["installed"], **given})
-
-    def asked(self, action: str) -> list[str]:
-        """The packages of each call of an action that was no simulation."""
-        return [
-            call.split(f" {action} ")[1] for call in self["calls"] if f" {action} " in call and "--simulate" not in call
-        ]
-
-
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    """A host without a compiler."""
-    (tmp_path / "host").mkdir()
-    host = Host(tmp_path / "host")
-    monkeypatch.setenv("PATH", f"{tmp_path}/host/bin:{os.environ['PATH']}")
-    monkeypatch.setattr(builds, "TOOLCHAIN", host.noted)
-    monkeypatch.setattr(sandbox, "CA_BUNDLE", tmp_path / "no-bundle.crt")
-    return host
+    return make_host(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Where wheels are to be."""
     return tmp_path / "wheels"
-
-
-class Python:
-    """A fake interpreter, whose pip fails with these words, in turn, and then makes a wheel and what it requires."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir()
-        self.path = script(
-            folder / "python3",
-            f"""
-            cd {folder}
-            case "$*" in
-              "-I -m venv "*) mkdir -p "$4/bin" && cp "$0" "$4/bin/python" && exit ;;
-              "-I -c "*) echo GCC 11.3.0; exit ;;
-            esac
-            number=$(ls | grep -c calls)
-            printf '%s\\n' "$@" > "calls$number"
-            env > "env$number"
-            [ -z "$NETRC" ] || cat "$NETRC" > login
-            for last; do [ "$previous" != -c ] || [ "$3" != wheel ] || cp "$last" constraints; previous=$last; done
-            [ -d "$last" ] || cp "$last" "requirements$number"
-            [ "$3" = wheel ] || exit 0
-            while [ "$1" != --wheel-dir ]; do shift; done
-            mkdir -p "$2"
-            case " $* " in *" --no-deps "*)
-              echo blog > "$2/blog-1.0-py3-none-any.whl"; ls "$last" > project
-              echo "Successfully built blog"; exit ;;
-            esac
-            echo half > "$2/half.whl"
-            for fails in fails-*; do [ -f "$fails" ] && cat "$fails" >&2 && rm "$fails" && exit 1; done
-            rm "$2/half.whl"
-            echo uwsgi > "$2/uwsgi-2.0.31-cp311-cp311-linux_x86_64.whl"
-            echo click > "$2/click-8-py3-none-any.whl"
-            if [ -f builds ] || dpkg-query --show | grep -q '^gcc'; then echo "Successfully built uWSGI markupsafe"; fi
-            """,
-        )
-
-    def fails_with(self, *errors: str) -> None:
-        for number, error in enumerate(errors):
-            (self.folder / f"fails-{number}").write_text(error)
-
-    def builds_anyway(self) -> None:
-        """Build also where there is no compiler, as pip does what has an extension that is optional."""
-        (self.folder / "builds").touch()
-
-    def calls(self, command: str = "wheel") -> list[list[str]]:
-        """The arguments of each call of one of pip's commands."""
-        found = (path.read_text().splitlines() for path in sorted(self.folder.glob("calls*")))
-        return [words[3:] for words in found if words[2] == command]
-
-    def requirements(self) -> list[str]:
-        """What each call has read."""
-        return [path.read_text() for path in sorted(self.folder.glob("requirements*"))]
-
-    def constraints(self) -> str:
-        """What the last call has read as constraints."""
-        return (self.folder / "constraints").read_text()
-
-    def variables(self) -> list[dict[str, str]]:
-        """The environment of each call."""
-        found = (path.read_text().splitlines() for path in sorted(self.folder.glob("env*")))
-        return [dict(line.split("=", 1) for line in lines if "=" in line) for lines in found]
 
 
 @pytest.fixture
@@ -467,7 +272,7 @@ def test_what_can_be_built_without_a_compiler_is_built_with_one(host: Host, pyth
 def test_two_builds_on_a_host_wait_for_each_other(
     host: Host, python: Python, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(builds, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(toolchain, "PATIENCE_SECONDS", 0.1)
     with lock(host.noted.with_suffix(".lock")), pytest.raises(BuildFailed, match=rf"process {os.getpid()} has been"):
         build(AUTO, python.path, folder)
     assert host["calls"] == []
@@ -555,13 +360,6 @@ def test_a_recipe_tells_whether_what_builds_it_comes_from_the_index(
     assert ("--no-build-isolation" in call) == (not isolation)
 
 
-def test_headers_are_there_for_the_build_alone(host: Host, python: Python, folder: Path) -> None:
-    host.write(depends={**DEPENDS, "libpq-dev": ["libpq5"]})
-    there = during(host, python, folder, gcc="", build_packages=("libpq-dev",))
-    assert {"libpq-dev", "libpq5", "gcc", "python3-dev"} <= there.keys()
-    assert host["installed"] == BEFORE
-
-
 def test_the_login_of_an_index_is_in_a_file_of_the_sandbox_and_nowhere_else(
     host: Host, python: Python, folder: Path
 ) -> None:
@@ -602,225 +400,3 @@ def test_an_interpreter_that_cannot_be_run_is_named(host: Host, folder: Path, tm
         (tmp_path / "python3.99").touch(mode)
     with pytest.raises(BuildFailed, match=f"failed to execute {tmp_path}/python3.99: "):
         build(Recipe("flask"), str(tmp_path / "python3.99"), folder)
-
-
-# the toolchain
-
-WITH_HEADERS = replace(AUTO, packages=("gcc", "python3-dev"))
-BEFORE = {"libc6": "auto"}
-
-
-def during(host: Host, python: Python, folder: Path, *meanwhile: Callable[[], None], **changed: Any) -> dict[str, str]:
-    """Build with a compiler; what was installed during the build. What happens meanwhile does so at its end."""
-    seen: list[dict[str, str]] = []
-    wheel = builds._wheel
-
-    def watch(*arguments: Any) -> str:
-        said = wheel(*arguments)
-        seen.append(host["installed"])
-        for happens in meanwhile:
-            happens()
-        return said
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(builds, "_wheel", watch)
-        build(replace(WITH_HEADERS, **changed), python.path, folder)
-    return seen[-1]
-
-
-def test_a_compiler_is_there_for_the_build_alone(host: Host, python: Python, folder: Path) -> None:
-    there = during(host, python, folder)
-    assert there.keys() == {"libc6", "gcc", "gcc-12", "cpp-12", "libc6-dev", "python3-dev"}
-    assert (host["installed"], host.noted.exists()) == (BEFORE, False)
-
-
-def test_a_compiler_is_gone_after_a_build_that_fails(host: Host, python: Python, folder: Path) -> None:
-    python.fails_with("no")
-    with pytest.raises(BuildFailed):
-        build(WITH_HEADERS, python.path, folder)
-    assert (len(host.asked("install")), host["installed"]) == (1, BEFORE)
-
-
-def test_only_what_was_missing_is_installed_and_removed_again(host: Host, python: Python, folder: Path) -> None:
-    host.install(libc6_dev="auto", gcc_12="manual", cpp_12="auto")
-    before = host["installed"]
-    assert during(host, python, folder).keys() - before.keys() == {"gcc", "python3-dev"}
-    assert host["installed"] == before
-
-
-def test_where_all_is_there_nothing_is_installed_or_removed(host: Host, python: Python, folder: Path) -> None:
-    host.install(gcc="manual", gcc_12="auto", cpp_12="auto", libc6_dev="auto", python3_dev="manual")
-    during(host, python, folder)
-    assert host["calls"] == []
-
-
-def test_what_another_package_provides_already_is_no_failure(host: Host, python: Python, folder: Path) -> None:
-    host.write(provides={"libc-dev": "libc6-dev"})
-    host.install(gcc="manual", libc6_dev="manual")
-    before = host["installed"]
-    during(host, python, folder, packages=("libc-dev",))
-    assert host["installed"] == before
-
-
-def test_what_was_removed_but_for_its_settings_is_not_there(host: Host, python: Python, folder: Path) -> None:
-    """The fake distribution has such a vim."""
-    during(host, python, folder, packages=("vim",))
-    assert host.asked("install") == ["vim gcc"]
-
-
-def test_what_has_a_wheel_needs_no_compiler(host: Host, python: Python, folder: Path) -> None:
-    build(Recipe("flask", packages=("gcc",)), python.path, folder)
-    assert host["calls"] == []
-
-
-def test_a_second_compiler_is_installed_beside_the_first_and_both_go(host: Host, python: Python, folder: Path) -> None:
-    python.fails_with(LTO_MISMATCH, LTO_MISMATCH)
-    assert {"gcc", "gcc-11", "cpp-11"} <= during(host, python, folder).keys()
-    assert host["installed"] == BEFORE
-
-
-def test_upgrades_that_came_along_are_not_removed(host: Host, python: Python, folder: Path) -> None:
-    host.write(upgrades=["libc6"])
-    during(host, python, folder)
-    assert host["installed"] == BEFORE
-
-
-def test_what_is_to_be_kept_stays_and_is_removed_by_the_next_build_that_keeps_nothing(
-    host: Host, python: Python, folder: Path
-) -> None:
-    there = during(host, python, folder, keep_toolchain=True)
-    assert host["installed"].keys() == there.keys()
-    during(host, python, folder)
-    assert host["installed"] == BEFORE
-
-
-def test_what_is_kept_or_in_use_is_not_cleaned_up(host: Host, python: Python, folder: Path) -> None:
-    there = during(host, python, folder, clean_up, keep_toolchain=True)
-    clean_up()
-    assert host["installed"].keys() == there.keys()
-
-
-def test_wheels_are_kept_where_their_compiler_cannot_be_removed(
-    host: Host, python: Python, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another apt holds the lock, for one; the next run cleans up."""
-    run = builds._run
-
-    def fails_to_purge(argv: Sequence[str]) -> str:
-        if "purge" in argv and "--simulate" not in argv:
-            raise BuildFailed("E: Could not get lock")
-        return run(argv)
-
-    monkeypatch.setattr(builds, "_run", fails_to_purge)
-    assert build(WITH_HEADERS, python.path, folder).wheels
-    monkeypatch.setattr(builds, "_run", run)
-    clean_up()
-    assert (host["installed"], host.noted.exists()) == (BEFORE, False)
-
-
-def test_what_others_need_by_now_stays(host: Host, python: Python, folder: Path) -> None:
-    during(host, python, folder, lambda: host.install(make="auto", build_essential="manual"))
-    assert {"build-essential", "gcc", "gcc-12"} <= host["installed"].keys()
-    assert not host.noted.exists()
-
-
-def test_what_somebody_has_asked_for_meanwhile_stays_with_what_it_needs(
-    host: Host, python: Python, folder: Path
-) -> None:
-    during(host, python, folder, lambda: host.install(gcc="manual"))
-    assert {"gcc", "gcc-12", "cpp-12", "libc6-dev"} <= host["installed"].keys()
-
-
-def test_what_somebody_has_asked_for_meanwhile_stays(host: Host, python: Python, folder: Path) -> None:
-    during(host, python, folder, lambda: host.install(cpp_12="manual", libc6_dev="manual"))
-    assert host["installed"] == {**BEFORE, "cpp-12": "manual", "libc6-dev": "manual"}
-
-
-class Killed(BaseException):
-    """The end of a process, which runs nothing any more."""
-
-
-def kill(at: str, python: Python, folder: Path, recipe: Recipe = WITH_HEADERS) -> None:
-    """Build, and be killed right after a program was run whose command line is like this."""
-
-    def until(run: Callable[..., str]) -> Callable[..., str]:
-        def killed(*arguments: Any) -> str:
-            said = run(*arguments)
-            if re.search(at, " ".join(map(str, next(words for words in arguments if isinstance(words, list))))):
-                raise Killed
-            return said
-
-        return killed
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(builds, "_run", until(builds._run))
-        patch.setattr(Sandbox, "run", until(Sandbox.run))
-        patch.setattr(builds, "_remove", lambda: None)
-        build(recipe, python.path, folder)
-
-
-def test_a_build_that_was_killed_is_cleaned_up_by_the_next(host: Host, python: Python, folder: Path) -> None:
-    kill("pip wheel", python, folder)
-    assert "gcc-12" in host["installed"]
-    build(Recipe("flask"), python.path, folder)
-    assert (host["installed"], host.noted.exists()) == (BEFORE, False)
-
-
-def test_a_build_that_was_killed_is_cleaned_up_without_another(host: Host, python: Python, folder: Path) -> None:
-    kill("pip wheel", python, folder)
-    assert "gcc-12" in host["installed"]
-    for _ in range(2):
-        clean_up()
-        assert (host["installed"], host.noted.exists()) == (BEFORE, False)
-
-
-def test_a_build_that_was_killed_before_it_has_installed_anything_is_none(
-    host: Host, python: Python, folder: Path
-) -> None:
-    kill("--simulate install", python, folder)
-    build(Recipe("flask"), python.path, folder)
-    assert host["installed"] == BEFORE
-
-
-def test_a_build_that_was_killed_while_it_installed_leaves_nothing_of_a_second_one(
-    host: Host, python: Python, folder: Path
-) -> None:
-    kill("^apt-get (?!.*--simulate).* install ", python, folder)
-    during(host, python, folder)
-    assert host["installed"] == BEFORE
-
-
-@pytest.mark.parametrize("fails", ["gone", "fails"], ids=["a name", "a mirror"])
-def test_lists_that_are_old_are_updated(host: Host, python: Python, folder: Path, fails: str) -> None:
-    host.write(**({"gone": ["gcc"]} if fails == "gone" else {"fails": 1}))
-    during(host, python, folder)
-    assert [call.split()[-1] for call in host["calls"] if call.endswith(" update")] == ["update"]
-    assert host["installed"] == BEFORE
-
-
-def test_lists_that_are_fresh_are_left_alone(host: Host, python: Python, folder: Path) -> None:
-    during(host, python, folder)
-    assert not [call for call in host["calls"] if call.endswith(" update")]
-
-
-def test_another_run_of_apt_is_waited_for(host: Host, python: Python, folder: Path) -> None:
-    host.write(gone=["gcc"], locked=2)
-    during(host, python, folder)
-    assert host["locked"] == 0
-    assert [call.split()[-1] for call in host["calls"] if call.endswith(" update")] == ["update"] * 3
-
-
-def test_another_run_of_apt_that_does_not_end_is_told(
-    host: Host, python: Python, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    host.write(locked=99)
-    monkeypatch.setattr(builds, "APT_LOCK_SECONDS", 0)
-    with pytest.raises(BuildFailed, match="It is held by process 1"):
-        build(replace(AUTO, gcc="9"), python.path, folder)
-
-
-def test_a_compiler_that_the_distribution_has_not_is_told(host: Host, python: Python, folder: Path) -> None:
-    host.write(fails=99)
-    with pytest.raises(BuildFailed, match=r"(?s)tried uwsgi==2.0.31 by gcc-9, \d+ s:.*Unable to locate package"):
-        build(replace(AUTO, gcc="9"), python.path, folder)
-    assert (python.calls(), host["installed"]) == ([], BEFORE)

@@ -43,7 +43,6 @@ def packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]
 
     monkeypatch.setattr(source_build, "toolchain", toolchain)
     monkeypatch.setattr(source_build, "install", install)
-    monkeypatch.setattr(source_build, "TOOLCHAIN", tmp_path / "toolchain.json")
     monkeypatch.setattr(source_build, "receive", lambda archive: receive(archive, tmp_path / "pool"))
     monkeypatch.setattr(os, "nice", lambda _: 0)
     return added

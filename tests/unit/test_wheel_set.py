@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.flaskfleet.builds import Attempt, BuildFailed, Built, Recipe
+from ansible.module_utils.flaskfleet.builds import Attempt, Built, Recipe
+from ansible.module_utils.flaskfleet.toolchain import BuildFailed
 from ansible.module_utils.flaskfleet.wheels import Wheel, lacking, receive, sha256_of
 from ansible.module_utils.testing import patch_module_args
 from ansible.modules import wheel_set

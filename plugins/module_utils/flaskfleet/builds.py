@@ -8,25 +8,19 @@ installed beside the host's own and has this build alone.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from .files import Busy, lock, read_json, write_json
+from .files import Busy
 from .sandbox import CommandFailed, Sandbox, sandbox
+from .toolchain import PATIENCE_SECONDS, BuildFailed, gcc_of, toolchain
 from .wheels import Wheel, sha256_of
 
-TOOLCHAIN = Path("/var/lib/flaskfleet/toolchain.json")
-APT = ["apt-get", "--yes", "--quiet", "--no-install-recommends"]
-APT_LOCK_SECONDS = 600  # for another run of apt; DPkg::Lock::Timeout does not cover the locks of lists and archives
-PATIENCE_SECONDS = 1800  # for another build on the same host
 LTO_MISMATCH = re.compile(r"generated with LTO version|lto-wrapper failed|lto1: fatal error")
 NEEDS_A_COMPILER = re.compile(
     r"(?i)failed building wheel|subprocess-exited-with-error|metadata-generation-failed|command errored out"
@@ -38,10 +32,6 @@ LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
 PROJECT = "project.tar.gz"  # among what no index has: a packed source, in src/, that is built, too
 IS_COMPILED = r".*\.\(c\|cc\|cpp\|cxx\|pyx\|rs\|f\|f90\)"  # of files, for find
 LINES = 40  # of what a build said, in a message
-
-
-class BuildFailed(Exception):
-    """Nothing worked; the message says what was tried and what would help."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +93,7 @@ def build(recipe: Recipe, python: str, folder: Path, further: Path | None = None
     :raises BuildFailed: it can't be done; there is no folder.
     """
     try:
-        with lock(TOOLCHAIN.with_suffix(".lock"), PATIENCE_SECONDS):
-            return _build(recipe, python, folder, further)
+        return _build(recipe, python, folder, further)
     except CommandFailed as error:
         raise BuildFailed(str(error)) from error
     except Busy as other:
@@ -163,13 +152,6 @@ def attempts(recipe: Recipe, built_by: Callable[[], str], tried: Sequence[Attemp
         yield Attempt(recipe.prebuilt)
 
 
-def gcc_of(python: str) -> str:
-    """The compiler that has built an interpreter, like ``gcc-11``; nothing where it was none of gcc's."""
-    said = _run([python, "-I", "-c", "import platform; print(platform.python_compiler())"])
-    found = re.match(r"GCC (\d+)", said)
-    return f"gcc-{found[1]}" if found else ""
-
-
 def explain(tried: Sequence[Attempt]) -> str:
     """What was tried, what each attempt said in the end, and which file of a library was missing."""
     lines = [
@@ -182,68 +164,6 @@ def explain(tried: Sequence[Attempt]) -> str:
             f"name the package that brings {found[1] or found[2]} in build_packages of the app (apt-file search)"
         )
     return "\n".join(lines)
-
-
-@contextmanager
-def toolchain(keep: bool) -> Iterator[Callable[[Sequence[str]], Sequence[str]]]:
-    """A function that installs packages of the distribution; in the end those that were not there are removed again.
-
-    What a killed build has left is removed, too. What somebody has asked for meanwhile stays. Where they can't be
-    removed just now, ``clean_up`` does it later.
-    """
-    try:
-        yield _install
-    finally:
-        if keep and (noted := read_json(TOOLCHAIN)):
-            write_json(TOOLCHAIN, {**noted, "kept": True})
-        if not keep:
-            with suppress(BuildFailed):
-                _remove()
-
-
-def clean_up() -> None:
-    """Remove what a build has left that was killed, unless another one goes on."""
-    if not (read_json(TOOLCHAIN) or {"kept": True})["kept"]:
-        with suppress(Busy, BuildFailed), lock(TOOLCHAIN.with_suffix(".lock")):
-            _remove()
-
-
-def _install(packages: Sequence[str]) -> Sequence[str]:
-    """Install packages; the names of those that had to be upgraded for that."""
-    known = _run(["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n"])
-    missing = [package for package in packages if f"{package} installed" not in known.splitlines()]
-    if not missing:
-        return []
-    try:
-        planned = _run([*APT, "--no-remove", "--simulate", "install", *missing])
-    except BuildFailed:
-        _run([*APT, "update"])
-        planned = _run([*APT, "--no-remove", "--simulate", "install", *missing])
-    new = re.findall(r"^Inst (\S+) \(", planned, re.MULTILINE)  # an upgrade has its old version in brackets
-    upgraded = re.findall(r"^Inst (\S+) \[", planned, re.MULTILINE)
-    write_json(TOOLCHAIN, {"packages": sorted({*new, *_noted()}), "kept": False})
-    try:
-        _run([*APT, "--no-remove", "--mark-auto", "install", *missing])
-    except BuildFailed:  # old lists name what a mirror has no more
-        _run([*APT, "update"])
-        _run([*APT, "--no-remove", "--mark-auto", "install", *missing])
-    if new:
-        _run(["apt-mark", "auto", *new])
-    return upgraded
-
-
-def _noted() -> list[str]:
-    return (read_json(TOOLCHAIN) or {"packages": []})["packages"]
-
-
-def _remove() -> None:
-    if not (noted := _noted()):
-        return
-    ours = _run(["apt-mark", "showauto", *noted]).split()
-    leaving = re.findall(r"^(?:Remv|Purg) (\S+)", _run([*APT, "--simulate", "purge", *ours]), re.MULTILINE)
-    if ours and set(leaving) <= set(ours):  # or something else needs them by now
-        _run([*APT, "purge", *ours])
-    TOOLCHAIN.unlink(missing_ok=True)
 
 
 def _pip(box: Sandbox, recipe: Recipe, python: str, variables: Mapping[str, str]) -> list[str]:
@@ -293,7 +213,7 @@ def _wheel(
 
 
 def _index(url: str, box: Sandbox) -> dict[str, str]:
-    """The index in pip's variables; its login in a file, for pip hands the URL on to processes that everybody sees.
+    """The index in pip's variables; its login in a file, because pip hands the URL on to processes that everybody sees.
 
     What is built by pip can read it, as by hand: give the index a login of its own, which may do nothing but read.
     """
@@ -304,25 +224,3 @@ def _index(url: str, box: Sandbox) -> dict[str, str]:
     user, _, password = login.partition(":")
     netrc = box.give("netrc", f"machine {parts.hostname} login {unquote(user)} password {unquote(password)}\n")
     return {"PIP_INDEX_URL": parts._replace(netloc=host).geturl(), "NETRC": str(netrc)}
-
-
-def _run(argv: Sequence[str]) -> str:
-    """Run a program of the distribution as root, once apt's locks are free; what it said."""
-    environment = {
-        "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
-        "HOME": "/root",
-        "LANG": "C.UTF-8",
-        "DEBIAN_FRONTEND": "noninteractive",
-        **{name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")},
-    }
-    deadline = time.monotonic() + APT_LOCK_SECONDS
-    while True:
-        try:
-            done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment, errors="replace")
-        except OSError as error:
-            raise BuildFailed(f"{argv[0]} can't be run: {error.strerror}") from error
-        if not done.returncode:
-            return done.stdout
-        if "Could not get lock" not in done.stderr or time.monotonic() > deadline:
-            raise BuildFailed(f"{' '.join(argv)}\n{(done.stdout + done.stderr).strip()}")
-        time.sleep(1)
