@@ -16,7 +16,7 @@ from plugin_utils.rendering import render_tree
 RENDERED_HERE = ("each", "exclude", "modes")
 
 
-class ActionModule(ActionBase):
+class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
     """Render the role's templates and hand the files to the module."""
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -34,4 +34,5 @@ class ActionModule(ActionBase):
                 self._templar, folder, task_vars, each or {}, exclude or [], modes or {}
             )
             arguments["rendered"] = json.dumps({"files": files})
-        return self._execute_module("config_tree", arguments, task_vars=task_vars)
+        result: dict[str, Any] = self._execute_module("config_tree", arguments, task_vars=task_vars)
+        return result

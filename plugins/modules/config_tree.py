@@ -141,8 +141,10 @@ def wait_until_running(tree: Tree, source: str, wanted: str, timeout: float) -> 
     if source == "handlers":
         write_json(tree.applied, wanted)
     end = time.monotonic() + timeout
-    while (running := tree.runs(source)) != wanted and time.monotonic() < end:
+    running: str | None = tree.runs(source)
+    while running != wanted and time.monotonic() < end:
         time.sleep(0.1)
+        running = tree.runs(source)
     return running
 
 
@@ -154,6 +156,43 @@ def last_words(service: str, log: str | None, answers: bool) -> str:
         return "\n".join(Path(log).read_text(errors="replace").splitlines()[-10:]) if log else ""
     except FileNotFoundError:
         return ""
+
+
+def _await_tree(module: AnsibleModule, tree: Tree, wanted: dict[str, Any]) -> None:
+    """Exit the module once the service runs the tree on disk, or fail with the service's last words."""
+    manifest = read_json(tree.manifest)
+    if not manifest:
+        module.fail_json(msg=f"{wanted['name']}: there is no such tree on this host")
+    on_disk = manifest["tree"]
+    running = wait_until_running(tree, wanted["running"], on_disk, wanted["timeout"])
+    if running != on_disk:
+        words = last_words(wanted["name"], wanted["log"], running is not None)
+        module.fail_json(
+            msg=f"{wanted['name']} still runs the configuration {running or '(no answer)'}, not {on_disk}, which "
+            f"is on disk. It stays pending: the next run tries again.\n{words}"
+        )
+    module.exit_json(changed=False, tree=on_disk, pending=False)
+
+
+def _write_tree(module: AnsibleModule, tree: Tree, wanted: dict[str, Any]) -> None:
+    """Exit the module once the host has the tree, or fail and leave the old one."""
+    files = [File(**file) for file in json.loads(wanted["rendered"])["files"]]
+    try:
+        with nullcontext() if module.check_mode else lock(tree.state / "lock"):
+            changes = present(tree, files, wanted["tree"], wanted["check"], module.check_mode, wanted["running"])
+    except Busy as busy:
+        module.fail_json(msg=f"{wanted['name']}: process {busy} is writing it right now; run again when it is done")
+    except (CheckFailed, KeyError, OSError) as error:
+        module.fail_json(msg=f"{wanted['name']}: {error}")
+    result: dict[str, Any] = {
+        "tree": wanted["tree"],
+        "written": [file.path for file in changes.write],
+        "removed": changes.remove,
+        "diff": changes.diff,
+    }
+    if wanted["running"]:
+        result["pending"] = tree.runs(wanted["running"]) != wanted["tree"]
+    module.exit_json(changed=bool(changes) or changes.finished or result.get("pending", False), **result)
 
 
 def main() -> None:
@@ -176,38 +215,8 @@ def main() -> None:
     os.umask(0o022)  # a hardened root's would lock services out of the folders that are made here
     wanted: dict[str, Any] = module.params
     tree = Tree(wanted["name"], STATE)
-
-    if wanted["state"] == "running":
-        manifest = read_json(tree.manifest)
-        if not manifest:
-            module.fail_json(msg=f"{wanted['name']}: there is no such tree on this host")
-        on_disk = manifest["tree"]
-        running = wait_until_running(tree, wanted["running"], on_disk, wanted["timeout"])
-        if running != on_disk:
-            words = last_words(wanted["name"], wanted["log"], running is not None)
-            module.fail_json(
-                msg=f"{wanted['name']} still runs the configuration {running or '(no answer)'}, not {on_disk}, which "
-                f"is on disk. It stays pending: the next run tries again.\n{words}"
-            )
-        module.exit_json(changed=False, tree=on_disk, pending=False)
-
-    files = [File(**file) for file in json.loads(wanted["rendered"])["files"]]
-    try:
-        with nullcontext() if module.check_mode else lock(tree.state / "lock"):
-            changes = present(tree, files, wanted["tree"], wanted["check"], module.check_mode, wanted["running"])
-    except Busy as busy:
-        module.fail_json(msg=f"{wanted['name']}: process {busy} is writing it right now; run again when it is done")
-    except (CheckFailed, KeyError, OSError) as error:
-        module.fail_json(msg=f"{wanted['name']}: {error}")
-    result: dict[str, Any] = {
-        "tree": wanted["tree"],
-        "written": [file.path for file in changes.write],
-        "removed": changes.remove,
-        "diff": changes.diff,
-    }
-    if wanted["running"]:
-        result["pending"] = tree.runs(wanted["running"]) != wanted["tree"]
-    module.exit_json(changed=bool(changes) or changes.finished or result.get("pending", False), **result)
+    run = _await_tree if wanted["state"] == "running" else _write_tree
+    run(module, tree, wanted)
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def built(key: str, house: Path = WHEELHOUSE) -> dict[str, list[Wheel]]:
 def obtain(
     wanted: Wanted, platform: str, host: str, build: Callable[[Path], dict[str, Any]], house: Path = WHEELHOUSE
 ) -> list[str]:
-    """See that a set is there for a platform: one host at a time builds, and the first that does so is enough.
+    """Build a wheel set for a platform unless it is there: of many hosts that want it at once, one builds.
 
     :param build: writes a tar of ``<sha256>/<file>`` and returns what the module wheel_set did.
     :returns: what was done, in words; nothing where the set was there.
@@ -118,30 +118,45 @@ def obtain(
             failed.write_text(f"{this_run()}\n{host}: {error}")
             raise
         failed.unlink(missing_ok=True)
-        unpack(aside / "wheels.tar", aside / "new")
-        came = {f"{path.parent.name}/{path.name}": path for path in (aside / "new").glob("*/*")}
-        if lacking := {f"{wheel['sha256']}/{wheel['file']}" for wheel in done["wheels"]} - came.keys():
-            raise WheelFailed(f"{host} has not sent {', '.join(sorted(lacking))}; run this again")
-        for wheel in done["wheels"]:
-            _check(wanted, wheel, _project(wheel["file"]) in map(_project, done["compiled"]), host)
-        for name, path in came.items():
-            (folder / name).parent.mkdir(exist_ok=True)
-            if not (folder / name).exists():
-                path.rename(folder / name)
-        content = {
-            "platform": platform,
-            "requirements": redact(re.sub(r"(\s*\\\n)?\s+--hash=\S+", "", wanted.requirements)),
-            "wheels": [
-                {**wheel, "compiled": _project(wheel["file"]) in map(_project, done["compiled"])}
-                for wheel in done["wheels"]
-            ],
-            "tried": done["tried"],
-            "host": host,
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+        _receive(wanted, host, done, aside, folder)
+        content = _content(wanted, platform, host, done)
         (aside / final.name).write_text(json.dumps(content, indent=2) + "\n")
         settle(aside / final.name, final)
-    return done["tried"]
+    tried: list[str] = done["tried"]
+    return tried
+
+
+def _receive(wanted: Wanted, host: str, done: dict[str, Any], aside: Path, folder: Path) -> None:
+    """Move the wheels that a host has sent to a platform's folder, once all are there and are those that it built.
+
+    :raises WheelFailed: a wheel is missing, or is another one.
+    """
+    unpack(aside / "wheels.tar", aside / "new")
+    came = {f"{path.parent.name}/{path.name}": path for path in (aside / "new").glob("*/*")}
+    if lacking := {f"{wheel['sha256']}/{wheel['file']}" for wheel in done["wheels"]} - came.keys():
+        raise WheelFailed(f"{host} has not sent {', '.join(sorted(lacking))}; run this again")
+    for wheel in done["wheels"]:
+        _check(wanted, wheel, _is_compiled(wheel, done), host)
+    for name, path in came.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        if not (folder / name).exists():
+            path.rename(folder / name)
+
+
+def _content(wanted: Wanted, platform: str, host: str, done: dict[str, Any]) -> dict[str, Any]:
+    """What is recorded of a set: what it was made from, its wheels, and how they were built."""
+    return {
+        "platform": platform,
+        "requirements": redact(re.sub(r"(\s*\\\n)?\s+--hash=\S+", "", wanted.requirements)),
+        "wheels": [{**wheel, "compiled": _is_compiled(wheel, done)} for wheel in done["wheels"]],
+        "tried": done["tried"],
+        "host": host,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _is_compiled(wheel: Wheel, done: dict[str, Any]) -> bool:
+    return _project(wheel["file"]) in map(_project, done["compiled"])
 
 
 def pack(

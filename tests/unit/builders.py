@@ -10,9 +10,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.flaskfleet import sandbox, toolchain
-from ansible.module_utils.flaskfleet.builds import (
-    Recipe,
-)
+from ansible.module_utils.flaskfleet.builds import Recipe
 
 LTO_MISMATCH = """\
 lto1: fatal error: bytecode stream in file '/opt/lto/lib/python3.11/config-3.11-x86_64-linux-gnu/libpython3.11.a' \

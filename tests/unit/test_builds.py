@@ -12,13 +12,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.flaskfleet import builds, sandbox, toolchain
-from ansible.module_utils.flaskfleet.builds import (
-    Attempt,
-    Recipe,
-    attempts,
-    build,
-    explain,
-)
+from ansible.module_utils.flaskfleet.builds import Attempt, Recipe, attempts, build, explain
 from ansible.module_utils.flaskfleet.files import lock
 from ansible.module_utils.flaskfleet.toolchain import BuildFailed
 from ansible.module_utils.flaskfleet.wheels import sha256_of

@@ -10,10 +10,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.flaskfleet import builds, toolchain
-from ansible.module_utils.flaskfleet.builds import (
-    Recipe,
-    build,
-)
+from ansible.module_utils.flaskfleet.builds import Recipe, build
 from ansible.module_utils.flaskfleet.sandbox import Sandbox
 from ansible.module_utils.flaskfleet.toolchain import BuildFailed, clean_up, gcc_of
 from builders import AUTO, DEPENDS, LTO_MISMATCH, Host, Python, make_host, script

@@ -51,7 +51,7 @@ class Sandbox:
         folder: Path | None = None,
         within: float | None = None,
     ) -> str:
-        """Run a command as the user; what it said. Pip has no settings but those in ``variables``.
+        """Run a command as the user; returns its output. Pip has no settings but those in ``variables``.
 
         :param folder: below ``work``, where it runs; ``work`` itself by default.
         :param within: seconds.
@@ -60,27 +60,13 @@ class Sandbox:
 
         :raises CommandFailed: with its words.
         """
-        environment = {
-            "PATH": os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin"),
-            "HOME": str(self.work),
-            "TMPDIR": str(self.work / "tmp"),
-            "USER": self.user,
-            "LOGNAME": self.user,
-            "LANG": "C.UTF-8",
-            "PIP_CONFIG_FILE": os.devnull,
-            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-            "PIP_NO_CACHE_DIR": "1",
-            "PIP_NO_INPUT": "1",
-            **{name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")},
-            **({"PIP_CERT": str(CA_BUNDLE)} if CA_BUNDLE.exists() else {}),
-            **(variables or {}),
-        }
         command = [*self._become(), *map(str, argv)]
         with tempfile.TemporaryFile(dir=self.given.parent) as output:
             try:
                 status = subprocess.run(
                     command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False,
-                    env=environment, cwd=folder or self.work, start_new_session=True, timeout=within,
+                    env=self._environment(variables or {}), cwd=folder or self.work, start_new_session=True,
+                    timeout=within,
                 ).returncode  # fmt: skip
                 problem = ""
             except subprocess.TimeoutExpired:
@@ -114,6 +100,23 @@ class Sandbox:
         _run(["chown", "-hR", f"{os.geteuid()}:{os.getegid()}", source])
         _run(["chmod", "-R", "a-st,u=rwX,go=rX", source])
         shutil.move(source, target)
+
+    def _environment(self, variables: Mapping[str, str]) -> dict[str, str]:
+        return {
+            "PATH": os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin"),
+            "HOME": str(self.work),
+            "TMPDIR": str(self.work / "tmp"),
+            "USER": self.user,
+            "LOGNAME": self.user,
+            "LANG": "C.UTF-8",
+            "PIP_CONFIG_FILE": os.devnull,
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "PIP_NO_CACHE_DIR": "1",
+            "PIP_NO_INPUT": "1",
+            **{name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")},
+            **({"PIP_CERT": str(CA_BUNDLE)} if CA_BUNDLE.exists() else {}),
+            **variables,
+        }
 
     def _become(self) -> list[str]:
         return ["setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups", "--no-new-privs"]

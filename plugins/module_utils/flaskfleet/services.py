@@ -47,12 +47,14 @@ class _UnixTransport(xmlrpc.client.Transport):
         self.path, self.timeout = path, timeout
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        if not self._connection[1]:
-            self._connection = host, _UnixConnection(self.path, self.timeout)
-        return self._connection[1]
+        connection = self._connection[1]
+        if not connection:
+            connection = _UnixConnection(self.path, self.timeout)
+            self._connection = host, connection
+        return connection
 
 
-def _connect(path: str, timeout: float) -> socket.socket:
+def _connect(path: str, timeout: float | None) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(timeout)
     try:
@@ -81,7 +83,8 @@ def running_tree(source: str) -> str | None:
             found = re.search(r"chain tree_(\w+) ", subprocess.run(argv, capture_output=True, text=True).stdout)
             return found[1] if found else None
         if kind == "supervisor":
-            return supervisor(place, timeout=5).getIdentification().rpartition("-")[2]
+            identification: str = supervisor(place, timeout=5).getIdentification()
+            return identification.rpartition("-")[2]
         with closing(_UnixConnection(place, timeout=5)) as nginx:
             nginx.request("GET", "/tree")
             answer = nginx.getresponse()
