@@ -16,7 +16,7 @@ from plugin_utils.rendering import render_tree
 RENDERED_HERE = ("each", "exclude", "modes")
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
+class ActionModule(ActionBase):
     """Render the role's templates and hand the files to the module."""
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
