@@ -176,39 +176,68 @@ def test_a_host_that_can_not_be_reached_stops_a_rollout_before_it_begins() -> No
     assert len(live() - before) == 1
 
 
-# Where the host that dies may have switched, no one can know: it is quarantined in both cases.
+# A release that keeps a host waiting for its health path as long as there is a file.
+SLOW = """
+import os, time, flask
+answer = flask.Flask.full_dispatch_request
+def wait(app):
+    while flask.request.path == "/healthz" and os.path.exists("/run/slow"):
+        time.sleep(0.1)
+    return answer(app)
+flask.Flask.full_dispatch_request = wait
+"""
+
+
+# Where a host that dies may have switched, nobody can know: it is quarantined in any case.
 @pytest.mark.parametrize(
-    "switched",
-    [pytest.param(False, id="before its switch", marks=pytest.mark.slow), pytest.param(True, id="after it")],
+    ("switched", "rebooted"),
+    [
+        pytest.param(False, False, id="before its switch", marks=pytest.mark.slow),
+        pytest.param(True, False, id="after it"),
+        pytest.param(True, True, id="and is back at once"),
+    ],
 )
-def test_a_host_that_dies_takes_all_back_and_is_quarantined_until_it_runs_the_fleets_release(switched: bool) -> None:
+def test_a_host_that_dies_rolls_all_back_and_is_quarantined_until_it_runs_the_fleets_release(
+    switched: bool, rebooted: bool, tmp_path: Path
+) -> None:
     (before,) = live()
-    options = {"env": unique()}
+    options = {"source": source(tmp_path, {"counter/__init__.py": code(SLOW)}), "env": unique()}
     play = begun("deploy", options=options, **WATCH)
-    play.reach("Rollout | Switch the other hosts" if switched else "Rollout | Switch the canary")
-    (new,) = live(["app1"])
-    assert new != before
-    eventually(lambda: not switched or live(["app3"]) == {new}, "its switch")
+    play.reach("Rollout | Switch the canary")
+    if switched:
+        host("app3").check_output("touch /run/slow")
+    eventually(lambda: live(["app3" if switched else "app1"]) != {before}, "its switch")
     with play.held():
         kill("app3")
+        if rebooted:
+            start("app3")
     assert play.wait() != 0
+    (new,) = {*live(["app3"])} if rebooted else {None}
     assert "The rollout was rolled back, except on app3." in play.output
     assert re.search(rf"- app1: counter {before}[.\d]* is live", play.output)
-    assert "- app3: does not answer, and may have switched. Quarantined on lb1, lb2." in play.output
+    why = (
+        rf"counter {new}[.\d]* is live, and was not rolled back"
+        if rebooted
+        else "does not answer, and may have switched"
+    )
+    assert re.search(rf"- app3: {why}.* Quarantined on lb1, lb2\.", play.output)
     assert drained() == {"lb1": ["app3"], "lb2": ["app3"]}
 
-    start("app3")
+    if not rebooted:
+        start("app3")
     eventually(lambda: host("app3").run("python3 -c %s", ASK).stdout == "ok\n", "its answer")
     assert live(["app1", "app2"]) == {before}
-    assert live(["app3"]) == {new if switched else before}
+    assert (live(["app3"]) == {before}) == (not switched)
     if switched:
+        (new,) = live(["app3"])
         assert re.search(rf"app3 stays quarantined. counter: {new}[.\d]* is live", done("restart", **WATCH).output)
         assert drained() == {"lb1": ["app3"], "lb2": ["app3"]}
     with clients() as load:
         await_answers(load)
         done("deploy", options=options, **WATCH)
     assert problems(load) == {}
-    assert live() == {new}
+    (new,) = live()
+    assert new != before
     assert {one.release.partition(".")[0] for one in load.results} == {before, new}
     assert drained() == {}
 
