@@ -12,7 +12,6 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 from plugin_utils import cache, release_inputs, wheelhouse
 from plugin_utils.app_action import AppAction, failures_of
 from plugin_utils.rendering import PROJECT
-from plugin_utils.run_identity import owner
 
 KEPT = 3  # packed releases
 
@@ -25,7 +24,6 @@ class ActionModule(AppAction):
     def act(self) -> dict[str, Any]:
         """Run the action; the result is the module's."""
         common = {"name": self.options["app"], "state": self.options["state"], "release": self.options["release"]}
-        common["holder"] = owner()
         with failures_of(self.options["app"]):
             return self._pack(common) if self.options["state"] == "packed" else self._stage(common)
 

@@ -35,18 +35,18 @@ class ActionModule(AppAction):
         apps = {name: self._arguments(self._entry(name)) for name in names}
         results: dict[str, Arguments] = {}
         wanted = names
-        for _ in range(3):  # once the wheels are built, it is known which ones the host lacks
+        for last in (False, False, True):  # once the wheels are built, it is known which ones the host lacks
             result = self.call({**common, "apps": [apps[name] for name in wanted]})
             results |= result.get("apps", {})
             wanted = [name for name in names if "needs" in results.get(name, {})]
             if result.get("failed") or not wanted or self._task.check_mode:
                 break
+            if last:
+                lack = (f"flask_apps.{name}: the host still lacks {results[name]['needs']}" for name in wanted)
+                raise AnsibleActionFail("; ".join(lack))
             for name in wanted:
                 with failures_of(name):
                     apps[name] |= self.supply(self._entry(name), results[name]["needs"], apps[name]["wheels"])
-        else:
-            lack = "; ".join(f"flask_apps.{name}: the host still lacks {results[name]['needs']}" for name in wanted)
-            raise AnsibleActionFail(lack)
         for name, one in results.items():
             self.say(one, name)
         return {**result, "changed": any(one.get("changed") for one in results.values()), "apps": results}

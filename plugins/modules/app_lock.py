@@ -8,7 +8,7 @@ module: app_lock
 short_description: Acquire or break the locks of apps on a host, or gather what the host has of them
 description:
   - A rollout acquires the locks of its apps on every host before it changes anything, on the first host first. The
-    holder's token is the controller's process. Every step of M(app_release) presents it. A reboot of the host releases
+    holder's token is the controller's process. Every step of M(app_rollout) presents it. A reboot of the host releases
     the locks.
   - A lock is broken without being asked for, if its holder is a process of this controller that has ended.
 options:
@@ -99,10 +99,10 @@ def gather(app: App) -> Result:
     }
 
 
-def acquire(apps: list[App], holder: Record, break_holder: str, force: bool) -> bool:
+def acquire(apps: list[App], holder: Record, break_holders: list[str], force: bool) -> bool:
     """Acquire the locks of all apps, or of none; whether that changed anything.
 
-    :param break_holder: the process of a holder that is gone.
+    :param break_holders: processes of holders that are gone.
     :raises Locked: another run holds one.
     """
     process = holder["process"]
@@ -110,10 +110,10 @@ def acquire(apps: list[App], holder: Record, break_holder: str, force: bool) -> 
         return False
     for app in apps:
         if not force:
-            app.rollout_lock.check(process, break_holder)
+            app.rollout_lock.check(process, *break_holders)
     for app in apps:
         with app.rollout_lock.one_step():
-            app.rollout_lock.acquire(holder, break_lock=force or app.rollout_lock.is_held_by(break_holder))
+            app.rollout_lock.acquire(holder, break_lock=force or app.rollout_lock.is_held_by(*break_holders))
     return True
 
 
@@ -140,7 +140,7 @@ def run(module: AnsibleModule, app: Callable[[str], App]) -> Result:
     apps = [app(name) for name in wanted["apps"]]
     if wanted["state"] == "acquired" and not module.check_mode:
         holder = {**wanted["holder"], "what": wanted["operation"]}
-        result["changed"] = acquire(apps, holder, wanted["break_holder"], wanted["force"])
+        result["changed"] = acquire(apps, holder, wanted["break_holders"], wanted["force"])
     elif wanted["state"] == "broken":
         result["broken"] = break_locks(apps, wanted["holder"]["by"], wanted["reason"], module.check_mode)
         result["changed"] = bool(result["broken"])
@@ -157,7 +157,7 @@ def main() -> None:
             "reason": {"type": "str"},
             "force": {"type": "bool", "default": False},
             "holder": {"type": "dict", "default": {}},
-            "break_holder": {"type": "str", "default": "nobody"},
+            "break_holders": {"type": "list", "elements": "str", "default": []},
         },
         required_if=[("state", "broken", ["reason"])],
         supports_check_mode=True,

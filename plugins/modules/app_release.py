@@ -66,7 +66,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.flaskfleet import staging, targets, uploads
 from ansible.module_utils.flaskfleet.app import App
-from ansible.module_utils.flaskfleet.host_module import ARGUMENTS, FAILURES, app_on_host, explain
+from ansible.module_utils.flaskfleet.host_module import FAILURES, app_on_host, explain
 from ansible.module_utils.flaskfleet.paths import ReleaseFailed
 from ansible.module_utils.flaskfleet.uploads import Result, Wanted
 
@@ -108,8 +108,10 @@ def run(app: App, wanted: Wanted) -> Result:
 
 def main() -> None:
     """Run as an Ansible module; the action plugin of the same name has the archive."""
-    state = {"state": {"type": "str", "choices": list(STATES), "required": True}}
-    module = AnsibleModule(argument_spec={**uploads.ARGUMENTS, **ARGUMENTS, **state})
+    ours = ("name", "release", "archive", "python", "wheels", "wheels_archive")
+    options = {name: uploads.ARGUMENTS[name] for name in ours}
+    state = {"type": "str", "choices": list(STATES), "required": True}
+    module = AnsibleModule(argument_spec={**options, "state": state})
     name = module.params["name"]
     try:
         result = run(app_on_host(name), module.params)

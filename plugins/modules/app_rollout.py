@@ -131,6 +131,9 @@ apps:
     switching:
       description: C(deploy), C(rollback) or C(restart), if further phases are to follow V(warm_up).
       type: str
+    hooked:
+      description: Whether V(before_switch) has something to run.
+      type: bool
     before:
       description: The release that was live before, with C(switching).
       type: str
@@ -181,8 +184,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 def predict(app: App, wanted: Wanted) -> Result:
     """What a rollout would do, for check mode."""
-    live = app.paths.live()
-    return {"changed": not live or targets.find(app, wanted, {}) is not None, "release": None, "live": live}
+    return {"changed": not app.paths.live() or targets.find(app, wanted, {}) is not None, "release": None}
 
 
 def main() -> None:
@@ -196,7 +198,9 @@ def main() -> None:
             name = wanted["name"]
             apps.append((app_on_host(name), {**common, **wanted}))
         if module.check_mode:
-            results = {app.name: predict(app, wanted) for app, wanted in apps}
+            run = phases.Run(apps if "warm_up" in module.params["phases"] else [])
+            run.each(predict)
+            results = run.end()
         else:
             results = phases.run(module.params["phases"], apps)
     except phases.RolloutFailed as failure:

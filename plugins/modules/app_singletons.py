@@ -18,10 +18,6 @@ options:
     type: str
     choices: [started, stopped]
     required: true
-  force:
-    description: Go on although another run holds the lock.
-    type: bool
-    default: false
 author: flaskfleet
 """
 

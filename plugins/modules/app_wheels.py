@@ -47,6 +47,7 @@ needs:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.flaskfleet.host_module import FAILURES
 from ansible.module_utils.flaskfleet.uploads import Result, Wanted
 from ansible.module_utils.flaskfleet.wheels import platform_of
 
@@ -68,7 +69,11 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    module.exit_json(**run(module.params))
+    try:
+        result = run(module.params)
+    except FAILURES as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ short_description: Run an app's build on its source
 description:
   - Runs commands in a copy of the source, with the app's environment, as a user that may do nothing else on the host,
     and packs what the source has become.
-  - Called by P(app_release#action) for the host that builds; a playbook has no need of it.
+  - Called by the action plugins of apps for the host that builds; a playbook has no need of it.
 options:
   commands:
     description: What is run, one after the other, without a shell.

@@ -23,7 +23,7 @@ description:
   - Runs C(pip wheel) with an interpreter of the host and packs all wheels, an index's and those compiled here, into a
     tar for the controller's wheelhouse. Compiles only what has no wheel.
   - A compiler that is not there is installed for the build, and removed again.
-  - Called by P(app_release#action) for the host that builds; a playbook has no need of it.
+  - Called by the action plugins of apps for the host that builds; a playbook has no need of it.
 options:
   python:
     description: The interpreter.

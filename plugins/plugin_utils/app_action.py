@@ -162,10 +162,10 @@ class AppAction(ActionBase):
         return wheel_sets.house(self.options["wheels"])
 
     def _send_wheels(self, platform: str, candidates: Iterable[Wheel], wanted: Iterable[str]) -> str:
-        with tempfile.TemporaryDirectory() as folder:
-            packed = Path(folder, "wheels.tar")
-            wheelhouse.pack(platform, candidates, wanted, packed, self._house())
-            return self.send(packed)
+        # A name of its own: a task may bring wheels of several apps.
+        with tempfile.NamedTemporaryFile(prefix="wheels-", suffix=".tar") as packed:
+            wheelhouse.pack(platform, candidates, wanted, Path(packed.name), self._house())
+            return self.send(Path(packed.name))
 
     def send(self, file: Path) -> str:
         """Upload a file; its path on the host."""

@@ -27,7 +27,6 @@ from .sources import SourceError, redact
 
 PINNED = PROJECT / "plugins" / "plugin_utils" / "exporters.txt"
 TIME_LIMIT_SECONDS = 300
-WORDS = 2000  # characters of what a tool says in the end
 # poetry export would install the plugins that a project asks for, and so run what it names.
 POETRY = """
 import json, sys

@@ -45,8 +45,16 @@ def failure(hosts: Iterable[str], hostvars: Any, quarantined: list[Result]) -> l
             lines.append(_describe_unconfirmed(host, hostvars[host], answers))
         else:
             is_live = ", ".join(f"{app} {one['live']} is live" for app, one in _rolled_back(hostvars[host]).items())
-            lines.append(f"- {host}: {is_live or 'does not answer, and was not told to switch'}")
+            lines.append(f"- {host}: {is_live or _describe_silent(hostvars[host])}")
     return lines
+
+
+def _describe_silent(variables: Any) -> str:
+    """Why a host that was not told to switch tells of no app."""
+    result = variables.get(REGISTERED["rolled_back"]) or {}
+    if result.get("failed"):
+        return f"was not told to switch; {result.get('msg')}"
+    return "has none of the apps" if "apps" in result else "does not answer, and was not told to switch"
 
 
 def _describe_unconfirmed(host: str, variables: Any, answers: dict[str, Result]) -> str:
@@ -102,7 +110,7 @@ def not_retired(hosts: Iterable[str], hostvars: Any) -> list[str]:
         elif not retired.get("apps") and any(
             one.get("switching") for one in registered(hostvars[host], "warm").values()
         ):
-            lines.append(f"- {host}: does not answer since its switch")
+            lines.append(f"- {host}: does not answer since its switch; the next rollout retires its old release")
     return lines
 
 
@@ -128,13 +136,18 @@ def _unconfirmed(variables: Any) -> dict[str, str]:
     A host that was rebooted in between has no lock any more, and so nothing to roll back; it starts what is live.
     """
     warm, results = registered(variables, "warm"), registered(variables, "rolled_back")
+    whole = variables.get(REGISTERED["rolled_back"]) or {}
     reasons = {}
     for app in sorted(_attempted(variables)):
         result = results.get(app)
-        if result is None:
+        if result is None and whole.get("failed"):
+            reasons[app] = f"{app} was not rolled back: {whole.get('msg')}"
+        elif result is None:
             reasons[app] = "does not answer, and may have switched"
         elif result.get("failed"):
             reasons[app] = f"{app} was not rolled back: {result['failed']}"
+        elif result.get("locked_by"):
+            continue  # another run has broken this run's lock, and answers for the host now
         elif release_id(result["live"] or "") != release_id(warm[app]["before"] or ""):
             reasons[app] = f"{app} {result['live']} is live, and was not rolled back: the host has lost this run's lock"
     return reasons

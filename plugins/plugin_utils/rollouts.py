@@ -21,10 +21,9 @@ HOST, HOST_AND_BALANCER = "__flask_app_host", "__flask_app_pair"
 Result = dict[str, Any]
 
 
-def rollback_targets(
-    gathered: dict[str, Result], apps: Iterable[str], asked: str, ship: bool = False
-) -> dict[str, dict[str, Any]]:
-    """The release of each app that all hosts roll back to, see :func:`rollback_target`."""
+def rollback_targets(gathered: dict[str, Result], asked: str, ship: bool = False) -> dict[str, dict[str, Any]]:
+    """The release of each app of the hosts that all of them roll back to, see :func:`rollback_target`."""
+    apps = sorted({app for result in gathered.values() for app in result["apps"]})
     return {app: rollback_target(gathered, app, asked, ship) for app in apps}
 
 
@@ -159,16 +158,19 @@ def switch_order(hosts: Iterable[str], hostvars: Any, host: str, drained: Contai
     needs none.
 
     :param drained: hosts without clients. They come last, because clients judge the canary.
-    :returns: those that it switches ``first``, those of them whose ``canary`` it is, and the ``others``.
+    :returns: those that it switches ``first``, those of them that have hooks to run (``hooked``) and those whose
+        ``canary`` the host is, and the ``others``.
     """
     warm = {one: registered(hostvars[one], "warm") for one in hosts}
-    order: dict[str, list[str]] = {"first": [], "canary": [], "others": []}
+    order: dict[str, list[str]] = {"first": [], "hooked": [], "canary": [], "others": []}
     for app, result in warm.get(host, {}).items():
         if not result.get("switching"):
             continue
         switching = [one for one, apps in warm.items() if apps.get(app, {}).get("switching")]
         is_first = result["switching"] == "deploy" and host == min(switching, key=lambda one: one in drained)
         order["first" if is_first else "others"].append(app)
+        if is_first and result.get("hooked"):
+            order["hooked"].append(app)
         if is_first and len(switching) > 1:
             order["canary"].append(app)
     return order

@@ -41,13 +41,17 @@ def has_ended(process: str) -> bool:
 
 
 def breaking_stale_lock(execute: Callable[..., Result]) -> Result:
-    """The result of a module, which breaks a lock if its holder is a process of this controller that has ended.
+    """The result of a module, which breaks locks whose holders are processes of this controller that have ended.
 
     :param execute: runs the module with further arguments.
     """
-    result = execute()
-    holder = result.get("holder", {}).get("process", NOBODY)
-    return execute(break_holder=holder) if result.get("failed") and has_ended(holder) else result
+    ended: list[str] = []
+    while True:
+        result = execute(break_holders=ended) if ended else execute()
+        holder = result.get("holder", {}).get("process", "")
+        if not result.get("failed") or holder in ended or not has_ended(holder):
+            return result
+        ended.append(holder)
 
 
 def _machine() -> str:

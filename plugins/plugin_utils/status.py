@@ -12,7 +12,7 @@ INDENT = 10
 def lines(state: dict[str, Any], asked: list[dict[str, Any]]) -> list[str]:
     """A host's apps, a block each, then its drift.
 
-    :param state: the result of ``fleet_state``. ``asked``: those of ``app_release`` for the apps of the inventory.
+    :param state: the result of ``fleet_state``. ``asked``: those of ``flask_app`` for the apps of the inventory.
     """
     undeployed = {result["app"]: result["undeployed"] for result in asked}
     text = [line for app in state["apps"] for line in _app(app, undeployed.get(app["app"]), state["now"])]

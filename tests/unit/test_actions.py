@@ -167,7 +167,7 @@ def sent_of_app(action: Any) -> dict[str, Any]:
 
 def broke(action: Any) -> list[str | None]:
     """The holder whose lock each call of the module was to break."""
-    return [call.args[1].get("break_holder") for call in action._execute_module.call_args_list]
+    return [call.args[1].get("break_holders") for call in action._execute_module.call_args_list]
 
 
 # what modules are handed
@@ -297,6 +297,27 @@ def test_only_an_app_that_lacks_something_is_asked_for_again(
     assert (result["changed"], {name: one["live"] for name, one in result["apps"].items()}) == (
         True, {"blog": "1a", "shop": "2b"},
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_each_app_of_a_rollout_has_its_own_wheels(
+    hosted: Callable[..., Any], entry: dict[str, Any], number: int
+) -> None:
+    """Also where all of them are built first."""
+    apps = {f"app{one}": {**entry, "name": f"app{one}"} for one in range(number)}
+    lacks = {"wheels": [wheel_of("flask")["sha256"]], "sets": [], "archive": False, "platform": PLATFORM}
+    action = hosted(
+        {"apps": dict.fromkeys(apps, LACKS_APP)},
+        built("flask"),
+        {"apps": {name: {"needs": {**lacks}} for name in apps}},
+        {"apps": {name: {"changed": True} for name in apps}},
+        plugin=app_rollout_action,
+        arguments={"apps": [*apps], "entries": apps},
+    )
+    assert action.run(task_vars=HOST)["changed"]
+    brought = [one["wheels_archive"] for one in asked(action)[-1][1]["apps"]]
+    assert len({*brought}) == number
+    assert {posixpath.basename(path) for path in brought} == action.packed.keys()
 
 
 @pytest.mark.parametrize(
@@ -482,8 +503,10 @@ def hosted(release: Callable[..., Any]) -> Callable[..., Any]:
         action.packed = {}
 
         def transfer(local: str, remote: str) -> str:
+            name = posixpath.basename(remote)
+            assert name not in action.packed, "it would take another one's place"
             with tarfile.open(local) as tar:
-                action.packed[posixpath.basename(remote)] = tar.getnames()
+                action.packed[name] = tar.getnames()
             return remote
 
         def fetch(remote: str, local: str) -> None:
@@ -508,6 +531,12 @@ def asked(action: Any) -> list[tuple[str, dict[str, Any]]]:
     return [call.args for call in action._execute_module.call_args_list]
 
 
+def wheels_in(action: Any) -> list[str]:
+    """What was uploaded of wheels."""
+    (names,) = (names for name, names in action.packed.items() if name.startswith("wheels-"))
+    return names
+
+
 def modules(action: Any) -> list[str]:
     return [name for name, _ in asked(action)]
 
@@ -523,11 +552,11 @@ def test_what_nobody_has_built_is_built_on_the_host_and_sent_there(hosted: Calla
     assert action.run(task_vars=HOST)["changed"]
     assert modules(action) == ["flask_app", "wheel_set", "wheel_set", "flask_app", "flask_app"]
     assert sets_in(tmp_path / "house") == [PLATFORM, PLATFORM]
-    assert sorted(action.packed["wheels.tar"]) == sorted(
+    assert sorted(wheels_in(action)) == sorted(
         f"{wheel['sha256']}/{wheel['file']}" for wheel in map(wheel_of, ("uwsgi", "flask"))
     )
     handed = asked(action)[-1][1]
-    assert handed["wheels_archive"] == "/tmp/task/wheels.tar"
+    assert posixpath.basename(handed["wheels_archive"]) in action.packed
     assert {name: one["known"] for name, one in handed["wheels"].items()} == {
         "uwsgi": {PLATFORM: [wheel_of("uwsgi")]},
         "app": {PLATFORM: [wheel_of("flask")]},
@@ -553,7 +582,7 @@ def test_a_host_is_sent_what_it_lacks_of_what_is_known_and_nothing_else(hosted: 
     action = hosted({"needs": {**NOTHING, "wheels": [flask["sha256"]]}}, {"changed": True})
     action.run(task_vars=HOST)
     assert modules(action) == ["flask_app", "flask_app"]
-    assert action.packed == {"wheels.tar": [f"{flask['sha256']}/{flask['file']}"]}
+    assert [*action.packed.values()] == [[f"{flask['sha256']}/{flask['file']}"]]
 
 
 def test_what_was_built_since_the_host_was_asked_is_not_built_again(hosted: Callable[..., Any]) -> None:
@@ -570,7 +599,7 @@ def test_wheels_and_a_source_come_together(hosted: Callable[..., Any]) -> None:
     action = hosted({"needs": needs}, {"changed": True})
     action.run(task_vars=HOST)
     handed = asked(action)[-1][1]
-    assert (handed["wheels_archive"], posixpath.dirname(handed["archive"])) == ("/tmp/task/wheels.tar", "/tmp/task")
+    assert {posixpath.basename(handed[name]) for name in ("wheels_archive", "archive")} == action.packed.keys()
 
 
 def test_wheels_that_no_index_has_are_sent_to_the_builder(hosted: Callable[..., Any], tmp_path: Path) -> None:
@@ -891,15 +920,30 @@ def test_the_lock_of_a_controller_that_is_gone_is_broken(release: Callable[..., 
     action = release()
     action._execute_module.side_effect = [held_by(gone), {"changed": True}]
     assert action.run(task_vars=HOST)["changed"]
-    assert broke(action) == [None, gone]
+    assert broke(action) == [None, [gone]]
 
 
 def test_a_lock_is_broken_with_the_source_that_was_asked_for(release: Callable[..., Any], gone: str) -> None:
     action = release()
     action._execute_module.side_effect = [{"needs": {**NOTHING, "archive": True}}, held_by(gone), {"changed": True}]
     assert action.run(task_vars=HOST)["changed"]
-    assert broke(action) == [None, None, gone]
+    assert broke(action) == [None, None, [gone]]
     assert action._execute_module.call_args.args[1]["archive"]
+
+
+def test_the_locks_of_several_controllers_that_are_gone_are_broken(release: Callable[..., Any], gone: str) -> None:
+    """Of two apps, deployed by two runs that were killed."""
+    other = gone.replace(gone.split()[-1], "1")
+    action = release()
+    action._execute_module.side_effect = [held_by(gone), held_by(other), {"changed": True}]
+    assert action.run(task_vars=HOST)["changed"]
+    assert [one and [*one] for one in broke(action)][-1] == [gone, other]
+
+
+def test_a_lock_that_can_not_be_broken_is_told(release: Callable[..., Any], gone: str) -> None:
+    action = release()
+    action._execute_module.side_effect = [held_by(gone), held_by(gone)]
+    assert action.run(task_vars=HOST)["failed"]
 
 
 @pytest.mark.parametrize("process", [HERE, "another-boot pid:[1] 1 1"], ids=["this one", "elsewhere"])

@@ -66,7 +66,7 @@ def test_if_another_run_holds_one_lock_none_is_acquired(
     assert holders(apps) == [None, DESKTOP]
 
 
-@pytest.mark.parametrize("how", [{"force": True}, {"break_holder": DESKTOP}], ids=["by force", "holder is gone"])
+@pytest.mark.parametrize("how", [{"force": True}, {"break_holders": [DESKTOP]}], ids=["by force", "holder is gone"])
 def test_a_lock_is_broken_and_acquired(
     apps: dict[str, App], module: Callable[..., dict[str, Any]], how: dict[str, Any]
 ) -> None:

@@ -223,7 +223,7 @@ def arguments(step: str, **changed: Any) -> dict[str, Any]:
         "canary": {},
         "access_log": None,
         "holder": {"process": LAPTOP, "by": ME},
-        "break_holder": "nobody",
+        "break_holders": [],
         "hooks": HOOKS,
         "release": D,
         "archive": "/tmp/blog.tar.gz",
@@ -340,7 +340,7 @@ def test_a_first_release_waits_for_nobody_elses(recorder: Recorder) -> None:
 
 def test_a_first_release_takes_over_from_a_controller_that_is_gone(recorder: Recorder) -> None:
     recorder.rollout_lock.acquire({"process": DESKTOP, "by": ME, "what": "first release", "target": D})
-    run(recorder, "present", break_holder=DESKTOP)
+    run(recorder, "present", break_holders=[DESKTOP])
     assert recorder.paths.live() == D
 
 
@@ -412,7 +412,8 @@ def test_a_deploy_is_warmed_up_beside_what_is_live(lived: Recorder) -> None:
         f"warm {D}",
     ]
     assert result == {
-        "changed": True, "release": D, "switching": "deploy", "before": C, "seconds": 0.0, "said": [], "live": C,
+        "changed": True, "release": D, "switching": "deploy", "before": C, "hooked": True, "seconds": 0.0, "said": [],
+        "live": C,
     }  # fmt: skip
     assert (lived.staged, lived.rollout_lock.renew(LAPTOP)["target"]) == (WANTED, D)
 
@@ -725,7 +726,7 @@ def in_use(lived: Recorder) -> Recorder:
 def test_what_somebody_else_is_deploying_is_left_alone(in_use: Recorder, settled: bool) -> None:
     in_use.settled = settled
     with pytest.raises(Locked, match="a deploy by you@desktop has held the lock"):
-        run(in_use, "warm_up", break_holder="laptop 2", **({} if settled else {"release": C}))
+        run(in_use, "warm_up", break_holders=["laptop 2"], **({} if settled else {"release": C}))
     assert (in_use.steps, in_use.rollout_lock.record()["process"]) == ([], DESKTOP)
 
 
@@ -736,7 +737,7 @@ def test_nobody_waits_for_the_lock_of_somebody_elses_rollout(in_use: Recorder, m
         run(in_use, "warm_up")
 
 
-@pytest.mark.parametrize("how", [{"force": True}, {"break_holder": DESKTOP}], ids=["by force", "holder is gone"])
+@pytest.mark.parametrize("how", [{"force": True}, {"break_holders": [DESKTOP]}], ids=["by force", "holder is gone"])
 @pytest.mark.parametrize("settled", [True, False], ids=["a deploy", "a repair"])
 def test_a_lock_can_be_broken(in_use: Recorder, how: dict[str, Any], settled: bool) -> None:
     in_use.settled = settled
@@ -781,7 +782,7 @@ def test_a_rollout_that_was_cut_off_after_its_switch_goes_on(lived: Recorder, wh
     """A deploy with its hooks, and without another switch."""
     lived.settled = False
     lived.rollout_lock.acquire({"process": DESKTOP, "by": ME, "what": what, "target": C})
-    result = run(lived, "warm_up", target=asked, release=C, break_holder=DESKTOP)
+    result = run(lived, "warm_up", target=asked, release=C, break_holders=[DESKTOP])
     assert (result["changed"], result["release"], result["switching"]) == (True, C, what)
     run(lived, "switch")
     run(lived, "after_switch")
@@ -866,7 +867,7 @@ def test_an_app_is_removed(lived: Recorder, purge: bool, step: str) -> None:
 
 
 @pytest.mark.parametrize("step", ["absent", "started"])
-@pytest.mark.parametrize("how", [{}, {"force": True}, {"break_holder": DESKTOP}], ids=["refused", "force", "gone"])
+@pytest.mark.parametrize("how", [{}, {"force": True}, {"break_holders": [DESKTOP]}], ids=["refused", "force", "gone"])
 def test_what_somebody_else_is_deploying_is_neither_removed_nor_moved(
     lived: Recorder, step: str, how: dict[str, Any]
 ) -> None:
@@ -1078,7 +1079,7 @@ def module(
         of_app = {**uploads.ARGUMENTS, **app_rollout.APP_OPTIONS}
         ours: dict[Any, set[str]] = {
             flask_app: {*uploads.ARGUMENTS, *host_module.ARGUMENTS, *flask_app.OPTIONS},
-            app_release: {*uploads.ARGUMENTS, *host_module.ARGUMENTS, "state"},
+            app_release: {"name", "release", "archive", "python", "wheels", "state"},
             app_singletons: {*host_module.ARGUMENTS, "app", "state"},
             app_wheels: {"python", "wheels"},
             app_rollout: {*host_module.ARGUMENTS, *app_rollout.OPTIONS},
@@ -1089,6 +1090,7 @@ def module(
         }.get(step, app_rollout)  # fmt: skip
         given |= {"state": step, "app": "blog"}
         given |= {"phases": [step], "apps": [{name: given[name] for name in of_app.keys() & given.keys()}]}
+        ours[module].add("_ansible_check_mode")
         with patch_module_args({name: given[name] for name in ours[module] & given.keys()}), pytest.raises(SystemExit):
             module.main()
         return json.loads(capsys.readouterr().out)
@@ -1148,6 +1150,24 @@ def test_the_holder_of_the_lock_is_told(recorder: Recorder, module: Callable[...
     recorder.rollout_lock.acquire({"process": DESKTOP, "by": ME, "what": "deploy", "target": B})
     result = module("warm_up")
     assert (result["failed"], result["holder"]) == (True, recorder.rollout_lock.record())
+
+
+@pytest.mark.parametrize("phase", ["switch", "roll_back", "retire"])
+def test_check_mode_of_what_follows_the_warm_up_changes_nothing(
+    recorder: Recorder, module: Callable[..., dict[str, Any]], phase: str
+) -> None:
+    """Also where the inventory asks for nothing: what fails in check mode is told by its own message."""
+    recorder.live_is(A)
+    result = module(phase, release=None, _ansible_check_mode=True)
+    assert (result["changed"], result["apps"], recorder.steps) == (False, {}, [])
+
+
+def test_check_mode_tells_of_each_app_that_would_fail(
+    recorder: Recorder, module: Callable[..., dict[str, Any]]
+) -> None:
+    recorder.live_is(A, B, C, voided=(B,))
+    result = module("warm_up", release=B, _ansible_check_mode=True)
+    assert "was voided" in result["apps"]["blog"]["failed"]
 
 
 def test_a_rollout_that_fails_tells_what_came_of_each_app(

@@ -47,7 +47,7 @@ def apps(host: Path) -> Callable[..., list[tuple[App, dict[str, Any]]]]:
     """A function that makes apps, by name with the phases that fail for them."""
 
     def make(**fails: tuple[str, ...]) -> list[tuple[App, dict[str, Any]]]:
-        common = {"holder": ME, "break_holder": "nobody", "force": False}
+        common = {"holder": ME, "break_holders": [], "force": False}
         return [(App(name, None, host), {**common, "name": name, "fails": phases}) for name, phases in fails.items()]
 
     return make
@@ -85,6 +85,29 @@ def test_old_releases_are_retired_even_where_a_hook_fails(apps: Any, taken: list
     assert failure.value.results["blog"]["retire"]
 
 
+def test_all_that_fails_of_an_app_is_told(apps: Any, taken: list[str]) -> None:
+    with pytest.raises(RolloutFailed) as failure:
+        phases.run(["after_switch", "retire"], apps(blog=("after_switch", "retire")))
+    assert failure.value.results["blog"]["failed"] == "blog: after_switch failed\nblog: retire failed"
+
+
+def test_a_fault_of_ours_keeps_no_other_app_from_its_rollback(
+    apps: Any, taken: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = apps(blog=(), shop=())
+    for app, _ in two:
+        app.rollout_lock.acquire({**ME, "what": "deploy"})
+    real = phases.PHASES["roll_back"]
+
+    def roll_back(app: App, wanted: dict[str, Any]) -> dict[str, Any]:
+        return real(app, wanted) if app.name == "shop" else {}["inputs"]
+
+    monkeypatch.setitem(phases.PHASES, "roll_back", roll_back)
+    with pytest.raises(RolloutFailed, match=r"^blog: KeyError: 'inputs'$"):
+        phases.run(["roll_back"], two)
+    assert taken == ["roll_back shop"]
+
+
 @pytest.mark.parametrize(
     ("asked", "steps"),
     [
@@ -101,12 +124,12 @@ def test_what_serves_clients_goes_before_what_is_warmed_up_or_retired(
     assert niced == steps
 
 
-def test_another_runs_lock_is_in_the_way_of_that_app_alone(apps: Any, taken: list[str]) -> None:
+def test_while_another_run_holds_the_lock_of_an_app_none_is_warmed_up(apps: Any, taken: list[str]) -> None:
     two = apps(blog=(), shop=())
     record = two[0][0].rollout_lock.acquire({"process": "desktop 1", "by": "you@desktop", "what": "deploy"})
     with pytest.raises(RolloutFailed, match=r"^blog: a deploy by you@desktop has held the lock") as failure:
         phases.run(["warm_up"], two)
-    assert (taken, failure.value.holder) == (["warm_up shop"], record)
+    assert (taken, failure.value.holder) == ([], record)
 
 
 def test_a_rollback_leaves_alone_what_another_run_does(apps: Any, taken: list[str]) -> None:
@@ -114,7 +137,9 @@ def test_a_rollback_leaves_alone_what_another_run_does(apps: Any, taken: list[st
     two[0][0].rollout_lock.acquire({"process": "desktop 1", "by": "you@desktop", "what": "deploy"})
     two[1][0].rollout_lock.acquire({**ME, "what": "deploy"})
     results = phases.run(["roll_back"], two)
-    assert (taken, results["blog"]["changed"]) == (["roll_back shop"], False)
+    assert (taken, results["blog"]["changed"], results["blog"]["locked_by"]) == (
+        ["roll_back shop"], False, "you@desktop",
+    )  # fmt: skip
 
 
 def test_one_step_at_a_time_changes_an_app(apps: Any, monkeypatch: pytest.MonkeyPatch) -> None:

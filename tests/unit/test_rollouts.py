@@ -218,6 +218,18 @@ def test_a_deploy_begins_on_one_host_and_others_follow(
         assert found["others"] == ["blog"] * (place == "others")
 
 
+def test_hooks_before_the_switch_run_on_the_first_host() -> None:
+    hooked = told(live=B, before=B, switching="deploy", hooked=True)
+    hostvars = dict.fromkeys(HOSTS, host(warm=hooked))
+    assert [rollouts.switch_order(HOSTS, hostvars, name)["hooked"] for name in HOSTS] == [["blog"], [], []]
+
+
+def test_a_rollback_has_a_release_of_each_app_of_any_host() -> None:
+    found = {"app1": {"apps": {"blog": has()}}, "app2": {"apps": {"blog": has(), "shop": has(D, A)}}}
+    targets = rollouts.rollback_targets(found, "previous")
+    assert {app: one["release"] for app, one in targets.items()} == {"blog": B, "shop": A}
+
+
 def test_a_drained_host_is_no_canary() -> None:
     hostvars = dict.fromkeys(HOSTS, host(warm=WARM))
     assert [rollouts.switch_order(HOSTS, hostvars, name, drained=["app1"])["canary"] for name in HOSTS] == [
@@ -250,6 +262,26 @@ def test_unconfirmed_hosts_have_attempted_a_switch_and_are_not_rolled_back(
     steps: dict[str, Any], is_unconfirmed: bool
 ) -> None:
     assert rollout_report.unconfirmed_hosts(["app1"], {"app1": host(**steps)}) == (["app1"] if is_unconfirmed else [])
+
+
+CRASHED = {"failed": True, "msg": "Module failed: KeyError: 'inputs'"}
+
+
+def test_a_rollback_that_crashed_is_told_in_its_words() -> None:
+    hostvars = {
+        "app1": host(warm=WARM, canary=told(), rolled_back=CRASHED),
+        "app2": host(warm=WARM, rolled_back=CRASHED),
+        "app3": host(rolled_back={"apps": {}}),
+    }
+    _, first, second, third = rollout_report.failure(HOSTS, hostvars, [])
+    assert first.startswith("- app1: blog was not rolled back: Module failed: KeyError: 'inputs'. When app1")
+    assert second == "- app2: was not told to switch; Module failed: KeyError: 'inputs'"
+    assert third == "- app3: has none of the apps"
+
+
+def test_a_host_whose_lock_another_run_has_broken_is_that_runs() -> None:
+    hostvars = {"app1": host(warm=WARM, canary=told(), rolled_back=told(live=D, locked_by="you@desktop"))}
+    assert rollout_report.unconfirmed_hosts(["app1"], hostvars) == []
 
 
 def test_the_report_of_a_failure_tells_what_is_live_on_each_host() -> None:
@@ -331,7 +363,7 @@ def test_hosts_that_have_not_retired_are_told() -> None:
         "app5": {},
     }
     assert rollout_report.not_retired(hostvars, hostvars) == [
-        "- app2: does not answer since its switch",
+        "- app2: does not answer since its switch; the next rollout retires its old release",
         "- app3: blog: seed: ended with 1",
         "- app4: no such option",
     ]
@@ -339,4 +371,6 @@ def test_hosts_that_have_not_retired_are_told() -> None:
 
 def test_a_host_that_had_nothing_to_switch_has_nothing_to_retire() -> None:
     hostvars = {"app1": host(warm=told(live=C), retired=SKIPPED), "app2": host(warm=WARM)}
-    assert rollout_report.not_retired(["app1", "app2"], hostvars) == ["- app2: does not answer since its switch"]
+    assert rollout_report.not_retired(["app1", "app2"], hostvars) == [
+        "- app2: does not answer since its switch; the next rollout retires its old release"
+    ]

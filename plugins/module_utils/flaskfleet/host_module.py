@@ -16,7 +16,7 @@ SUPERVISOR_SOCKET = "/run/supervisor.sock"
 # The arguments of each module that changes apps; the action plugins say which run it is.
 ARGUMENTS = {
     "holder": {"type": "dict", "default": {}},
-    "break_holder": {"type": "str", "default": "nobody"},
+    "break_holders": {"type": "list", "elements": "str", "default": []},
     "force": {"type": "bool", "default": False},
 }
 FAILURES = (ReleaseFailed, EnvironmentFailed, WheelFailed, UserFailed, xmlrpc.client.Fault, OSError)
@@ -38,4 +38,4 @@ def explain(name: str, error: Exception) -> str:
     if isinstance(error, OSError):
         hint = "; is Supervisor running?" if error.filename == SUPERVISOR_SOCKET else ""
         return f"{name}: {error}{hint}"
-    return str(error)
+    return str(error) if isinstance(error, FAILURES) else f"{name}: {type(error).__name__}: {error}"

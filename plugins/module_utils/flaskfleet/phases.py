@@ -3,7 +3,7 @@
 =============  =====================================================  =============================================
 warm_up        acquires the lock unless this run holds it; stages     what was staged is removed, and the lock is
                the target and runs it beside the live release         released
-before_switch  in a deploy runs the hooks that have to pass before    the new release is removed, the lock released
+before_switch  runs the hooks that have to pass before the switch     the new release is removed, the lock released
 switch         ``current`` moves to the new release                   the new release is removed if it has ended
 watch          judges what clients of the canary get                  nothing: roll_back does
 confirm        asks the new release for its health path               nothing: roll_back does
@@ -21,14 +21,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from . import health, hooks, release_log, secret_files, staging, switching, targets, uploads
 from . import warm_up as warming
 from .app import App
 from .canary import Mark
-from .host_module import FAILURES, explain
+from .host_module import explain
 from .journal import release_id
 from .paths import ReleaseFailed
 from .uploads import Result, Wanted
@@ -43,43 +45,66 @@ class RolloutFailed(Exception):
         super().__init__("\n".join(problems))
 
 
+class Run:
+    """What a call does for each app, and what came of it: ``results`` by app, ``problems`` in words."""
+
+    def __init__(self, apps: Iterable[tuple[App, Wanted]]) -> None:
+        self.apps = list(apps)
+        self.results: dict[str, Result] = {app.name: {"changed": False, "said": []} for app, _ in self.apps}
+        self.problems: list[str] = []
+        self.holder: dict[str, Any] | None = None
+
+    def each(self, do: Callable[[App, Wanted], Result]) -> None:
+        """Do something for each app; a failure of one keeps no other one from it."""
+        for app, wanted in self.apps:
+            result = self.results[app.name]
+            try:
+                found = do(app, wanted)
+                said = [*result["said"], *found.get("said", [])]
+                result |= {**found, "changed": result["changed"] or found["changed"], "said": said}
+            except Exception as error:  # whatever it is: the other apps have to be rolled back, too
+                problem = explain(app.name, error)
+                result["failed"] = "\n".join(filter(None, [result.get("failed"), problem]))
+                self.problems.append(problem)
+                self.holder = self.holder or getattr(error, "holder", None)
+            with suppress(OSError):
+                result["live"] = app.paths.live()
+
+    def end(self) -> dict[str, Result]:
+        """The results.
+
+        :raises RolloutFailed: something failed.
+        """
+        if self.problems:
+            raise RolloutFailed(self.problems, self.results, self.holder)
+        return self.results
+
+
 def run(phases: Iterable[str], apps: list[tuple[App, Wanted]]) -> dict[str, Result]:
     """Take phases one after the other; the result of each app by its name.
 
-    Where a phase fails for an app, it is taken for the other apps still, so that all problems are told at once; of
-    the phases that follow only ``retire`` is taken.
+    If a phase fails for an app, it is taken for the other apps still, so that all problems are told at once; of the
+    phases that follow only ``retire`` is taken. Where another run holds the lock of an app, none is warmed up.
 
     :raises RolloutFailed: with the results.
     """
-    results: dict[str, Result] = {app.name: {"changed": False, "said": []} for app, _ in apps}
-    problems: list[str] = []
-    holder = None
+    run = Run(apps)
     for phase in phases:
-        if problems and phase != "retire":
+        if phase == "warm_up":
+            run.each(check_lock)
+        if run.problems and phase != "retire":
             continue
         if phase in ("warm_up", "retire"):
             os.nice(10)  # what serves clients goes first; nothing that does follows in the same call
-        for app, wanted in apps:
-            result = results[app.name]
-            try:
-                found = take(phase, app, wanted)
-                said = [*result["said"], *found.get("said", [])]
-                result |= {**found, "changed": result["changed"] or found["changed"], "said": said}
-            except FAILURES as error:
-                result["failed"] = explain(app.name, error)
-                problems.append(result["failed"])
-                holder = holder or getattr(error, "holder", None)
-            result["live"] = app.paths.live()
-    if problems:
-        raise RolloutFailed(problems, results, holder)
-    return results
+        run.each(partial(take, phase))
+    return run.end()
 
 
 def take(phase: str, app: App, wanted: Wanted) -> Result:
     """Take one phase for one app."""
     # Not behind the step lock, which a hook of another run's rollout may hold for long.
     if phase == "roll_back" and not app.rollout_lock.is_held_by(wanted["holder"]["process"]):
-        return {"changed": False, "release": app.paths.live()}
+        return {"changed": False, "release": app.paths.live(), "locked_by": app.rollout_lock.record().get("by")}
     if phase == "warm_up":
         check_lock(app, wanted)
     with app.rollout_lock.one_step():
@@ -91,17 +116,18 @@ def acquire_lock(app: App, wanted: Wanted, what: str, **further: Any) -> Wanted:
 
     :returns: the lock's record.
     """
-    break_lock = wanted["force"] or app.rollout_lock.is_held_by(wanted["break_holder"])
+    break_lock = wanted["force"] or app.rollout_lock.is_held_by(*wanted["break_holders"])
     return app.rollout_lock.acquire({**wanted["holder"], "what": what, **further}, break_lock)
 
 
-def check_lock(app: App, wanted: Wanted) -> None:
-    """Check that no other run holds the lock.
+def check_lock(app: App, wanted: Wanted) -> Result:
+    """Check that no other run holds the lock; no change.
 
     :raises Locked: another run does, and ``force`` is not set.
     """
     if not wanted["force"]:
-        app.rollout_lock.check(wanted["holder"]["process"], wanted["break_holder"])
+        app.rollout_lock.check(wanted["holder"]["process"], *wanted["break_holders"])
+    return {"changed": False}
 
 
 def renew_lock(app: App, wanted: Wanted, **further: Any) -> Wanted:
@@ -164,7 +190,10 @@ def _run_beside(app: App, wanted: Wanted, what: str, release: str, live: str) ->
         raise
     warming.warm_up(app, release)
     seconds = round(time.monotonic() - started, 1)
-    return {"changed": True, "release": release, "before": live, "switching": what, "seconds": seconds}
+    hooked = what == "deploy" and bool(wanted["hooks"]["before_switch"])
+    return {
+        "changed": True, "release": release, "before": live, "switching": what, "hooked": hooked, "seconds": seconds,
+    }  # fmt: skip
 
 
 def stage(app: App, wanted: Wanted) -> None:
@@ -175,10 +204,7 @@ def stage(app: App, wanted: Wanted) -> None:
 
 def before_switch(app: App, wanted: Wanted) -> Result:
     """Run the hooks that have to pass before the switch."""
-    record = renew_lock(app, wanted)
-    release = record["target"]
-    if record["what"] != "deploy":
-        return {"changed": False, "release": release}
+    release = renew_lock(app, wanted)["target"]
     try:
         return {"changed": True, "release": release, "said": hooks_before(app, wanted, release)}
     except (ReleaseFailed, OSError):

@@ -57,9 +57,9 @@ class RolloutLock:
         """The holder's record; empty if nobody holds the lock."""
         return read_json(self.record_file) or {}
 
-    def is_held_by(self, process: str) -> bool:
-        """Whether this process holds the lock."""
-        return self.record().get("process") == process
+    def is_held_by(self, *processes: str) -> bool:
+        """Whether one of these processes holds the lock."""
+        return self.record().get("process") in processes
 
     def check(self, *processes: str) -> None:
         """Check that nobody holds the lock, or one of these processes.

@@ -169,7 +169,7 @@ def _aside(paths: AppPaths, release: str) -> Iterator[Path]:
         write_json(aside / "manifest.json", manifest.of(aside), 0o600)
         fsync_tree(aside)
         # Last: the app's user may put there what it likes, but not move or remove the socket that serve makes. A
-        # release of an earlier version has no serve, and makes its socket itpaths.
+        # release of an earlier version has no serve, and makes its socket itself.
         serves = (aside / "serve").exists()
         os.chown(aside / "run", 0 if serves else user_id(paths.name), gid if serves else group_id(WEB_GROUP))
         (aside / "run").chmod(0o1771 if serves else 0o2750)
