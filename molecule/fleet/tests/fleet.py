@@ -80,10 +80,19 @@ def kill(name: str) -> None:
     docker("kill", container(name))
 
 
+# On an app server: only its balancers may ask it from elsewhere.
+ASK = f"""
+from urllib.request import Request, urlopen
+print(urlopen(Request("http://127.0.0.1/healthz", headers={{"Host": "{SERVER_NAME}"}})).read().decode())
+"""
+
+
 def start(name: str) -> None:
-    """Start a container, and wait until it has booted and can be reached."""
+    """Start a container, and wait until it has booted; an app server, until its app answers."""
     docker("start", container(name))
     eventually(lambda: host(name).run("systemctl is-system-running --wait").stdout.strip() == "running", f"{name} up")
+    if name in APP_SERVERS:
+        eventually(lambda: host(name).run("python3 -c %s", ASK).stdout == "ok\n", f"{name} answers")
 
 
 def holders() -> list[str]:
