@@ -150,6 +150,6 @@ lock: .venv ## resolve requirements.in anew into requirements.txt, and so docs/ 
 	        --generate-hashes $$list.in -o $$list.txt; done
 
 .PHONY: clean
-clean: ## remove .venv, .cache (wheelhouse and keys, too) and the lab's images; demo-down comes first
+clean: ## remove .venv, the lab's images and .cache: wheelhouse and release.key, too, so not where real servers are deployed from
 	@docker images -q --filter label=flaskfleet.recipe | xargs -r docker rmi --force || true
 	rm -rf .venv .cache
