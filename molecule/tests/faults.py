@@ -88,7 +88,10 @@ class Play:
     def __init__(self, playbook: str, host: Host, *arguments: str, variables: dict[str, Any] | None = None) -> None:
         command = ["ansible-playbook", playbook, "-i", os.environ["MOLECULE_INVENTORY_FILE"].rpartition("/")[0]]
         command += ["--limit", host.backend.get_hostname(), "-e", json.dumps(variables or {}), *arguments]
-        environment = {**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
+        environment = {
+            **os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0",
+            "ANSIBLE_STDOUT_CALLBACK": "default", "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "0",  # it announces every task
+        }  # fmt: skip
         self.process = subprocess.Popen(
             command, cwd=PROJECT, env=environment, text=True, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

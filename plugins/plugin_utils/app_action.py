@@ -51,7 +51,7 @@ class AppAction(ActionBase):
     def say(self, result: Arguments, name: str) -> None:
         """Show what hooks said."""
         for line in result.get("said", []):
-            Display().display(f"{name} on {self.host}: {line}")
+            Display().display(f"    {name} on {self.host}: {line}")
 
     def supply(self, entry: Entry, needs: Arguments, wheels: Arguments) -> Arguments:
         """Build and upload what the host needs, as further arguments.
@@ -80,7 +80,7 @@ class AppAction(ActionBase):
             raise AnsibleActionFail(_not_built(builder, self.host, platform))
 
         def build(archive: Path) -> Arguments:
-            Display().display(f"{self.host}: building wheels for all of {platform}, once")
+            Display().display(f"    {self.host}: building wheels for all of {platform}, once; compiling takes minutes")
             there = self._on_host("built.tar")
             arguments = {"python": entry["python"], "recipe": wanted.recipe, "index_url": wanted.index_url}
             arguments |= {"archive": there, **self._further(wanted)}
@@ -92,7 +92,7 @@ class AppAction(ActionBase):
             return dict(result)
 
         for line in wheelhouse.obtain(wanted, platform, self.host, build, self._house()):
-            Display().display(f"{self.host}: {line}")
+            Display().display(f"    {self.host}: {line}")
 
     def _further(self, wanted: wheelhouse.Wanted) -> Arguments:
         """Wheels and a project that no index has, uploaded for a build."""
@@ -138,7 +138,7 @@ class AppAction(ActionBase):
         self, entry: Entry, platform: str, source: Path, wheels: list[Wheel], variables: Arguments, archive: Path
     ) -> None:
         """Run an app's build on the host; what it makes comes as an archive."""
-        Display().display(f"{self.host}: building {entry['name']} for all of {platform}, once")
+        Display().display(f"    {self.host}: building {entry['name']} for all of {platform}, once")
         there = self._on_host("built.tar")
         arguments = {
             "commands": entry["build"],

@@ -10,6 +10,7 @@ from module_utils.flaskfleet.journal import release_id
 
 from .rollouts import HOST_AND_BALANCER, REGISTERED, Result, registered
 
+STEM = "Rollout | "  # of the names of tasks
 DRAINED = "drained"  # in what the module drain returns, unless it failed
 
 
@@ -19,7 +20,7 @@ def unconfirmed_hosts(hosts: Iterable[str], hostvars: Any) -> list[str]:
 
 
 def failure(hosts: Iterable[str], hostvars: Any, quarantined: list[Result]) -> list[str]:
-    """The state of a fleet after a rollout that was rolled back, in words.
+    """The state of a fleet after a rollout that failed, and the cause, in words.
 
     :param quarantined: what the load balancers returned when unconfirmed hosts were to be quarantined.
     """
@@ -29,7 +30,9 @@ def failure(hosts: Iterable[str], hostvars: Any, quarantined: list[Result]) -> l
     for app, one in (item for host in hosts for item in _rolled_back(hostvars[host]).items()):
         lives.setdefault(app, set()).add(release_id(one["live"] or ""))
     differing = [app for app, releases in lives.items() if len(releases) > 1]
-    if unconfirmed:
+    if not any(_attempted(hostvars[host]) for host in hosts):
+        first = "The rollout ended before the first switch: every host serves what it served before."
+    elif unconfirmed:
         first = f"The rollout was rolled back, except on {', '.join(unconfirmed)}."
     elif differing:
         first = (
@@ -38,7 +41,7 @@ def failure(hosts: Iterable[str], hostvars: Any, quarantined: list[Result]) -> l
         )
     else:
         first = "The rollout was rolled back: no host serves another release than the other hosts."
-    lines = [first]
+    lines = [first, *_causes(hosts, hostvars)]
     for host in hosts:
         if host in unconfirmed:
             answers = {one[HOST_AND_BALANCER][1]: one for one in quarantined if one[HOST_AND_BALANCER][0] == host}
@@ -47,6 +50,22 @@ def failure(hosts: Iterable[str], hostvars: Any, quarantined: list[Result]) -> l
             is_live = ", ".join(f"{app} {one['live']} is live" for app, one in _rolled_back(hostvars[host]).items())
             lines.append(f"- {host}: {is_live or _describe_silent(hostvars[host])}")
     return lines
+
+
+def _causes(hosts: Iterable[str], hostvars: Any) -> list[str]:
+    """Which task failed on which hosts, and why: the first line of its message."""
+    causes: dict[str, list[str]] = {}
+    for host in hosts:
+        variables = hostvars[host]
+        task = str((variables.get("ansible_failed_task") or {}).get("name", ""))
+        if task.startswith(STEM):  # and not an earlier role's
+            message = str(variables["ansible_failed_result"].get("msg", "")).partition("\n")[0]
+            causes.setdefault(f"{task.removeprefix(STEM)}: {message}", []).append(host)
+        elif any(
+            (variables.get(REGISTERED[phase]) or {}).get("unreachable") for phase in ("warm", "canary", "switched")
+        ):
+            causes.setdefault("does not answer", []).append(host)
+    return [f"Cause on {', '.join(where)}: {cause}" for cause, where in causes.items()]
 
 
 def _describe_silent(variables: Any) -> str:

@@ -273,7 +273,7 @@ def test_a_rollback_that_crashed_is_told_in_its_words() -> None:
         "app2": host(warm=WARM, rolled_back=CRASHED),
         "app3": host(rolled_back={"apps": {}}),
     }
-    _, first, second, third = rollout_report.failure(HOSTS, hostvars, [])
+    *_, first, second, third = rollout_report.failure(HOSTS, hostvars, [])
     assert first.startswith("- app1: blog was not rolled back: Module failed: KeyError: 'inputs'. When app1")
     assert second == "- app2: was not told to switch; Module failed: KeyError: 'inputs'"
     assert third == "- app3: has none of the apps"
@@ -286,24 +286,44 @@ def test_a_host_whose_lock_another_run_has_broken_is_that_runs() -> None:
 
 def test_the_report_of_a_failure_tells_what_is_live_on_each_host() -> None:
     hostvars = {
-        "app1": host(rolled_back=told(live=B)),
+        "app1": host(warm=WARM, canary=told(), rolled_back=told(live=B)),
         "app2": host(rolled_back=told(live=B)),
         "app3": host(warm=DEAD),
     }
     assert rollout_report.failure(HOSTS, hostvars, []) == [
         "The rollout was rolled back: no host serves another release than the other hosts.",
+        "Cause on app3: does not answer",
         f"- app1: blog {B} is live",
         f"- app2: blog {B} is live",
         "- app3: does not answer, and was not told to switch",
     ]
 
 
+def failed(task: str, message: str) -> dict[str, Any]:
+    """What Ansible keeps of a task that failed."""
+    return {"ansible_failed_task": {"name": task}, "ansible_failed_result": {"failed": True, "msg": message}}
+
+
+def test_the_report_of_a_failure_names_the_cause_once() -> None:
+    task, problem = "Rollout | Warm up the release beside the live one", "blog: no answer on /\nits log: …"
+    live = host(rolled_back=told(live=B))
+    hostvars = {name: failed(task, problem) | live for name in ("app1", "app2")}
+    hostvars["app3"] = failed("Install | Install packages", "stale") | live
+    first, cause, *hosts = rollout_report.failure(HOSTS, hostvars, [])
+    assert first == "The rollout ended before the first switch: every host serves what it served before."
+    assert cause == "Cause on app1, app2: Warm up the release beside the live one: blog: no answer on /"
+    assert hosts == [f"- {name}: blog {B} is live" for name in HOSTS]
+
+
 def test_hosts_that_differed_before_the_rollout_are_told() -> None:
-    hostvars = {"app1": host(rolled_back=told(live=C)), "app2": host(rolled_back=told(live=B))}
+    hostvars = {
+        "app1": host(warm=WARM, canary=told(), rolled_back=told(live=B)),
+        "app2": host(rolled_back=told(live=C)),
+    }
     assert rollout_report.failure(["app1", "app2"], hostvars, []) == [
         "The rollout was rolled back. As before it, the hosts run different releases of blog: deploy or roll back.",
-        f"- app1: blog {C} is live",
-        f"- app2: blog {B} is live",
+        f"- app1: blog {B} is live",
+        f"- app2: blog {C} is live",
     ]
 
 
@@ -335,7 +355,7 @@ def test_an_unconfirmed_host_is_told_with_the_balancers_that_quarantine_it(
 ) -> None:
     hostvars = {"app1": host(rolled_back=told(live=B)), "app2": host(warm=WARM, switched=DEAD)}
     quarantined = [{"__flask_app_pair": ["app2", balancer], **one} for balancer, one in balancers]
-    first, _, last = rollout_report.failure(["app1", "app2"], hostvars, quarantined)
+    first, *_, last = rollout_report.failure(["app1", "app2"], hostvars, quarantined)
     assert first == "The rollout was rolled back, except on app2."
     assert words in last
 
