@@ -33,7 +33,7 @@ SHOWN_AFTER_SECONDS = 2
 REMINDED_EVERY_SECONDS = 30
 
 
-class Changes(Everything):
+class CallbackModule(Everything):
     """Collects what a task changed and shows it when the task has ended; failures at once."""
 
     CALLBACK_VERSION = 2.0
@@ -200,4 +200,5 @@ class Changes(Everything):
                 self._display.display(text, color=color)
 
 
-CallbackModule: type[Everything] = Everything if Display().verbosity else Changes
+if Display().verbosity:
+    CallbackModule = Everything  # type: ignore[misc]

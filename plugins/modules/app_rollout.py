@@ -150,6 +150,10 @@ apps:
       description: What hooks said, a line each.
       type: list
       elements: str
+    undeployed:
+      description: In check mode, what the inventory asks for that is not live, like C(processes 4 → 8).
+      type: list
+      elements: str
     failed:
       description: Why a phase failed, in words.
       type: str
@@ -164,6 +168,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.flaskfleet import phases, targets, uploads
 from ansible.module_utils.flaskfleet.app import App
+from ansible.module_utils.flaskfleet.app_state import undeployed
 from ansible.module_utils.flaskfleet.host_module import ARGUMENTS, FAILURES, app_on_host, explain
 from ansible.module_utils.flaskfleet.uploads import Result, Wanted
 
@@ -184,7 +189,17 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 def predict(app: App, wanted: Wanted) -> Result:
     """What a rollout would do, for check mode."""
-    return {"changed": not app.paths.live() or targets.find(app, wanted, {}) is not None, "release": None}
+    live = app.paths.live()
+    if not live:
+        return {"changed": True, "release": wanted["release"], "live": None, "undeployed": []}
+    release = targets.find(app, wanted, {})
+    words = undeployed(app.paths, live, wanted, uploads.secrets(wanted)) if wanted["target"] == "inventory" else []
+    return {
+        "changed": release is not None or bool(words),
+        "release": release or live,
+        "live": live,
+        "undeployed": words,
+    }
 
 
 def main() -> None:

@@ -135,7 +135,7 @@ from ansible.module_utils.flaskfleet import (
     warm_up,
 )
 from ansible.module_utils.flaskfleet.app import App
-from ansible.module_utils.flaskfleet.app_state import differences
+from ansible.module_utils.flaskfleet.app_state import undeployed
 from ansible.module_utils.flaskfleet.environments import Environment
 from ansible.module_utils.flaskfleet.host_module import ARGUMENTS, FAILURES, app_on_host, explain
 from ansible.module_utils.flaskfleet.journal import release_id
@@ -163,17 +163,14 @@ def _keep(app: App, wanted: Wanted, router: Environment | None, check_mode: bool
     """Keep the live release running; what is not deployed."""
     live, secrets = app.paths.live(), uploads.secrets(wanted)
     assert live
-    same = release_id(live) == wanted["release"]
-    has_secrets = secret_files.has(app.paths, live, secrets)
-    undeployed = differences(app.paths.record(live).get("inputs", {}), wanted["record"]["inputs"])
-    if same and not has_secrets:
-        undeployed.append("secrets changed")  # a restart or rollback has started it with others
     result: Result = {
-        "changed": not app.programs.is_running(live), "release": wanted["release"], "undeployed": undeployed,
-    }  # fmt: skip
+        "changed": not app.programs.is_running(live),
+        "release": wanted["release"],
+        "undeployed": undeployed(app.paths, live, wanted, secrets),
+    }
     if check_mode:
         return result
-    if same and has_secrets:
+    if release_id(live) == wanted["release"] and secret_files.has(app.paths, live, secrets):
         result["changed"] |= secret_files.keep(app.paths, secrets)  # somebody may have edited or removed them
     if router and (lack := uploads.needs(app, wanted, None, router)):
         return {**result, **lack}

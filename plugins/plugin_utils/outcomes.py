@@ -62,9 +62,13 @@ def _apps(result: Result) -> Iterator[str]:
     """What a phase of a rollout did to each app."""
     apps = result.get("apps")
     for app, one in apps.items() if isinstance(apps, dict) else ():
-        if one.get("failed") or not one.get("changed"):
+        if one.get("failed") or not one.get("changed") or not one.get("live", True):
             continue
-        if "seconds" in one:
+        if "undeployed" in one:
+            would = "be restarted" if one["release"] == one["live"] else f"be replaced by {one['release']}"
+            reasons = f": {', '.join(one['undeployed'])}" if one["undeployed"] else ""
+            yield f"{app}: {one['live']} would {would}{reasons}"
+        elif "seconds" in one:
             yield f"{app}: {one['release']} is warm beside {one['before']}, after {one['seconds']} s"
         elif one.get("live"):
             traffic = one.get("traffic") or {}

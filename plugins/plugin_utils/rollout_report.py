@@ -60,6 +60,7 @@ def _causes(hosts: Iterable[str], hostvars: Any) -> list[str]:
         task = str((variables.get("ansible_failed_task") or {}).get("name", ""))
         if task.startswith(STEM):  # and not an earlier role's
             message = str(variables["ansible_failed_result"].get("msg", "")).partition("\n")[0]
+            message = message.removesuffix(" Its log:")
             causes.setdefault(f"{task.removeprefix(STEM)}: {message}", []).append(host)
         elif any(
             (variables.get(REGISTERED[phase]) or {}).get("unreachable") for phase in ("warm", "canary", "switched")

@@ -897,7 +897,7 @@ def test_what_hooks_said_is_shown(release: Callable[..., Any], monkeypatch: pyte
     action = release({"phases": ["before_switch"]}, app_rollout_action)
     action._execute_module.return_value = {"apps": {"blog": {"said": ["$ flask db upgrade", "done"]}}}
     action.run(task_vars={**HOST, "inventory_hostname": "app1"})
-    assert shown == ["blog on app1: $ flask db upgrade", "blog on app1: done"]
+    assert shown == ["    blog on app1: $ flask db upgrade", "    blog on app1: done"]
 
 
 # locks of controllers that are gone

@@ -35,7 +35,7 @@ class Screen:
 @pytest.fixture
 def run() -> Iterator[Any]:
     """A run that has come to the first task of a play."""
-    callback = flaskfleet.Changes()
+    callback = flaskfleet.CallbackModule()
     callback._display = Screen()
     callback.v2_playbook_on_play_start(SimpleNamespace(get_name=lambda: "App servers", check_mode=False))
     start(callback, "Configure | Render the nginx config tree")
@@ -236,6 +236,14 @@ def test_the_recap_is_ansibles_and_the_run_s_duration_follows(run: Any, monkeypa
         (
             {"apps": {"a": {"changed": True, "live": "b2", "traffic": {"requests": 5, "failed": 1}}}},
             ["a: b2 is live; 5 requests, 1 failed"],
+        ),
+        (
+            {"apps": {"a": {"changed": True, "live": "a1", "release": "b2", "undeployed": ["x 1 → 2", "y changed"]}}},
+            ["a: a1 would be replaced by b2: x 1 → 2, y changed"],
+        ),
+        (
+            {"apps": {"a": {"changed": True, "live": "a1", "release": "a1", "undeployed": []}}},
+            ["a: a1 would be restarted"],
         ),
         ({"apps": {"blog": {"changed": True, "live": "b2"}}}, ["blog: b2 is live"]),
         ({"apps": {"blog": {"changed": True, "live": None}}}, []),

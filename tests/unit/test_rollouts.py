@@ -305,13 +305,13 @@ def failed(task: str, message: str) -> dict[str, Any]:
 
 
 def test_the_report_of_a_failure_names_the_cause_once() -> None:
-    task, problem = "Rollout | Warm up the release beside the live one", "blog: no answer on /\nits log: …"
+    task, problem = "Rollout | Warm up the release beside the live one", "blog: no answer on /. Its log:\nGAME OVER"
     live = host(rolled_back=told(live=B))
     hostvars = {name: failed(task, problem) | live for name in ("app1", "app2")}
     hostvars["app3"] = failed("Install | Install packages", "stale") | live
     first, cause, *hosts = rollout_report.failure(HOSTS, hostvars, [])
     assert first == "The rollout ended before the first switch: every host serves what it served before."
-    assert cause == "Cause on app1, app2: Warm up the release beside the live one: blog: no answer on /"
+    assert cause == "Cause on app1, app2: Warm up the release beside the live one: blog: no answer on /."
     assert hosts == [f"- {name}: blog {B} is live" for name in HOSTS]
 
 

@@ -45,7 +45,9 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in 
 
 
 def piped(*command: str) -> str:
-    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=True).stdout
+    run = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    assert not run.stderr  # where Ansible tells of a callback that fails
+    return run.stdout
 
 
 def on_a_terminal(*command: str, **environment: str) -> str:
@@ -82,6 +84,10 @@ def test_a_run_shows_what_changed_and_nothing_else(command: list[str]) -> None:
     )
     assert lines[-4:] == ["  Report | Report the end", "    done", "    all of it", ""]
     assert "The run took" in shown
+
+
+def test_a_run_in_check_mode_says_so(command: list[str]) -> None:
+    assert "Hosts (check mode)" in piped(*command, "--check")
 
 
 def test_with_v_a_run_shows_everything(command: list[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import manifest
+from . import manifest, secret_files
 from .app import App
 from .journal import release_id
 from .paths import AppPaths
@@ -42,6 +42,16 @@ def report(app: App) -> dict[str, Any]:
 def _dangling(paths: AppPaths) -> list[str]:
     gone = paths.target("current")
     return [f"{paths.path(gone)} was removed: {paths.home}/current points at it; run site.yml"] if gone else []
+
+
+def undeployed(paths: AppPaths, live: str, wanted: dict[str, Any], secrets: secret_files.Secrets) -> list[str]:
+    """What the inventory asks for that is not live, in words.
+
+    :param wanted: the ``release`` of the inventory and its ``record``.
+    """
+    if release_id(live) == wanted["release"]:  # a restart or a rollback may have started it with other secrets
+        return [] if secret_files.has(paths, live, secrets) else ["secrets changed"]
+    return differences(paths.record(live).get("inputs", {}), wanted["record"]["inputs"])
 
 
 def differences(live: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
