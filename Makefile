@@ -144,10 +144,24 @@ docs: $(docs-tools)/.complete ## the documentation as a site in .cache/docs; a b
 	@echo 'The site begins with .cache/docs/index.html'
 
 .PHONY: lock
-lock: .venv ## resolve requirements.in anew into requirements.txt, and so docs/ and what exports lock files
-	for list in requirements docs/requirements plugins/plugin_utils/exporters; do \
-	    uv pip compile --quiet --universal --upgrade --no-header --no-annotate --python-version 3.11 \
-	        --generate-hashes $$list.in -o $$list.txt; done
+lock: .venv ## update every list of pinned packages from its .in file; then make .venv test-all
+	@for list in requirements=3.11 docs/requirements=3.11 bench/requirements=3.11 \
+	        plugins/plugin_utils/exporters=3.11 files/app/requirements=3.9; do \
+	    printf '==> Updating %s.txt\n' $${list%=*}; \
+	    uv pip compile --quiet --universal --upgrade --no-header --no-annotate --python-version $${list#*=} \
+	        --generate-hashes $${list%=*}.in -o $${list%=*}.txt; done
+
+.PHONY: release
+release: ## the tarball of a version, from its tag, which it makes: make release VERSION=1.2.0
+	$(if $(VERSION),,$(error name the version: make release VERSION=1.2.0))
+	@grep -q '^## $(VERSION) ' CHANGELOG.md || \
+	    { echo 'CHANGELOG.md has no section "## $(VERSION) - <date>": write it, and commit' >&2; exit 1; }
+	@test -z "$$(git status --porcelain)" || { echo 'There are changes that are not committed: commit first' >&2; exit 1; }
+	@git rev-parse --quiet --verify 'v$(VERSION)^{commit}' >/dev/null || \
+	    git tag --annotate --message='flaskfleet $(VERSION)' v$(VERSION)
+	@mkdir -p .cache
+	@git archive --prefix=flaskfleet-$(VERSION)/ --output=.cache/flaskfleet-$(VERSION).tar.gz v$(VERSION)
+	@cd .cache && sha256sum flaskfleet-$(VERSION).tar.gz
 
 .PHONY: clean
 clean: ## remove .venv, the lab's images and .cache: wheelhouse and release.key, too, so not where real servers are deployed from
