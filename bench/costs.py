@@ -1,4 +1,4 @@
-"""What a deploy of changed code costs, beside the least that could do it: tar over ssh, a rename, a start."""
+"""The cost of a deploy of changed code, compared with the least effort: tar over ssh, a rename, a start."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from figures import task_seconds
 POLL_SECONDS = 0.01
 GIVE_UP_SECONDS = 300
 SOURCE = server.CACHE / "source"
-LINE = 'return "ok"'  # of the app, in which each round differs
+LINE = 'return "ok"'  # a line of the app that each round changes
 PROFILED = 3  # deploys
 FLOOR = "/srv/floor"
-FLOOR_PORTS = (8101, 8102)  # by turns: the new one starts beside the old one
+FLOOR_PORTS = (8101, 8102)  # in turn, because the new uWSGI starts beside the old one
 HAND = "/srv/hand"
 HAND_PORT = 8103
 
@@ -48,7 +48,7 @@ def change(text: str) -> None:
 
 
 def answer(url: str) -> str:
-    """What the app answers to its health path, or nothing."""
+    """The app's answer to its health path; empty without one."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=1)
     try:
         connection.request("GET", "/healthz", headers={"Host": server.SERVER_NAME})
@@ -60,7 +60,7 @@ def answer(url: str) -> str:
 
 
 def measured(command: list[str], log: Path, url: str = "", text: str = "") -> Cost:
-    """Run a command, and ask for a text until it is answered.
+    """Run a command, and send requests until the answer has a text.
 
     Raises RuntimeError if the command fails or the text does not come.
     """
@@ -87,7 +87,7 @@ def measured(command: list[str], log: Path, url: str = "", text: str = "") -> Co
 
 
 def flaskfleet(number: int) -> Cost:
-    """Deploy changed code as its users do."""
+    """Deploy changed code with flaskfleet."""
     text = f"ok flaskfleet {number}"
     change(text)
     command = server.command("playbooks/deploy", f"counter_source={SOURCE}")
@@ -114,7 +114,7 @@ def replaced(number: int, home: str, start: str, control: str) -> list[str]:
 
 
 def floor(number: int, venv: str, control: str) -> Cost:
-    """Replace the code of a uWSGI that no one watches: nothing is checked, kept, drained or started again."""
+    """Replace the code with the least effort: no check, no drain, no supervisor, no old release on disk."""
     text = f"ok floor {number}"
     change(text)
     port = FLOOR_PORTS[number % 2]
@@ -140,23 +140,23 @@ def by_hand(number: int, control: str) -> Cost:
     return measured(send, server.CACHE / "hand.log", f"http://{server.ADDRESS}:{HAND_PORT}", text)
 
 
-def have_program(venv: str) -> None:
-    """Have the program that ``by_hand`` restarts, with Supervisor's defaults."""
+def create_program(venv: str) -> None:
+    """Create the program that ``by_hand`` restarts, with Supervisor's defaults."""
     conf = f"[program:hand]\ncommand={uwsgi(venv, HAND, HAND_PORT)}\nredirect_stderr=true\n"
-    there = f"mkdir -p {HAND} && ln -sfn /srv/{server.APP}/current/src {HAND}/current"
-    server.inside("sh", "-c", f"{there} && printf %s {shlex.quote(conf)} > /etc/supervisor/conf.d/hand.conf")
+    prepare = f"mkdir -p {HAND} && ln -sfn /srv/{server.APP}/current/src {HAND}/current"
+    server.inside("sh", "-c", f"{prepare} && printf %s {shlex.quote(conf)} > /etc/supervisor/conf.d/hand.conf")
     server.inside("sh", "-c", "supervisorctl reread && supervisorctl add hand")
 
 
-def cleared(rounds: int) -> None:
-    """Leave nothing of the others on the host."""
+def clean_up(rounds: int) -> None:
+    """Remove the programs of the other ways from the host."""
     conf = "/etc/supervisor/conf.d/hand.conf"
     server.inside("sh", "-c", f"supervisorctl stop hand; rm {conf}; supervisorctl reread; supervisorctl remove hand")
     server.inside("sh", "-c", killed(rounds))
 
 
 def ssh(script: str, control: str) -> list[str]:
-    """The command that runs a script on the host; its connection stays open as Ansible's does, with a socket there."""
+    """The command that runs a script on the host. The connection stays open, as Ansible's does."""
     keys = server.CACHE / "keys"
     options = [
         f"UserKnownHostsFile={keys}/known_hosts", "IdentitiesOnly=yes",
@@ -166,9 +166,9 @@ def ssh(script: str, control: str) -> list[str]:
 
 
 def measure(rounds: int) -> dict[str, list[Cost]]:
-    """Deploy each way by turns; the first of each is not counted."""
+    """Deploy each way in turn; the first round is not counted."""
     venv = server.inside("readlink", "-f", f"/srv/{server.APP}/current/venv").strip()
-    have_program(venv)
+    create_program(venv)
     costs: dict[str, list[Cost]] = {"floor": [], "by hand": [], "flaskfleet": []}
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         control = f"{folder}/ssh"
@@ -183,12 +183,12 @@ def measure(rounds: int) -> dict[str, list[Cost]]:
             if number:
                 for name, cost in turn.items():
                     costs[name].append(cost)
-        cleared(rounds)
+        clean_up(rounds)
     return costs
 
 
 def profile() -> list[dict[str, float]]:
-    """Seconds per task of further deploys, and of all that is not a task."""
+    """Seconds per task of further deploys, and of Ansible itself."""
     found = []
     environment = {
         "ANSIBLE_CALLBACKS_ENABLED": "ansible.posix.profile_tasks",

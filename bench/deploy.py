@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures deploys on a container that it makes: what clients notice of them, and what they cost beside the least.
+"""Measures deploys on a container that it makes: errors and latency for clients, and the cost of a deploy.
 
 It ends with 1 if a request failed, was lost or was executed twice, or if deploys left something behind.
 """
@@ -22,7 +22,7 @@ from figures import Way, duration_table, latency_table, ratio, request_table, ta
 
 
 def load_section(ways: Sequence[Way], plan: under_load.Plan) -> str:
-    """What clients noticed, in Markdown."""
+    """Errors and latency under load, in Markdown."""
     durations = {kind: [span.seconds for span in ways[0].of(kind)] for kind in ("no change", "deploy", "rollback")}
     return f"""## Under load
 
@@ -41,7 +41,7 @@ neighbours even so is seen in the runs that change nothing: what a deploy costs 
 
 
 def cost_section(measured: dict[str, list[costs.Cost]], profile: Sequence[dict[str, float]]) -> str:
-    """What a deploy costs, in Markdown."""
+    """The cost of a deploy, in Markdown."""
     rows = []
     for name, what in (
         ("answered", "new code answers, s"),

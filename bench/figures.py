@@ -1,4 +1,4 @@
-"""Figures from what was measured: when a release became live, what was due around it, and tables of both.
+"""Figures from the measurements: the switches, the requests around them, and tables of both.
 
 Times are in seconds. Those of a way's requests and of its runs count from the start of its load.
 """
@@ -21,7 +21,7 @@ SHARES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
 
 @dataclass(frozen=True)
 class Span:
-    """From ``start`` to ``end``; ``kind`` says what of: steady, no change, deploy, rollback."""
+    """A time from ``start`` to ``end``; ``kind`` is steady, no change, deploy or rollback."""
 
     kind: str
     start: float
@@ -29,7 +29,7 @@ class Span:
 
     @property
     def seconds(self) -> float:
-        """How long it is."""
+        """The length."""
         return self.end - self.start
 
     def since(self, zero: float) -> Span:
@@ -39,7 +39,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Way:
-    """A way to the app: the requests that went it, and what the controller did meanwhile."""
+    """A way to the app: its requests, and the runs of the controller meanwhile."""
 
     name: str
     results: list[Result]
@@ -48,7 +48,7 @@ class Way:
 
     @cached_property
     def switches(self) -> list[Span]:
-        """The windows around the moments at which clients met another release."""
+        """The windows around the first answers of another release."""
         return switches(self.results, self.spans)
 
     def of(self, *kinds: str) -> list[Span]:
@@ -62,9 +62,9 @@ def answered(result: Result) -> float:
 
 
 def switches(results: Iterable[Result], spans: Iterable[Span]) -> list[Span]:
-    """The window around the first answer of another release in each deploy and rollback where there is one.
+    """The window around the first answer of another release in each deploy and rollback that has one.
 
-    What the old release still answers then is no second switch.
+    Later answers of the old release are no second switch.
     """
     answers = sorted((one for one in results if one.release), key=answered)
     live = answers[0].release if answers else ""

@@ -223,7 +223,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Finish the request if this completes its answer."""
         if not self.request:
-            self.transport.abort()  # nobody asked: a server that says why it closes
+            self.transport.abort()  # no request is open: the server says why it closes
             return
         self.data += data
         try:
@@ -313,7 +313,7 @@ class Run:
         self.settle()
 
     def settle(self) -> None:
-        """Tell whoever awaits the run that it is over, if it is."""
+        """Set the result of the run if it is over."""
         if self.ending and not self.outstanding and not self.finished.done():
             self.finished.set_result(None)
 
@@ -367,12 +367,12 @@ class Run:
         self.pool.add(Connection(self, request))
 
     def put_back(self, connection: Connection) -> None:
-        """Let a connection carry another request."""
+        """Put a connection back into the pool."""
         self.idle.append(connection)
         self.serve_waiting()
 
     def forget(self, connection: Connection) -> None:
-        """Let a lost connection go."""
+        """Remove a lost connection from the pool."""
         self.pool.discard(connection)
         self.serve_waiting()
 

@@ -1,4 +1,4 @@
-"""Latency as a picture: over time, and around the moments at which another release became live."""
+"""Pictures of the latency: over time, and around switches."""
 
 from __future__ import annotations
 

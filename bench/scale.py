@@ -137,7 +137,7 @@ def measured(command: list[str], size: int, name: str, idle: float) -> Run:
 
 
 def one_round(size: int, number: int, venv: str) -> dict[tuple[str, str], Run]:
-    """What each run costs each way: nothing to do, changed code, and back to the code before it."""
+    """The cost of each run each way: nothing to do, changed code, and back to the old code."""
     runs = {}
     base = server.ROOT / "molecule/shared/apps" / server.APP
     new = f"ok {size} {number}"

@@ -27,7 +27,7 @@ def command(playbook: str, *extra: str, inventory: Path = INVENTORY) -> list[str
 
 
 def run(argv: list[str], environment: Mapping[str, str] | None = None) -> tuple[float, float, str]:
-    """Run a command in the project; returns ``time.monotonic()`` before and after it, and what it said.
+    """Run a command in the project; returns ``time.monotonic()`` before and after it, and its output.
 
     Raises RuntimeError with the end of that if it fails.
     """
@@ -42,7 +42,7 @@ def run(argv: list[str], environment: Mapping[str, str] | None = None) -> tuple[
 
 
 def inside(*argv: str, container: str = f"flaskfleet-{HOST}") -> str:
-    """What a command says in a container."""
+    """The output of a command in a container."""
     return run(["docker", "exec", container, *argv])[2]
 
 

@@ -15,7 +15,7 @@ WARM_UP_SECONDS = 3
 PAUSE_SECONDS = 2  # between two runs, so that the window of a switch has no part of another
 SECOND_LOAD = 10_000_000  # number of its first request
 YIELDING = ["chrt", "--idle", "0"]  # the controller is another machine in real life
-CALM_SECONDS = 0.1  # p50 before any run; where it is more, the machine measures itself
+CALM_SECONDS = 0.1  # p50 before any run; above it, the load of the machine would be measured
 SETTLES_WITHIN = 10  # seconds; Supervisor calls a program STARTING for startsecs (3)
 
 
@@ -65,7 +65,7 @@ def measure(plan: Plan) -> tuple[list[Way], list[str]]:
 
 
 def quiet(plan: Plan) -> Span:
-    """Let the load run by itself; when that was, on the clock of ``time.monotonic()``."""
+    """Run the load without playbooks; the span on the clock of ``time.monotonic()``."""
     time.sleep(WARM_UP_SECONDS)
     started = time.monotonic()
     time.sleep(plan.steady_seconds)

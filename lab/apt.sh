@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs Debian packages, or says who has to: lab/apt.sh PACKAGE...
-# Where another run of apt or dpkg has the lock, it waits for ten minutes at most.
+# Installs Debian packages, or prints the command if this user may not: lab/apt.sh PACKAGE...
+# If another run of apt or dpkg holds the lock, it waits for ten minutes at most.
 set -euo pipefail
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
 
@@ -12,7 +12,7 @@ elif [ "$(id -u)" != 0 ]; then
     exit 1
 fi
 
-# apt_get WORD...: DPkg::Lock::Timeout is about dpkg's locks alone, not about those of lists and archives.
+# apt_get WORD...: waits for all locks of apt, because DPkg::Lock::Timeout covers dpkg's only.
 apt_get() {
     local waits='' output lock
     until output=$(apt-get -qq "$@" 2>&1); do

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes sure that a Docker engine answers; on Debian, root gets one installed and started.
+# Checks that a Docker engine answers; root on Debian gets one installed and started.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 log=.cache/lab/dockerd.log
@@ -9,7 +9,7 @@ die() {
     echo "No Docker engine: $*" >&2
     exit 1
 }
-# may BIT: whether this process has that capability, as numbered in capabilities(7)
+# may BIT: whether this process has a capability, by its number in capabilities(7)
 may() { ((0x$(awk '/^CapEff/ { print $2 }' /proc/self/status) >> $1 & 1)); }
 
 answers && exit
@@ -28,13 +28,13 @@ if [ -d /run/systemd/system ]; then
     systemctl start docker || die "see journalctl -u docker."
 elif may 12 && may 21; then
     mkdir -p "$(dirname "$log")"
-    # An engine that was killed leaves its pid files, and the next does not start while any process has such a pid.
+    # A killed engine leaves its pid files. The next one does not start if any process has such a pid.
     for file in /run/docker.pid /run/docker/containerd/containerd.pid; do
         pid=$(cat "$file" 2>/dev/null || true)
         [[ $(readlink "/proc/$pid/exe" 2>/dev/null || true) =~ /(dockerd|containerd)$ ]] || rm -f "$file"
     done
     echo "    dockerd runs in the background: log $log, end it with kill \$(cat /run/docker.pid)"
-    # In a container that may not write /proc/sys an IPv4 network keeps its link-local IPv6 addresses.
+    # If a container can't write /proc/sys, an IPv4 network keeps its link-local IPv6 addresses.
     DOCKER_ALLOW_IPV6_ON_IPV4_INTERFACE=1 setsid dockerd </dev/null >"$log" 2>&1 &
 else
     die "this container lacks CAP_NET_ADMIN or CAP_SYS_ADMIN. Give it both, or use a virtual machine."

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the tables of variables in roles/*/README.md from argument_specs; with --check only say which are stale."""
+"""Write the tables of variables in roles/*/README.md from argument_specs; with --check only name the stale ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def rows(options: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def yaml_flow(value: Any) -> str:
-    """A default as one would write it in an inventory."""
+    """A default as it is written in an inventory."""
     return yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("\n").removesuffix("\n...")
 
 
@@ -36,7 +36,7 @@ def prose(description: str | list[str]) -> str:
 
 
 def generated(readme: Path) -> str:
-    """A role's README with its tables as they should be."""
+    """A role's README with its tables up to date."""
     specs = yaml.safe_load((readme.parent / "meta" / "argument_specs.yml").read_text())["argument_specs"]
 
     def table(match: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""What the tests of all scenarios share: the apps they look for, and a client that asks from the controller."""
+"""Fixtures of all scenarios: their apps, and a client on the controller."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Listener(NamedTuple):
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Break things last: what the other tests look at is as the playbook has left it. What is slow, on request."""
+    """Run destructive tests last, so that other tests see the host as it was left. Slow tests only on request."""
     items.sort(key=lambda item: item.path.name.startswith("test_faults"))
     if not os.environ.get("FLASKFLEET_ALL"):
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("slow")])
@@ -98,7 +98,7 @@ def app(request: pytest.FixtureRequest) -> App:
 
 @pytest.fixture(scope="module")
 def hello() -> App:
-    """The reference app, where the app itself tells what arrived."""
+    """The reference app, whose answers describe the request."""
     return APPS["hello"]
 
 
@@ -133,7 +133,7 @@ def get(address: str) -> Callable[..., Answer]:
 
 @pytest.fixture(scope="module")
 def send(address: str) -> Callable[[bytes], bytes]:
-    """``send(bytes)`` sends what no client library would; what comes back until the connection is closed or reset."""
+    """``send(bytes)`` sends any bytes; the answer until the connection is closed or reset."""
 
     def exchange(request: bytes) -> bytes:
         with socket.create_connection((address, 80), timeout=10) as connection:
@@ -149,7 +149,7 @@ def send(address: str) -> Callable[[bytes], bytes]:
 
 @pytest.fixture
 def processes(host: Host) -> list[Process]:
-    """What runs on the host now."""
+    """The processes of the host."""
     lines = host.check_output("ps -ww -eo pid=,ppid=,user:32=,comm:32=,args=").splitlines()
     rows = (line.split(None, 4) for line in lines)
     return [Process(int(row[0]), int(row[1]), row[2], row[3], row[4]) for row in rows]
@@ -157,7 +157,7 @@ def processes(host: Host) -> list[Process]:
 
 @pytest.fixture(scope="module")
 def listeners(host: Host) -> set[Listener]:
-    """Who listens on TCP."""
+    """The listening TCP sockets."""
     found = set()
     for line in host.check_output("ss -Hltnp").splitlines():
         words = line.split()
@@ -175,7 +175,7 @@ def release(host: Host, app: App) -> str:
 
 @pytest.fixture
 def master(host: Host, app: App, release: str) -> int:
-    """The pid of the app's uWSGI master, as Supervisor has it."""
+    """The pid of the app's uWSGI master in Supervisor."""
     return int(host.check_output("supervisorctl pid %s", f"{app.name}-{release}"))
 
 

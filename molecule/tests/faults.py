@@ -1,4 +1,4 @@
-"""Doing wrong things to a host, and waiting for what is promised then."""
+"""Causing faults on a host, and waiting for its recovery."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import pytest
 from conftest import PROJECT, Answer
 from testinfra.host import Host
 
-BACK_WITHIN = 10  # seconds, what is promised
-AT_MOST = 60  # seconds to wait for what has no promise
+BACK_WITHIN = 10  # seconds, as the README promises
+AT_MOST = 60  # seconds to wait for anything else
 
 
 class Load:
@@ -50,19 +50,19 @@ class Load:
             client.join()
 
     def await_answers(self, since: float) -> None:
-        """Wait until it answers again, as it has to in the promised time."""
+        """Wait until the app answers again; it must within the promised time."""
         eventually(
             lambda: sum(status == 200 for at, status in list(self.answers) if at > since) > 9, "answers", BACK_WITHIN
         )
 
     @property
     def failed(self) -> list[int]:
-        """What was no 200."""
+        """The answers other than 200."""
         return [status for _, status in self.answers if status != 200]
 
 
 def eventually(condition: Callable[[], Any], what: str, within: float = AT_MOST) -> Any:
-    """Wait for a condition; what it returns, once that is true."""
+    """Wait until a condition returns something true; the result."""
     end = time.monotonic() + within
     while not (result := condition()):
         assert time.monotonic() < end, f"{what}: not within {within} seconds"
@@ -72,7 +72,7 @@ def eventually(condition: Callable[[], Any], what: str, within: float = AT_MOST)
 
 @contextmanager
 def background(task: Callable[[], Any]) -> Iterator[list[Any]]:
-    """Run something beside the test; the list has its result after the block."""
+    """Run a function in a thread; the list has its result after the block."""
     result: list[Any] = []
     thread = threading.Thread(target=lambda: result.append(task()))
     thread.start()
@@ -104,7 +104,7 @@ class Play:
         return self.process.returncode
 
     def reach(self, task: str) -> None:
-        """Wait until it announces a task."""
+        """Wait until the run reports a task."""
         assert self.process.stdout
         for line in self.process.stdout:
             self.output += line
@@ -114,7 +114,7 @@ class Play:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Stop it while the block runs."""
+        """Stop the run (SIGSTOP) while the block runs."""
         self._signal(signal.SIGSTOP)
         try:
             yield
@@ -122,12 +122,12 @@ class Play:
             self._signal(signal.SIGCONT)
 
     def kill_at(self, task: str) -> None:
-        """Kill it when it announces a task."""
+        """Kill the run when it reports a task."""
         self.reach(task)
         self.kill()
 
     def kill(self) -> None:
-        """Kill it and all that it has begun on this machine, as a power cut would."""
+        """Kill the run and all its processes on this machine, like a power cut."""
         self._signal(signal.SIGKILL)
         self.process.wait()
 
@@ -200,7 +200,7 @@ def busy_workers(host: Host, app: str = "hello") -> list[int]:
 
 @contextmanager
 def listener(host: Host, port: int) -> Iterator[None]:
-    """Somebody else's server on a port of the host."""
+    """A foreign server on a port of the host."""
     host.check_output(f"python3 -m http.server {port} >/dev/null 2>&1 & echo started")
     eventually(lambda: host.run(f"ss -Hltn sport = :{port}").stdout, "somebody who listens")
     try:

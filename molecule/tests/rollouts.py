@@ -1,4 +1,4 @@
-"""Variants of the app counter and how they become live, the load meanwhile, and what a host has of it."""
+"""Variants of the app counter, the runs that deploy them, the load meanwhile, and the state of a host."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WHO = f"{os.environ.get('SUDO_USER') or getpass.getuser()}@{socket.gethostname()
 NOTE = "sh -c 'echo {} $FLASKFLEET_RELEASE $(id -un) $BUILD | tee -a $FLASKFLEET_SHARED/hooks.log'"
 HOOKS = {"before_switch": [NOTE.format("before")], "after_switch": [NOTE.format("after")]}
 TICKER = {"command": "python -m counter.ticker"}
-# Holds a run between the warm release and the switch, until the test lets it go.
+# Holds a run between warm-up and switch until the test releases it.
 GATE = "sh -c 'touch $FLASKFLEET_SHARED/waits; until [ -e $FLASKFLEET_SHARED/go ]; do sleep 0.1; done'"
 # Each load has numbers of its own, also on a host that was used before: the app's record outlives a session.
 FIRST_NUMBERS = itertools.count(int(time.time()) * 1_000_000, 1_000_000)
@@ -72,13 +72,13 @@ print(json.dumps({
 
 @dataclass(frozen=True)
 class State:
-    """What a host has of an app: links by the release that they lead to, files by their names."""
+    """The state of an app on a host: links by their release, files by name."""
 
     current: str
     next: str
     previous: str
     releases: list[str]
-    broken: list[str]  # files that are not as they were written
+    broken: list[str]  # edited files
     venvs: list[str]
     used: list[str]  # environments that a release or the router has
     logs: list[str]
@@ -92,7 +92,7 @@ class State:
 
     @property
     def left(self) -> dict[str, Any]:
-        """All that a refused release must not change, and what runs."""
+        """The state that a refused release must not change, and the processes."""
         ours = sorted(row[0] for row in self.processes if row[2] == "counter")
         return {name: value for name, value in vars(self).items() if name != "processes"} | {"ours": ours}
 
@@ -103,24 +103,24 @@ class State:
 
     @property
     def others(self) -> set[str]:
-        """What a deploy of counter must leave alone: the other apps, nginx and the router."""
+        """The processes that a deploy of counter must not touch: the other apps, nginx and the router."""
         words = ("uwsgi hello", "uwsgi notes", "nginx:", "counter http router")
         return {f"{row[0]} {row[3]}" for row in self.processes if row[3].startswith(words)}
 
     @property
     def orphans(self) -> list[str]:
-        """Processes of the app that are nobody's children."""
+        """Processes of the app without a parent."""
         return [row[3] for row in self.processes if row[2] == "counter" and row[1] == "1"]
 
     def running(self, tickers: tuple[str, ...] = ("ticker",)) -> dict[str, str]:
-        """The programs as they should be: one for the live release, the router, and the further ones."""
+        """The expected programs: the live release's, the router, and the further ones."""
         name = f"counter-{self.current}"
         further = [f"{name}-ticker:{ticker}" for ticker in tickers]
         return dict.fromkeys([name, "counter-http", *further], "RUNNING")
 
 
 def look(host: Host, app: str = "counter") -> State:
-    """What the host has of an app now. A program that starts is waited for: Supervisor takes seconds to say so."""
+    """The state of an app on a host. Waits for programs that start, because Supervisor takes seconds to report them."""
 
     def settled() -> State | None:
         state = State(**json.loads(host.check_output("python3 -c %s %s", LOOK, app)))
@@ -165,14 +165,14 @@ def begin(host: Host, playbook: str, *arguments: str, options: dict[str, Any] | 
 
 
 def run(host: Host, playbook: str, *arguments: str, **variables: Any) -> Play:
-    """Run a playbook for counter to its end, which has to be a good one."""
+    """Run a playbook for counter; it must succeed."""
     play = begin(host, playbook, *arguments, **variables)
     assert play.wait() == 0, play.output
     return play
 
 
 def refused(host: Host, playbook: str, *arguments: str, **variables: Any) -> str:
-    """Run a playbook for counter that has to fail; what it says."""
+    """Run a playbook for counter that must fail; its output."""
     play = begin(host, playbook, *arguments, **variables)
     assert play.wait() != 0, play.output
     return play.output
@@ -188,14 +188,14 @@ def source(folder: Path, files: dict[str, str | bytes]) -> dict[str, str]:
 
 
 def code(first: str) -> str:
-    """The code of counter, with something that is run first."""
+    """The code of counter, with code that runs first."""
     future = "from __future__ import annotations\n"
     return (COUNTER / "counter/__init__.py").read_text().replace(future, f"{future}{first}\n", 1)
 
 
 @contextmanager
 def at_the_switch(host: Host, *arguments: str, **variables: Any) -> Iterator[str]:
-    """A deploy whose new release is warm, and does not become live before the block ends; its output when it has."""
+    """A deploy that waits between warm-up and switch until the block ends; its output afterwards."""
     before_switch = {"hooks": {"before_switch": [GATE], "after_switch": []}}
     options = {**variables.pop("options", {}), **before_switch}
     host.run(f"rm -f {SHARED}/waits {SHARED}/go")
@@ -238,7 +238,7 @@ class Loads:
 
     @property
     def failed(self) -> dict[str, list[str]]:
-        """What failed by now, in words, by the way that it took."""
+        """The failed requests so far, in words, by way."""
         return {name: [f"{one.due}: {one.reason}" for one in load.failed] for name, load in self.loads.items()}
 
     @property

@@ -61,7 +61,7 @@ def test_every_host_runs_the_same_release(name: str) -> None:
     assert len({host.check_output("readlink /srv/%s/current", name) for host in hosts}) == 1
 
 
-def test_what_is_written_is_kept(host: Host, get) -> None:
+def test_written_data_is_kept(host: Host, get) -> None:
     text = f"**{uuid.uuid4()}**"
     written = get(
         "/notes",

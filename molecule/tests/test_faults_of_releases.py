@@ -88,7 +88,7 @@ BROKEN: dict[str, tuple[dict[str, str | bytes], dict[str, Any], str]] = {
 
 @pytest.fixture(scope="module", autouse=True)
 def live(host: Host) -> Iterator[None]:
-    """What the inventory asks for is live, before and after."""
+    """The release that the inventory asks for is live, before and after."""
     host.check_output(f"install -d -m 700 {SHARED}/closed")
     run(host, "deploy", force=True)
     yield
@@ -290,7 +290,7 @@ def small(host: Host) -> Iterator[dict[str, Any]]:
     ],
     ids=["bytes of a release", "inodes of a release", "inodes of an environment"],
 )
-def test_full_disk_is_said_and_what_is_live_answers(
+def test_full_disk_is_reported_and_the_live_release_answers(
     host: Host, tmp_path: Path, small: dict[str, Any], full: str, words: str, requirements: str
 ) -> None:
     files = {

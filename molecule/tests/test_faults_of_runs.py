@@ -72,7 +72,7 @@ def test_a_server_block_that_nginx_refuses_changes_no_byte(host: Host, hello: Ap
     assert load.failed == []
 
 
-def test_a_port_that_is_taken_is_said_before_the_first_change(host: Host) -> None:
+def test_a_port_that_is_taken_is_reported_before_the_first_change(host: Host) -> None:
     with listener(host, 8088):
         play = site(host, nginx_http_port=8088)
     assert play.process.returncode != 0
@@ -101,7 +101,7 @@ def test_a_stale_socket_is_healed(host: Host, hello: App, get: Callable[..., Ans
     eventually(lambda: get("/healthz", hello.server_name).status == 200, "answers")
 
 
-def test_a_process_that_holds_an_earlier_socket_is_in_nobodys_way(
+def test_a_process_that_holds_an_old_socket_blocks_no_release(
     host: Host, hello: App, get: Callable[..., Answer], program: str
 ) -> None:
     """What the app has forked may outlive a master that was killed."""
@@ -132,7 +132,7 @@ def test_an_app_that_is_no_longer_asked_for_is_no_longer_served(
 
 
 @pytest.mark.slow
-def test_a_balancers_word_is_taken_where_it_is_trusted(host: Host, hello: App, get: Callable[..., Answer]) -> None:
+def test_a_trusted_balancers_headers_are_accepted(host: Host, hello: App, get: Callable[..., Answer]) -> None:
     claim = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "https"}
     before = get("/echo", hello.server_name, headers=claim).json
     assert (before["remote_addr"], before["scheme"]) == (before["peer_addr"], "http")
@@ -174,7 +174,7 @@ def test_a_restart_of_supervisor_that_was_missed_is_made_up_for(host: Host) -> N
     assert site(host).process.returncode == 0
 
 
-def test_the_most_talkative_run_tells_no_secret(host: Host) -> None:
+def test_the_most_verbose_run_has_no_secret(host: Host) -> None:
     play = site(host, "--diff", "-vvv", "--tags", "flask_app")
     assert "NOTES_DOLLAR" in play.output, "it tells the plain environment"
     assert "$x #1;2" not in play.output

@@ -76,7 +76,7 @@ def test_app_does_not_write(host: Host, app, path: str) -> None:
     assert run_as(host, app.name, f"touch {folder}/test") == 1
 
 
-def test_app_can_only_write_where_it_should(host: Host, app) -> None:
+def test_app_can_write_only_its_own_folders(host: Host, app) -> None:
     # find may not look everywhere, which is as it should be.
     writable = host.run("runuser -u %s -- find / -xdev ! -path '/proc/*' -type d -writable", app.name).stdout.split()
     live = host.check_output("readlink -f /srv/%s/current/run", app.name)
@@ -98,7 +98,7 @@ def test_app_can_only_write_where_it_should(host: Host, app) -> None:
         ("www-data", "current/static/assets/notes.css", 0),
     ],
 )
-def test_who_reads(host: Host, user: str, path: str, rc: int) -> None:
+def test_permissions_of_files(host: Host, user: str, path: str, rc: int) -> None:
     assert run_as(host, user, f"cat /srv/notes/{path}") == rc
 
 
@@ -159,7 +159,7 @@ def test_release_is_named_by_its_inputs(release: str) -> None:
     assert re.fullmatch("[0-9a-f]{12}", release)
 
 
-def test_release_says_what_it_was_made_from(host: Host, app, release: str) -> None:
+def test_release_records_its_inputs(host: Host, app, release: str) -> None:
     record = json.loads(host.file(f"/srv/{app.name}/current/release.json").content_string)
     assert (record["app"], record["release"]) == (app.name, release)
     assert record["inputs"]["entry"]["processes"] == app.workers

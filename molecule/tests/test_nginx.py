@@ -35,12 +35,12 @@ def test_nothing_else_listens_but_ssh_and_the_router_of_an_app(listeners) -> Non
 
 
 @pytest.mark.parametrize("user", ["www-data", "hello"])
-def test_nobody_else_can_answer_in_its_place(host: Host, user: str) -> None:
+def test_no_other_user_can_replace_its_socket(host: Host, user: str) -> None:
     assert host.run(f"runuser -u {user} -- mv {STATUS} {STATUS}.old").rc != 0
     assert host.file(STATUS).user == "root"
 
 
-def test_it_runs_what_is_on_disk(host: Host) -> None:
+def test_tree_on_disk_is_in_effect(host: Host) -> None:
     manifest = json.loads(host.file("/var/lib/flaskfleet/trees/nginx/manifest.json").content_string)
     assert host.check_output("curl -s --unix-socket %s http://x/tree", STATUS) == manifest["tree"]
 
@@ -64,7 +64,7 @@ def test_security_updates_are_among_the_sources(host: Host) -> None:
     assert "-security" in host.check_output("apt-cache policy")
 
 
-def test_version_is_not_told(get, app) -> None:
+def test_version_is_hidden(get, app) -> None:
     assert get("/healthz", app.server_name).headers["Server"] == "nginx"
 
 
@@ -149,7 +149,7 @@ def test_directive_of_an_app_reaches_all_its_answers(get, url: str) -> None:
     assert get(url, "notes.example.lan").headers["X-Frame-Options"] == "DENY"
 
 
-def test_what_is_no_static_file_may_be_a_route_of_the_app(get, app, release: str) -> None:
+def test_missing_static_file_may_be_a_route_of_the_app(get, app, release: str) -> None:
     answer = get(app.static + ".missing", app.server_name)
     assert (answer.status, answer.headers["X-Release"]) == (404, release)
 

@@ -33,7 +33,7 @@ def test_nothing_is_left_of_a_sandbox(host: Host) -> None:
     assert host.run("ps -o args= -u _flaskfleet_venv").stdout == ""
 
 
-def test_scripts_know_where_they_are(host: Host, app) -> None:
+def test_scripts_name_their_final_path(host: Host, app) -> None:
     assert "Python" in host.check_output("/srv/%s/current/venv/bin/flask --version", app.name)
 
 

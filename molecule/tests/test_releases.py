@@ -86,7 +86,7 @@ class Rollouts:
         self.hooks = [host.check_output(f"cat {SHARED}/hooks.log").splitlines() for host in hosts]
 
     def each(self, name: str) -> Iterator[tuple[State, State]]:
-        """What each host had before a run and after it."""
+        """The state of each host before and after a run."""
         names = [*self.states]
         return zip(self.states[names[names.index(name) - 1]], self.states[name], strict=True)
 
@@ -115,7 +115,7 @@ def test_every_release_answers_by_both_ways(rollouts: Rollouts) -> None:
 
 
 @every_run
-def test_what_is_live_runs_and_nothing_else(rollouts: Rollouts, name: str) -> None:
+def test_only_the_live_release_runs(rollouts: Rollouts, name: str) -> None:
     tickers = ("ticker-00", "ticker-01") if name == "second deploy" else ("ticker",)
     for _, after in rollouts.each(name):
         assert after.programs == after.running(tickers)
@@ -172,7 +172,7 @@ def test_programs_finish_what_they_are_at_before_those_of_the_next_release_begin
         assert run == {str(state.pids[f"counter-{state.current}-ticker:ticker"]): state.current}
 
 
-def test_status_tells_what_runs_and_what_differs(host: Host, rollouts: Rollouts) -> None:
+def test_status_reports_the_live_release_and_undeployed_changes(host: Host, rollouts: Rollouts) -> None:
     state = rollouts.states["restart"][0]
     file = "/srv/counter/current/src/counter/ticker.py"
     host.check_output(f"cp {file} /run/ticker.py && echo '# edited' >> {file}")
@@ -248,7 +248,7 @@ SHARES = {
 }
 
 
-def test_what_an_app_shares_outlives_releases(host: Host) -> None:
+def test_shared_paths_outlive_releases(host: Host) -> None:
     """What it writes at its shared paths is there after a deploy, a rollback and a deploy; no other app reads it."""
     run(host, "deploy", options={"env": unique(), **SHARES})
     src = "/srv/counter/current/src"
@@ -299,7 +299,7 @@ def test_releases_that_are_not_kept_leave_nothing(host: Host, other_environment:
     assert state.journal["hooks"].keys() <= {*live}
 
 
-Served = dict[str, bytes | int]  # by name: the bytes, or the status where that is not 200
+Served = dict[str, bytes | int]  # by name: the bytes, or the status if that is not 200
 
 
 @pytest.fixture(scope="module")
@@ -415,7 +415,7 @@ def test_rollback_brings_old_code_and_todays_secrets(host: Host, rolled_back: Ro
     assert ask(host, "/env/COUNTER_SECRET").text == "rotated"
 
 
-def test_what_was_rolled_back_from_comes_back_only_by_force(host: Host, rolled_back: RolledBack) -> None:
+def test_a_voided_release_is_switched_to_only_by_force(host: Host, rolled_back: RolledBack) -> None:
     before = look(host)
     output = refused(host, "deploy", options=rolled_back.options)
     since = before.journal["voided"][rolled_back.new]["since"]
@@ -491,7 +491,7 @@ def test_app_of_the_inventory_is_not_removed(host: Host) -> None:
 
 
 @pytest.mark.parametrize("app", ["", ".", ".."])
-def test_what_is_no_name_is_not_removed(host: Host, app: str) -> None:
+def test_an_invalid_name_is_not_removed(host: Host, app: str) -> None:
     before = look(host)
     assert "Which app?" in refused(host, "remove_app", app=app, purge=True)
     assert look(host).left == before.left
@@ -499,7 +499,7 @@ def test_what_is_no_name_is_not_removed(host: Host, app: str) -> None:
 
 
 @pytest.mark.parametrize("purge", [False, True])
-def test_what_is_not_an_app_is_not_removed(host: Host, purge: bool) -> None:
+def test_an_unknown_app_is_not_removed(host: Host, purge: bool) -> None:
     host.check_output("mkdir /srv/games && touch /srv/games/file")
     try:
         output = refused(host, "remove_app", app="games", purge=purge)

@@ -1,4 +1,4 @@
-"""The role supervisor: the daemon, its unit, who may talk to it."""
+"""The role supervisor: the daemon, its unit, and the permissions of its socket."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_every_program_runs(host: Host) -> None:
     assert len(lines) == len(names)
 
 
-def test_it_runs_what_is_on_disk(host: Host) -> None:
+def test_tree_on_disk_is_in_effect(host: Host) -> None:
     settings = host.file("/etc/supervisor/supervisord.conf").content_string.splitlines()
     ask = (
         "from supervisor.options import ClientOptions; options = ClientOptions(); options.realize(['status']); "

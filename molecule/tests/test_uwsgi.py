@@ -58,7 +58,7 @@ def test_setting(settings: list[str], app, line: str) -> None:
 
 
 @pytest.mark.parametrize(("app", "lazy"), [("hello", False), ("notes", True)], indirect=["app"])
-def test_app_is_loaded_before_the_fork_unless_told_otherwise(settings: list[str], app, lazy: bool) -> None:
+def test_app_is_loaded_before_the_fork_by_default(settings: list[str], app, lazy: bool) -> None:
     assert ("lazy-apps = true" in settings) is lazy
 
 
@@ -147,6 +147,6 @@ def test_uwsgi_without_its_socket_ends(host: Host, app, release: str) -> None:
     assert (started.rc, f"is started by /srv/{app.name}/releases/{release}/serve" in started.stderr) == (137, True)
 
 
-def test_command_without_a_release_says_how_it_is_used(host: Host) -> None:
+def test_command_without_a_release_prints_its_usage(host: Host) -> None:
     said = host.run("uwsgi --version")
     assert (said.rc, said.stderr.split()[0]) == (64, "usage:")

@@ -1,4 +1,4 @@
-"""The controller's half of app_lock: name the holder. See the module of the same name."""
+"""The controller's half of app_lock: it adds the holder. See the module of the same name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from plugin_utils.run_identity import breaking_stale_lock, owner
 
 
 class ActionModule(ActionBase):
-    """Hand the module the token of this run."""
+    """Run the module with this run as the holder."""
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the action; the result is the module's."""

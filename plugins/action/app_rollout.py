@@ -1,4 +1,4 @@
-"""The controller's half of app_rollout: what each phase needs of each app. See the module."""
+"""The controller's half of app_rollout: pack, render and upload what the phases need. See the module."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from ansible.errors import AnsibleActionFail
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from plugin_utils import packing, release_arguments
-from plugin_utils.app_action import AppAction, failures_of
+from plugin_utils.app_action import AppAction, naming_app
 from plugin_utils.entries import Entry
 from plugin_utils.run_identity import owner
 
 PASSED_ON = ("phases", "force", "keep_releases", "keep_warm")
-SMALL = 500_000  # bytes of the archives that go along with the question whether they are needed
+SMALL_BYTES = 500_000  # of archives that are sent with the first call, whether the host lacks them or not
 Arguments = dict[str, Any]
 
 
 class ActionModule(AppAction):
-    """One call of the module for all apps; a second one for those of which the host lacked something."""
+    """Call the module for all apps, and again for apps for which the host lacked something."""
 
     MODULE = "app_rollout"
 
@@ -31,24 +31,24 @@ class ActionModule(AppAction):
         if not names:
             return {"changed": False, "apps": {}}
         common = {name: self.options[name] for name in PASSED_ON} | {"holder": owner()}
-        self.left = SMALL
+        self.left_bytes = SMALL_BYTES
         apps = {name: self._arguments(self._entry(name)) for name in names}
         results: dict[str, Arguments] = {}
         wanted = names
-        for last in (False, False, True):  # once the wheels are built, it is known which ones the host lacks
-            result = self.call({**common, "apps": [apps[name] for name in wanted]})
+        for last in (False, False, True):  # after building wheels, a second call finds which of them the host lacks
+            result = self.run_module({**common, "apps": [apps[name] for name in wanted]})
             results |= result.get("apps", {})
             wanted = [name for name in names if "needs" in results.get(name, {})]
             if result.get("failed") or not wanted or self._task.check_mode:
                 break
             if last:
-                lack = (f"flask_apps.{name}: the host still lacks {results[name]['needs']}" for name in wanted)
-                raise AnsibleActionFail("; ".join(lack))
+                problems = (f"flask_apps.{name}: the host still lacks {results[name]['needs']}" for name in wanted)
+                raise AnsibleActionFail("; ".join(problems))
             for name in wanted:
-                with failures_of(name):
-                    apps[name] |= self.supply(self._entry(name), results[name]["needs"], apps[name]["wheels"])
-        for name, one in results.items():
-            self.say(one, name)
+                with naming_app(name):
+                    apps[name] |= self.upload_needs(self._entry(name), results[name]["needs"], apps[name]["wheels"])
+        for name, app_result in results.items():
+            self.show_hook_output(app_result, name)
         return {**result, "changed": any(one.get("changed") for one in results.values()), "apps": results}
 
     def _entry(self, name: str) -> Entry:
@@ -56,7 +56,7 @@ class ActionModule(AppAction):
         return entry
 
     def _arguments(self, entry: Entry) -> Arguments:
-        """What the phases need of an app."""
+        """The arguments of an app that the phases need."""
         name, options = entry["name"], self.options
         target = options["targets"].get(name, options["target"])
         arguments = {
@@ -68,16 +68,16 @@ class ActionModule(AppAction):
             "canary": options["canary"] if name in options["watched"] else None,
         }
         if "warm_up" in options["phases"] and target == "inventory":
-            with failures_of(name):
+            with naming_app(name):
                 arguments |= release_arguments.of_release(entry, options, self.task_vars, self._templar)
                 arguments |= self._small_archive(entry)
         return arguments
 
     def _small_archive(self, entry: Entry) -> Arguments:
-        """The packed source, if there is room for it: one call instead of three, to ask, to copy, to release."""
+        """The packed source as an argument if it is small: this saves a call that asks for it, and an upload."""
         archive = packing.pack_source(entry)
         size = archive.stat().st_size
-        if entry["build"] or size > self.left:
+        if entry["build"] or size > self.left_bytes:
             return {}
-        self.left -= size
+        self.left_bytes -= size
         return {"archive_content": base64.b64encode(archive.read_bytes()).decode()}

@@ -1,4 +1,4 @@
-"""The controller's half of app_singletons: say which run it is. See the module."""
+"""The controller's half of app_singletons: it adds the holder. See the module."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from plugin_utils.run_identity import owner
 
 
 class ActionModule(AppAction):
-    """Hand the module the token of this run."""
+    """Run the module with this run as the holder."""
 
     MODULE = "app_singletons"
 
     def act(self) -> dict[str, Any]:
         """Run the action; the result is the module's."""
-        return self.call({**self.options, "holder": owner()})
+        return self.run_module({**self.options, "holder": owner()})

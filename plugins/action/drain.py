@@ -1,4 +1,4 @@
-"""The controller's half of the module drain: it adds the run's user and process."""
+"""The controller's half of the module drain: it adds the user and the process of the run."""
 
 from __future__ import annotations
 

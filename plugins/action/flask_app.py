@@ -10,7 +10,7 @@ from ansible.errors import AnsibleActionFail
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from plugin_utils import release_arguments
-from plugin_utils.app_action import AppAction, failures_of
+from plugin_utils.app_action import AppAction, naming_app
 from plugin_utils.entries import Entry
 from plugin_utils.run_identity import owner
 
@@ -18,28 +18,28 @@ PASSED_ON = ("state", "target", "force", "alone", "singletons", "hooks_done", "p
 
 
 class ActionModule(AppAction):
-    """Ask the host what it has; hand it the packed source only if it lacks the release."""
+    """Call the module, and again with uploads if the host lacks something."""
 
     MODULE = "flask_app"
 
     def act(self) -> dict[str, Any]:
         """Run the action; the result is the module's."""
         entry = self.options["app"]
-        with failures_of(entry["name"]):
-            result = self._present(entry)
-        self.say(result, entry["name"])
+        with naming_app(entry["name"]):
+            result = self._run_with_uploads(entry)
+        self.show_hook_output(result, entry["name"])
         return {**result, "app": entry["name"]}
 
-    def _present(self, entry: Entry) -> dict[str, Any]:
+    def _run_with_uploads(self, entry: Entry) -> dict[str, Any]:
         arguments = {name: self.options[name] for name in PASSED_ON} | {"name": entry["name"], "holder": owner()}
         if self.options["state"] == "present":
             arguments |= release_arguments.common(entry)
             arguments |= release_arguments.of_release(entry, self.options, self.task_vars, self._templar)
-        result = self.call(arguments)
-        for _ in range(2):  # once the wheels are built, it is known which ones the host lacks
+        result = self.run_module(arguments)
+        for _ in range(2):  # after building wheels, a second call finds which of them the host lacks
             if "needs" in result and not self._task.check_mode:
-                arguments |= self.supply(entry, result["needs"], arguments["wheels"])
-                result = self.call(arguments)
+                arguments |= self.upload_needs(entry, result["needs"], arguments["wheels"])
+                result = self.run_module(arguments)
         if "needs" in result and not self._task.check_mode:
             raise AnsibleActionFail(f"flask_apps.{entry['name']}: the host still lacks {result['needs']}")
         return result

@@ -21,7 +21,7 @@ from plugin_utils.rendering import PROJECT
 
 
 class ActionModule(ActionBase):
-    """Runs once, and touches no host."""
+    """Run once, on the controller; no host is touched."""
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Check; the result has ``claims`` by host, for preflight_host."""
@@ -35,14 +35,14 @@ class ActionModule(ActionBase):
         for host in variables["ansible_play_hosts_all"]:
             get = self._evaluator(host, variables["hostvars"])
             groups = {"all", *get("group_names")}
-            mine = [item for item in imports if item.hosts in groups]
+            host_imports = [item for item in imports if item.hosts in groups]
             names = {str(name) for name in variables["hostvars"][host]}
-            found = preflight.check_host(mine, names, get, fetch)
+            found = preflight.check_host(host_imports, names, get, fetch)
             for problem in found:
                 problems[str(problem)].append(host)
             if not found:
-                claims[host] = preflight.claims(mine, names, get)
-                remarks |= dict.fromkeys(preflight.remarks(mine, names, get))
+                claims[host] = preflight.claims(host_imports, names, get)
+                remarks |= dict.fromkeys(preflight.remarks(host_imports, names, get))
         if not problems:
             for problem in check_fleet(variables["groups"], variables["hostvars"]):
                 problems[str(problem)].append("the fleet")
@@ -54,7 +54,7 @@ class ActionModule(ActionBase):
         return {**result, "changed": False, "claims": claims}
 
     def _evaluator(self, host: str, hostvars: Any) -> Callable[[str], Any]:
-        """A function that evaluates a variable of a host, which may name ``hostvars`` as in any task."""
+        """A function that evaluates a variable of a host. The variable may use ``hostvars``, as in a task."""
         raw = {**hostvars.raw_get(host), "hostvars": hostvars}
         templar = self._templar.copy_with_new_env(available_variables=raw)
         return lambda name: templar.template(raw[name])

@@ -12,7 +12,7 @@ from plugin_utils import entries, rollout_report, rollouts, status
 
 
 class FilterModule:
-    """Each is described where it is defined."""
+    """The filters; their docstrings are in plugin_utils."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """The filters by name."""

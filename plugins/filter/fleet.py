@@ -1,4 +1,4 @@
-"""Filters over the hosts of a fleet, for the playbooks that wire one host's variables into another's configuration."""
+"""Filters over the hosts of a fleet, for playbooks that pass variables of some hosts to the roles of others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from plugin_utils import fleet, report
 
 
 class FilterModule:
-    """Each is described where it is defined."""
+    """The filters; their docstrings are in plugin_utils."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """The filters by name."""

@@ -5,18 +5,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: app_lock
-short_description: Acquire or break the locks of apps on a host, or gather what the host has of them
+short_description: Acquire, break or gather the locks of apps on a host
 description:
   - A rollout acquires the locks of its apps on every host before it changes anything, on the first host first. The
-    holder's token is the controller's process. Every step of M(app_rollout) presents it. A reboot of the host releases
-    the locks.
-  - A lock is broken without being asked for, if its holder is a process of this controller that has ended.
+    holder is known by a token of the controller's process. Every step of M(app_rollout) checks it. A reboot of the host
+    releases the locks.
+  - A lock whose holder is a process of this controller that has ended is broken without O(force).
 options:
   state:
     description:
-      - V(acquired) acquires the locks of all apps or of none, and gathers what the host has of them.
-      - V(broken) releases the locks of whichever holder, because its controller is gone.
-      - V(gathered) changes nothing.
+      - V(acquired) acquires the locks of all apps or of none.
+      - V(broken) releases the locks of any holder. Use it if the holder's controller is gone.
+      - V(gathered) changes nothing. Each state returns what the host has of the apps.
     type: str
     choices: [acquired, broken, gathered]
     default: acquired
@@ -26,11 +26,11 @@ options:
     elements: str
     required: true
   operation:
-    description: What the lock is acquired for, as the message says to a run that is refused meanwhile.
+    description: The operation that needs the locks, like C(deploy). A run that is refused has it in its message.
     type: str
     default: rollout
   reason:
-    description: Why the locks are broken. It is kept in C(/var/log/flaskfleet.log).
+    description: Why the locks are broken. It is logged to C(/var/log/flaskfleet.log).
     type: str
   force:
     description: Break the locks of another rollout, and acquire them.
@@ -85,7 +85,7 @@ Result = dict[str, Any]
 
 
 def gather(app: App) -> Result:
-    """What the host has of an app."""
+    """The state of an app on the host."""
     journal, lock = app.paths.journal(), app.rollout_lock.record()
     return {
         "live": app.paths.live(),
@@ -102,7 +102,7 @@ def gather(app: App) -> Result:
 def acquire(apps: list[App], holder: Record, break_holders: list[str], force: bool) -> bool:
     """Acquire the locks of all apps, or of none; whether that changed anything.
 
-    :param break_holders: processes of holders that are gone.
+    :param break_holders: the tokens of holders that have ended.
     :raises Locked: another run holds one.
     """
     process = holder["process"]
@@ -118,18 +118,18 @@ def acquire(apps: list[App], holder: Record, break_holders: list[str], force: bo
 
 
 def break_locks(apps: list[App], by: str, reason: str, check_mode: bool) -> list[str]:
-    """Release the locks of whichever holders, and log that; which ones, in words."""
+    """Release the locks of any holders, and log that; the broken locks in words."""
     broken = []
     for app in apps:
         lock, live = app.rollout_lock.record(), app.paths.live()
         if not lock:
             continue
-        words = f"the lock of a {lock['what']} by {lock['by']} since {lock['since']}"
+        description = f"the lock of a {lock['what']} by {lock['by']} since {lock['since']}"
         if not check_mode:
             entry = {"app": app.name, "from": live, "release": live, "since": now(), "by": by}
-            record_change(app.paths.audit_file, {**entry, "what": f"broke {words}: {reason}"})
+            record_change(app.paths.audit_file, {**entry, "what": f"broke {description}: {reason}"})
             app.rollout_lock.release()
-        broken.append(f"{app.name}: {words}")
+        broken.append(f"{app.name}: {description}")
     return broken
 
 

@@ -1,11 +1,11 @@
 #!/usr/bin/python
-"""A release on its way from one host to another."""
+"""Pack a release on one host, and stage it on another."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: app_release
-short_description: A release on its way from one host to another
+short_description: Pack a release on one host, and stage it on another
 options:
   app:
     description: The app's name.
@@ -23,10 +23,10 @@ options:
     type: str
     required: true
   archive:
-    description: With V(staged), what V(packed) has returned.
+    description: With V(staged), the C(archive) that V(packed) returned.
     type: path
   wheels:
-    description: See M(flask_app). With V(staged), for the wheelhouse.
+    description: See M(flask_app). With V(staged), because the wheels come from the wheelhouse.
     type: dict
     default: {}
 author: flaskfleet
@@ -52,11 +52,11 @@ EXAMPLES = r"""
 
 RETURN = r"""
 archive:
-  description: Where the release is on the controller now, below the project.
+  description: The packed release on the controller, as a path below the project.
   type: path
   returned: O(state=packed)
 needs:
-  description: What the action plugin has to upload first; it does.
+  description: The uploads that the module lacks. The action plugin uploads them and runs the module again.
   type: dict
   returned: if something is missing
 """
@@ -82,18 +82,18 @@ def state_packed(app: App, wanted: Wanted) -> Result:
 
 def state_staged(app: App, wanted: Wanted) -> Result:
     """Stage a release that another host has packed."""
-    release, made_of = wanted["release"], uploads.environment(wanted, *wanted["wheels"])
+    release, environment = wanted["release"], uploads.environment(wanted, *wanted["wheels"])
     if release in app.paths.on_disk():
         return {"changed": False}
-    if made_of.wheels is None:
+    if environment.wheels is None:
         raise ReleaseFailed(
-            f"{app.name}: the wheelhouse has no wheels of {release} for {made_of.platform}; deploy what it was made "
-            "from, or bring the wheelhouse of the controller that did"
+            f"{app.name}: the wheelhouse has no wheels of {release} for {environment.platform}; deploy what it was "
+            "made from, or bring the wheelhouse of the controller that did"
         )
-    if lack := uploads.needs(app, wanted, None, made_of):
+    if lack := uploads.needs(app, wanted, None, environment):
         return {"changed": False, **lack}
     staging.prepare(app.paths)
-    staging.stage_packed(app.paths, release, Path(wanted["archive"]), made_of)
+    staging.stage_packed(app.paths, release, Path(wanted["archive"]), environment)
     return {"changed": True}
 
 
@@ -107,9 +107,9 @@ def run(app: App, wanted: Wanted) -> Result:
 
 
 def main() -> None:
-    """Run as an Ansible module; the action plugin of the same name has the archive."""
-    ours = ("name", "release", "archive", "python", "wheels", "wheels_archive")
-    options = {name: uploads.ARGUMENTS[name] for name in ours}
+    """Run as an Ansible module; the action plugin of the same name fetches and uploads the archive."""
+    used = ("name", "release", "archive", "python", "wheels", "wheels_archive")
+    options = {name: uploads.ARGUMENTS[name] for name in used}
     state = {"type": "str", "choices": list(STATES), "required": True}
     module = AnsibleModule(argument_spec={**options, "state": state})
     name = module.params["name"]

@@ -7,23 +7,23 @@ DOCUMENTATION = r"""
 module: app_rollout
 short_description: Phases of a rollout on a host
 description:
-  - A rollout moves apps from their live releases to others. Several hosts take each phase together, so that a release
+  - A rollout switches apps from their live releases to others. All hosts take each phase together, so that a release
     becomes live on all of them or on none. Each phase runs to its end on the host, even if the controller goes away.
 options:
   phases:
     description:
       - The phases to take, in this order, each for all of O(apps) before the next.
       - V(warm_up) stages the target, runs it beside the live release, and waits until every worker has answered its
-        health path. A release that can't is removed, and the app's own error is the message. If the target is live
-        already, what an interrupted run has left is finished.
+        health path. A release that fails is removed, and its log is in the message. If the target is live already,
+        an interrupted rollout to it is finished.
       - V(before_switch) and V(after_switch) run the app's hooks of that name.
-      - V(switch) points C(current) at what was warmed up. A rollback voids the release that it leaves.
-      - V(watch) fails if the release that is live on this host first is not good enough for the other hosts, see
-        O(canary). V(confirm) asks the release once.
-      - V(roll_back) undoes what the run has done on this host, the switch too. It can until V(retire).
-      - V(retire) lets the app's further programs be those of the live release, stops the old ones once their last
-        request is done, removes what is older than O(keep_releases), and releases the lock. It is taken even if
-        V(after_switch) fails.
+      - V(switch) points C(current) at the warm release. A rollback voids the release that was live before it.
+      - V(watch) fails if the error rate of the canary is too high, see O(canary). V(confirm) checks the health
+        path once.
+      - V(roll_back) undoes the run on this host, the switch too. It is possible until V(retire).
+      - V(retire) starts the workers and schedulers of the live release, stops the old release once its last request is
+        done, removes releases beyond O(keep_releases), and releases the lock. It is taken even if V(after_switch)
+        fails.
     type: list
     elements: str
     choices: [warm_up, before_switch, switch, watch, confirm, roll_back, after_switch, retire]
@@ -39,8 +39,8 @@ options:
     required: true
   target:
     description:
-      - The release to V(warm_up). V(inventory) is the one that the inventory asks for, V(previous) the one before,
-        V(live) the live one, to restart it. Anything else is the id of a release on the host.
+      - The release to V(warm_up). V(inventory) is the one that the inventory asks for, V(previous) the one that was
+        live before, V(live) the live one, to restart it. Anything else is the id of a release on the host.
     type: str
     default: inventory
   targets:
@@ -53,25 +53,25 @@ options:
     default: false
   canary:
     description:
-      - How V(watch) judges. For C(seconds), and at least so many C(requests), which may not fail (a status of 500 and
-        more) for more than C(failed_percent). If clients send fewer, the health path is asked.
+      - How V(watch) judges. It watches for C(seconds) and fails if more than C(failed_percent) of the requests fail
+        (a status of 500 or more). It judges at least C(requests) many; if clients send fewer, it asks the health path.
     type: dict
     default: {}
   watched:
-    description: The apps for which V(watch) is taken; for the others it does nothing.
+    description: The apps that V(watch) watches.
     type: list
     elements: str
     default: []
   access_log:
-    description: nginx's log of an app, with C({app}) for its name, in which requests are counted; empty for none.
+    description: nginx's log, in which an app's requests are counted, with C({app}) for its name; empty if none.
     type: str
     default: ''
   hooks_done:
-    description: By app the commands of V(before_switch) that other hosts have run, by release and command.
+    description: The commands of V(before_switch) that other hosts have run, by app, release and command.
     type: dict
     default: {}
   singletons:
-    description: By app whether this host runs its singletons after V(retire). Without it that stays as it is.
+    description: Whether this host runs the singletons after V(retire), by app. An app that is not named keeps its host.
     type: dict
     default: {}
   keep_releases:
@@ -79,11 +79,11 @@ options:
     type: int
     default: 5
   keep_warm:
-    description: Whether the previous release stays up, for a rollback that is one rename.
+    description: Whether the previous release keeps running, so that a rollback needs no warm-up.
     type: bool
     default: false
   templates:
-    description: See M(flask_app). For V(warm_up), as the next three.
+    description: See M(flask_app). V(warm_up) needs it and the next three options.
     type: list
     elements: path
     default: []
@@ -102,7 +102,7 @@ author: flaskfleet
 """
 
 EXAMPLES = r"""
-- name: Warm up the release before
+- name: Warm up the previous release
   app_rollout:
     phases: [warm_up]
     apps: [blog]
@@ -118,21 +118,21 @@ EXAMPLES = r"""
 
 RETURN = r"""
 apps:
-  description: What came of each app, by name; on failure, too.
+  description: The result of each app, by name; on failure, too.
   type: dict
   returned: always
   contains:
     release:
-      description: The release that the last phase was about.
+      description: The release that the last phase worked on.
       type: str
     live:
-      description: The release that is live in the end.
+      description: The release that is live after the phases.
       type: str
     switching:
-      description: C(deploy), C(rollback) or C(restart), if further phases are to follow V(warm_up).
+      description: C(deploy), C(rollback) or C(restart), if a release is warm and further phases must follow.
       type: str
     hooked:
-      description: Whether V(before_switch) has something to run.
+      description: Whether V(before_switch) has commands to run.
       type: bool
     before:
       description: The release that was live before, with C(switching).
@@ -144,10 +144,10 @@ apps:
       description: When C(current) was renamed, in epoch seconds, after V(switch).
       type: float
     traffic:
-      description: Requests of the release since the switch (C(requests)), and those that C(failed).
+      description: How many C(requests) the release has answered since the switch, and how many C(failed).
       type: dict
     said:
-      description: What hooks said, a line each.
+      description: The output of hooks, line by line.
       type: list
       elements: str
     undeployed:
@@ -160,7 +160,7 @@ apps:
 holder:
   description: The record of the lock's holder.
   type: dict
-  returned: on failure, if there is one
+  returned: on failure, if another run holds the lock
 """
 
 from typing import Any
@@ -188,7 +188,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def predict(app: App, wanted: Wanted) -> Result:
-    """What a rollout would do, for check mode."""
+    """The result in check mode."""
     live = app.paths.live()
     if not live:
         return {"changed": True, "release": wanted["release"], "live": None, "undeployed": []}
@@ -203,13 +203,13 @@ def predict(app: App, wanted: Wanted) -> Result:
 
 
 def main() -> None:
-    """Run as an Ansible module; the action plugin of the same name has packed and rendered."""
+    """Run as an Ansible module; the action plugin of the same name packs and renders."""
     module = AnsibleModule(argument_spec={**ARGUMENTS, **OPTIONS}, supports_check_mode=True)
     common = {name: value for name, value in module.params.items() if name not in ("phases", "apps")}
     name = ""
     try:
         apps = []
-        for wanted in sorted(module.params["apps"], key=lambda one: one["name"]):
+        for wanted in sorted(module.params["apps"], key=lambda app: app["name"]):
             name = wanted["name"]
             apps.append((app_on_host(name), {**common, **wanted}))
         if module.check_mode:
@@ -222,7 +222,7 @@ def main() -> None:
         module.fail_json(msg=str(failure), apps=failure.results, holder=failure.holder or {})
     except FAILURES as error:
         module.fail_json(msg=explain(name, error), apps={})
-    module.exit_json(changed=any(one["changed"] for one in results.values()), apps=results)
+    module.exit_json(changed=any(result["changed"] for result in results.values()), apps=results)
 
 
 if __name__ == "__main__":

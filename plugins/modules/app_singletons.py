@@ -7,14 +7,14 @@ DOCUMENTATION = r"""
 module: app_singletons
 short_description: Whether a host runs the singletons of an app
 description:
-  - A singleton is a program that one host of all runs (C(run_on=one)).
+  - A singleton is a program that runs on one host of the fleet (C(run_on=one)).
 options:
   app:
     description: The app's name.
     type: str
     required: true
   state:
-    description: V(started) lets them run here from now on, V(stopped) stops them.
+    description: V(started) assigns them to this host and starts them, V(stopped) stops them.
     type: str
     choices: [started, stopped]
     required: true
@@ -30,13 +30,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 live:
-  description: The release that is live; null if none is.
+  description: The live release; null if there is none.
   type: str
   returned: always
 holder:
   description: The record of the lock's holder.
   type: dict
-  returned: on failure, if there is one
+  returned: on failure, if another run holds the lock
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -48,20 +48,20 @@ from ansible.module_utils.flaskfleet.uploads import Result, Wanted
 
 def run(app: App, wanted: Wanted, check_mode: bool) -> Result:
     """The module's result."""
-    here = wanted["state"] == "started"
+    assigned = wanted["state"] == "started"
     if check_mode:
-        return {"changed": here != app.paths.singletons_file.exists(), "live": app.paths.live()}
+        return {"changed": assigned != app.paths.singletons_file.exists(), "live": app.paths.live()}
     phases.check_lock(app, wanted)
     with app.rollout_lock.one_step():
         phases.check_lock(app, wanted)
-        changed = app.programs.assign_singletons(here)
+        changed = app.programs.assign_singletons(assigned)
         if changed and app.paths.live():
             app.programs.swap_further()
     return {"changed": changed, "live": app.paths.live()}
 
 
 def main() -> None:
-    """Run as an Ansible module; the action plugin of the same name says which run it is."""
+    """Run as an Ansible module; the action plugin of the same name adds the holder."""
     options = {
         "app": {"type": "str", "required": True},
         "state": {"type": "str", "choices": ["started", "stopped"], "required": True},

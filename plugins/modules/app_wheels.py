@@ -1,14 +1,14 @@
 #!/usr/bin/python
-"""The wheels of an app for a host's platform."""
+"""Build the wheels of an app for a host's platform."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: app_wheels
-short_description: The wheels of an app for a host's platform
+short_description: Build the wheels of an app for a host's platform
 description:
-  - Lets the host build the wheel sets that the controller lacks for its platform, checks that those it has are what
-    was built, and names what a controller without access to an index needs.
+  - The host builds the wheel sets that the wheelhouse lacks for its platform. The hashes of all wheels are checked.
+    Returns the files that a controller without access to an index needs.
 options:
   app:
     description: One entry of C(flask_apps) with its defaults (filter C(complete_apps)).
@@ -30,18 +30,18 @@ EXAMPLES = r"""
 
 RETURN = r"""
 platform:
-  description: What the host needs wheels for, like C(debian-12-x86_64-cp311/1a2b3c4d).
+  description: The platform of the host's interpreter, like C(debian-12-x86_64-cp311/1a2b3c4d).
   type: str
   returned: always
 bundle:
   description:
-    - What a controller without access to an index needs for the app and the host's platform, below the project. See
-      C(make bundle).
+    - The files that a controller without access to an index needs for the app and the platform, as paths below the
+      project. See C(make bundle).
   type: list
   elements: path
   returned: always
 needs:
-  description: What the action plugin has to have built first; it does.
+  description: The wheel sets that are missing. The action plugin builds them and runs the module again.
   type: dict
   returned: if something is missing
 """
@@ -53,15 +53,15 @@ from ansible.module_utils.flaskfleet.wheels import platform_of
 
 
 def run(wanted: Wanted) -> Result:
-    """The module's result: which wheel sets the controller has not for this platform."""
+    """The module's result: the wheel sets that the controller lacks for this platform."""
     platform = platform_of(wanted["python"])
-    unknown = [name for name, one in wanted["wheels"].items() if platform not in one["known"]]
+    unknown = [name for name, wheel_set in wanted["wheels"].items() if platform not in wheel_set["known"]]
     needs = {"needs": {"platform": platform, "sets": unknown, "wheels": [], "archive": False}} if unknown else {}
     return {"changed": False, "platform": platform, **needs}
 
 
 def main() -> None:
-    """Run as an Ansible module; the action plugin of the same name has the wheelhouse."""
+    """Run as an Ansible module; the action plugin of the same name reads the wheelhouse."""
     module = AnsibleModule(
         argument_spec={
             "python": {"type": "path", "required": True},

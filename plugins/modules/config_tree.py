@@ -1,35 +1,35 @@
 #!/usr/bin/python
-"""Write a role's configuration onto a host: all of it, checked, or none."""
+"""Write a config tree to a host: the whole tree, checked, or nothing."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: config_tree
-short_description: Write a tree of templates onto a host, checked as a whole before it takes effect
+short_description: Write a config tree to a host, checked as a whole before it takes effect
 description:
   - Renders every C(*.j2) below the role's C(templates); the path below this folder is the path on the host.
-  - Sends the tree in one round trip and compares it with the host. If anything differs, builds the complete new tree
-    aside, runs the service's checker on it, and only then moves the files into place, one rename each.
-  - An apply that was interrupted is finished by the next run. Files that it wrote earlier and that are no longer
-    part of the tree are removed. Nobody else's file is touched.
-  - Knows whether the service runs what is on disk. A difference is I(pending) and counts as a change, so that the
-    handler runs, whatever ended the run before.
+  - Sends the tree in one round trip and compares it with the host. If anything differs, stages the complete new tree,
+    runs the service's checker on it, and only then moves the files into place, one rename each.
+  - The next run finishes an interrupted one. Files of an earlier tree that are no longer part of it are removed. Files
+    of others are never touched.
+  - A tree that the service does not run yet is I(pending). It counts as a change, so that the handler runs even if an
+    earlier run was interrupted before it.
 options:
   name:
-    description: Names the tree, its record below C(/var/lib/flaskfleet/trees/), and the service that reads it.
+    description: The name of the tree, of its record below C(/var/lib/flaskfleet/trees/), and of the service.
     type: str
     required: true
   state:
     description:
       - V(present) writes the tree.
-      - V(running) waits until the service runs the tree that is on disk, for handlers.
+      - V(running) waits until the service runs the tree on disk. It is for handlers.
     type: str
     choices: [present, running]
     default: present
   each:
     description:
-      - Templates that are rendered once per item. Where a path holds C({site}), the list V(site) is walked; the item's
-        RV(name) replaces the word in the path, and the item is the variable C(site) in the template.
+      - Templates that are rendered once per item. A template whose path has C({site}) is rendered for each item of the
+        list V(site). The item's RV(name) replaces C({site}) in the path; the template has the item as C(site).
     type: dict
     default: {}
   exclude:
@@ -48,18 +48,18 @@ options:
     default: []
   running:
     description:
-      - Where the service tells the hash of the tree it runs; C(nginx:<socket>), which answers it for C(/tree),
-        C(supervisor:<socket>), whose identifier ends with it, or C(nftables:<table>), which has a chain C(tree_<hash>).
-        A template puts its tree's hash anywhere with C({{ config_tree_hash }}).
-      - V(handlers) where nothing tells it; the tree then counts as running when a handler with O(state=running) has
-        come to its turn.
+      - Where the service reports the hash of the tree that it runs. C(nginx:<socket>) answers C(/tree) with it, the
+        identifier of C(supervisor:<socket>) ends with it, C(nftables:<table>) has a chain C(tree_<hash>). A template
+        has the hash as C({{ config_tree_hash }}).
+      - V(handlers) if the service does not report it. The tree then counts as running once a handler with
+        O(state=running) has run.
     type: str
   timeout:
     description: Seconds to wait for O(state=running).
     type: int
     default: 20
   log:
-    description: The service's log, quoted where O(state=running) fails.
+    description: The service's log, quoted if O(state=running) fails.
     type: path
 author: flaskfleet
 """
@@ -88,7 +88,7 @@ tree:
   type: str
   returned: always
 pending:
-  description: Whether the service runs something else than what is on disk.
+  description: Whether the service runs another tree than the one on disk.
   type: bool
   returned: when O(running) is set
 written:
@@ -121,7 +121,7 @@ STATE = Path("/var/lib/flaskfleet/trees")
 def present(
     tree: Tree, files: list[File], tree_hash: str, check: list[str], check_mode: bool, running: str | None = None
 ) -> Changes:
-    """Bring the host to the tree; in check mode only say what would be done."""
+    """Write the tree to the host; in check mode only return the changes."""
     if check_mode:
         return tree.compare(files)
     finished = tree.roll_forward()
@@ -137,19 +137,19 @@ def present(
 
 
 def wait_until_running(tree: Tree, source: str, wanted: str, timeout: float) -> str | None:
-    """Wait for a service to run a tree; the hash of what it runs in the end."""
+    """Wait until a service runs a tree; the hash of the tree that it runs in the end."""
     if source == "handlers":
         write_json(tree.applied, wanted)
     end = time.monotonic() + timeout
-    running: str | None = tree.runs(source)
+    running: str | None = tree.running_hash(source)
     while running != wanted and time.monotonic() < end:
         time.sleep(0.1)
-        running = tree.runs(source)
+        running = tree.running_hash(source)
     return running
 
 
-def last_words(service: str, log: str | None, answers: bool) -> str:
-    """What a service has to say, for an error message: the end of its log, or its status where it does not answer."""
+def log_end(service: str, log: str | None, answers: bool) -> str:
+    """The end of a service's log for a message, or the service's status if it does not answer."""
     if not answers:
         return subprocess.run(["service", service, "status"], capture_output=True, text=True, check=False).stdout
     try:
@@ -159,23 +159,23 @@ def last_words(service: str, log: str | None, answers: bool) -> str:
 
 
 def _await_tree(module: AnsibleModule, tree: Tree, wanted: dict[str, Any]) -> None:
-    """Exit the module once the service runs the tree on disk, or fail with the service's last words."""
+    """Exit the module once the service runs the tree on disk, or fail with the end of its log."""
     manifest = read_json(tree.manifest)
     if not manifest:
         module.fail_json(msg=f"{wanted['name']}: there is no such tree on this host")
     on_disk = manifest["tree"]
     running = wait_until_running(tree, wanted["running"], on_disk, wanted["timeout"])
     if running != on_disk:
-        words = last_words(wanted["name"], wanted["log"], running is not None)
+        log = log_end(wanted["name"], wanted["log"], running is not None)
         module.fail_json(
             msg=f"{wanted['name']} still runs the configuration {running or '(no answer)'}, not {on_disk}, which "
-            f"is on disk. It stays pending: the next run tries again.\n{words}"
+            f"is on disk. It stays pending: the next run tries again.\n{log}"
         )
     module.exit_json(changed=False, tree=on_disk, pending=False)
 
 
 def _write_tree(module: AnsibleModule, tree: Tree, wanted: dict[str, Any]) -> None:
-    """Exit the module once the host has the tree, or fail and leave the old one."""
+    """Exit the module once the host has the tree, or fail and keep the old one."""
     files = [File(**file) for file in json.loads(wanted["rendered"])["files"]]
     try:
         with nullcontext() if module.check_mode else lock(tree.state / "lock"):
@@ -191,18 +191,18 @@ def _write_tree(module: AnsibleModule, tree: Tree, wanted: dict[str, Any]) -> No
         "diff": changes.diff,
     }
     if wanted["running"]:
-        result["pending"] = tree.runs(wanted["running"]) != wanted["tree"]
+        result["pending"] = tree.running_hash(wanted["running"]) != wanted["tree"]
     module.exit_json(changed=bool(changes) or changes.finished or result.get("pending", False), **result)
 
 
 def main() -> None:
-    """Run as an Ansible module; the action plugin of the same name has rendered the files."""
+    """Run as an Ansible module; the action plugin of the same name renders the files."""
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["present", "running"], "default": "present"},
-            # One text, no structure: no_log masks each of its values in results and in the journal, where modules are
-            # logged with their arguments.
+            # One text, no structure, because no_log masks each value of a structure wherever it occurs in the result.
+            # Without no_log the host's journal would have the contents.
             "rendered": {"type": "str", "no_log": True},
             "tree": {"type": "str"},
             "check": {"type": "list", "elements": "str", "default": []},
@@ -212,7 +212,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    os.umask(0o022)  # a hardened root's would lock services out of the folders that are made here
+    os.umask(0o022)  # a stricter umask of root would lock services out of the folders that are made here
     wanted: dict[str, Any] = module.params
     tree = Tree(wanted["name"], STATE)
     run = _await_tree if wanted["state"] == "running" else _write_tree

@@ -1,15 +1,15 @@
 #!/usr/bin/python
-"""An app on a host: there and running, or gone."""
+"""Keep an app running on a host, or remove it."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: flask_app
-short_description: An app on a host, running or gone
+short_description: Keep an app running on a host, or remove it
 description:
-  - Packs the source of an app on the controller, renders what makes it run, and names the release by a hash of all
-    its inputs.
-  - Never moves C(current) from one release to another; see M(app_rollout) for that.
+  - Packs the source of an app on the controller, renders the release's files, and names the release by a hash over its
+    inputs.
+  - Never switches a live release to another one; see M(app_rollout) for that.
 options:
   app:
     description: One entry of C(flask_apps) with its defaults (filter C(complete_apps)). For V(absent), its C(name).
@@ -18,15 +18,15 @@ options:
   state:
     description:
       - V(present) records the app and creates its user, keeps the live release running, starts the first release if
-        none is live, and reports what the inventory asks for beyond that. If other hosts may have a release
-        (O(alone=false)) it starts none, and tells that the host is C(joining).
+        none is live, and returns the undeployed changes. If other hosts may have a release (O(alone=false)), it starts
+        none and returns C(joining).
       - V(absent) removes the app's programs, releases and user; its C(shared) folder and logs stay unless O(purge). It
-        fails if the host has something of that name and no record of such an app.
+        fails if the host has a user or folder of that name and no record of such an app.
     type: str
     choices: [present, absent]
     default: present
   target:
-    description: The release that is to be the first, V(inventory) for the one that the inventory asks for.
+    description: The first release; V(inventory) is the one that the inventory asks for.
     type: str
     default: inventory
   force:
@@ -38,7 +38,7 @@ options:
     type: bool
     default: true
   singletons:
-    description: Whether this host runs the app's singletons, with a first release. Without it that stays as it is.
+    description: Whether this host runs the app's singletons after a first release. By default nothing changes.
     type: bool
   hooks_done:
     description: The commands of C(before_switch) that other hosts have run, by release and command.
@@ -57,13 +57,14 @@ options:
     description: The template of the Supervisor program that listens if the app has C(http), relative to the project.
     type: path
   settings:
-    description: What the templates need beside the app, C(uwsgi_version) among it; part of the release's inputs.
+    description: Further variables of the templates, C(uwsgi_version) among them. They are inputs of the release.
     type: dict
     default: {}
   wheels:
     description:
-      - How the wheels of the app's environment are built. C(uwsgi) is the wheel set of uWSGI, C(build) what concerns
-        all sets, C(builder) the host that builds, by default the first one that lacks a set, C(house) the wheelhouse.
+      - How the wheels of the app's environment are built. C(uwsgi) is the wheel set of uWSGI, C(build) are options of
+        all sets, C(builder) is the host that builds (by default the first one that lacks a set), C(house) is the path
+        of the wheelhouse.
       - See C(Wanted) in plugin_utils/wheelhouse.py.
     type: dict
     default: {}
@@ -90,7 +91,7 @@ release:
   type: str
   returned: always
 live:
-  description: The release that is live in the end; null if none is.
+  description: The live release; null if there is none.
   type: str
   returned: always
 joining:
@@ -98,27 +99,27 @@ joining:
   type: bool
   returned: O(state=present) with O(alone=false)
 apps:
-  description: By the app's name its C(hooks), the C(before_switch) commands that are done, as M(app_lock) returns them.
+  description: By the app's name its C(hooks), the C(before_switch) commands that are done; see M(app_lock).
   type: dict
   returned: after a first release
 undeployed:
-  description: What the inventory asks for that is not live, like C(processes 4 → 8).
+  description: Undeployed changes, like C(processes 4 → 8).
   type: list
   elements: str
   returned: O(state=present)
 said:
-  description: What hooks said, a line each.
+  description: The output of hooks, line by line.
   type: list
   elements: str
   returned: always
 needs:
-  description: What the action plugin has to upload first; it does.
+  description: The uploads that the module lacks. The action plugin uploads them and runs the module again.
   type: dict
   returned: if something is missing
 holder:
   description: The record of the lock's holder.
   type: dict
-  returned: on failure, if there is one
+  returned: on failure, if another run holds the lock
 """
 
 from typing import Any
@@ -144,23 +145,23 @@ from ansible.module_utils.flaskfleet.uploads import Result, Wanted
 
 
 def state_present(app: App, wanted: Wanted, check_mode: bool) -> Result:
-    """Start the first release, or keep the live one running and tell what is not deployed."""
+    """Keep the live release running, or start the first one."""
     if check_mode:
-        return _keep(app, wanted, None, check_mode) if app.paths.live() else _first(wanted)
+        return _keep_running(app, wanted, None, check_mode) if app.paths.live() else _first_result(wanted)
     with app.rollout_lock.one_step():
         clean_up()
         created = presence.create(app)
         router = uploads.environment(wanted, "uwsgi") if wanted["router"] else None
         if app.paths.live():
-            result = _keep(app, wanted, router, check_mode)
+            result = _keep_running(app, wanted, router, check_mode)
             return {**result, "changed": result["changed"] or created}
         if not wanted["alone"]:
-            return {**_first(wanted), "changed": created, "joining": True}
+            return {**_first_result(wanted), "changed": created, "joining": True}
         return _release_first(app, wanted, router)
 
 
-def _keep(app: App, wanted: Wanted, router: Environment | None, check_mode: bool) -> Result:
-    """Keep the live release running; what is not deployed."""
+def _keep_running(app: App, wanted: Wanted, router: Environment | None, check_mode: bool) -> Result:
+    """Keep the live release running; the result has the undeployed changes."""
     live, secrets = app.paths.live(), uploads.secrets(wanted)
     assert live
     result: Result = {
@@ -170,23 +171,23 @@ def _keep(app: App, wanted: Wanted, router: Environment | None, check_mode: bool
     }
     if check_mode:
         return result
-    if release_id(live) == wanted["release"] and secret_files.has(app.paths, live, secrets):
-        result["changed"] |= secret_files.keep(app.paths, secrets)  # somebody may have edited or removed them
+    if release_id(live) == wanted["release"] and secret_files.has_set(app.paths, live, secrets):
+        result["changed"] |= secret_files.store(app.paths, secrets)  # they may have been edited or removed
     if router and (lack := uploads.needs(app, wanted, None, router)):
         return {**result, **lack}
     if result["changed"]:
         app.programs.start(live)
-    return {**result, "changed": http_router.route(app, wanted["router"], router) or result["changed"]}
+    return {**result, "changed": http_router.configure(app, wanted["router"], router) or result["changed"]}
 
 
-def _first(wanted: Wanted) -> Result:
+def _first_result(wanted: Wanted) -> Result:
     release = wanted["release"] if wanted["target"] == "inventory" else wanted["target"]
     return {"changed": True, "release": release, "undeployed": []}
 
 
 def _release_first(app: App, wanted: Wanted, router: Environment | None) -> Result:
     """Start the first release."""
-    result = _first(wanted)
+    result = _first_result(wanted)
     release = result["release"]
     environments = [uploads.environment(wanted, *wanted["wheels"]), *([router] if router else [])]
     staged = app.paths.path(release).exists()
@@ -198,16 +199,16 @@ def _release_first(app: App, wanted: Wanted, router: Environment | None) -> Resu
         staging.prepare(app.paths)
         if not staged:
             phases.stage(app, wanted)
-        warm_up.equip(app, release, uploads.secrets(wanted))
-        # There is no old release that runs on what a hook changes: the first one may need it to get warm.
-        said = phases.hooks_before(app, wanted, release)
+        warm_up.provide_files(app, release, uploads.secrets(wanted))
+        # Before the warm-up, because the first release may need what the hooks do to get warm.
+        said = phases.run_hooks_before(app, wanted, release)
         warm_up.warm_up(app, release)
         switching.switch(app, release, wanted["holder"]["by"], "first release")
         if wanted["singletons"] is not None:
             app.programs.assign_singletons(wanted["singletons"])
         app.programs.swap_further()
-        http_router.route(app, wanted["router"], router)
-        said += phases.hooks_after(app, wanted, release)
+        http_router.configure(app, wanted["router"], router)
+        said += phases.run_hooks_after(app, wanted, release)
     finally:
         app.rollout_lock.release()
     return {**result, "said": said, "apps": {app.name: {"hooks": app.paths.journal().hooks}}}
@@ -240,7 +241,7 @@ def run(app: App, wanted: Wanted, check_mode: bool) -> Result:
 
 
 def main() -> None:
-    """Run as an Ansible module; the action plugin of the same name has packed and rendered."""
+    """Run as an Ansible module; the action plugin of the same name packs and renders."""
     module = AnsibleModule(argument_spec={**uploads.ARGUMENTS, **ARGUMENTS, **OPTIONS}, supports_check_mode=True)
     name = module.params["name"]
     try:

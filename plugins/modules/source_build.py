@@ -15,19 +15,19 @@ from ansible.module_utils.flaskfleet.sandbox import CA_BUNDLE, CommandFailed, sa
 from ansible.module_utils.flaskfleet.toolchain import PATIENCE_SECONDS, BuildFailed, toolchain
 from ansible.module_utils.flaskfleet.wheels import Wheel, WheelFailed, lacking, receive
 
-COMMAND_SECONDS = 3_600  # one that watches files would never end
+COMMAND_SECONDS = 3_600  # a command that watches files would never end
 
 DOCUMENTATION = r"""
 ---
 module: source_build
 short_description: Run an app's build on its source
 description:
-  - Runs commands in a copy of the source, with the app's environment, as a user that may do nothing else on the host,
-    and packs what the source has become.
-  - Called by the action plugins of apps for the host that builds; a playbook has no need of it.
+  - Runs commands in a copy of the source, with the app's environment, as a user that may do nothing else on the host.
+    Packs the source with what the commands made.
+  - The action plugins of apps call it on the host that builds. Playbooks do not need it.
 options:
   commands:
-    description: What is run, one after the other, without a shell.
+    description: The commands, run one after the other, without a shell.
     type: list
     elements: str
     required: true
@@ -40,33 +40,33 @@ options:
     type: path
     required: true
   platform:
-    description: What its wheels are for.
+    description: The platform of the wheels.
     type: str
     required: true
   wheels:
-    description: The C(file) and C(sha256) of each wheel that the environment has.
+    description: The C(file) and C(sha256) of each wheel of the environment.
     type: list
     elements: dict
     required: true
   wheels_archive:
-    description: A tar of them. Its members are C(<sha256>/<file>).
+    description: A tar of the wheels. Its members are C(<sha256>/<file>).
     type: path
     required: true
   variables:
-    description: What the commands have in their environment, beside what an environment that is activated sets.
+    description: Environment variables of the commands, besides those of an activated environment.
     type: dict
     default: {}
   packages:
-    description: Packages of the distribution that are there for the time of the build.
+    description: Debian packages that are installed for the build.
     type: list
     elements: str
     default: []
   keep_toolchain:
-    description: Whether these packages stay.
+    description: Whether these packages stay installed.
     type: bool
     default: false
   archive:
-    description: The tar to write, of what is in the source.
+    description: The tar of the built source to write.
     type: path
     required: true
 author:
@@ -87,7 +87,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 said:
-  description: The commands, and what each of them said, a line each.
+  description: The commands and their output, line by line.
   returned: success
   type: list
   elements: str
@@ -98,13 +98,13 @@ def build(
     commands: Sequence[str], source: Path, environment: Environment, variables: Mapping[str, str],
     packages: Sequence[str], keep_toolchain: bool, archive: Path,
 ) -> list[str]:  # fmt: skip
-    """Run commands on a source and pack what it has become; what they said.
+    """Run commands on a source and pack the result; the lines of their output.
 
-    :raises CommandFailed: one failed, with its words.
+    :raises CommandFailed: one failed; the message has its output.
     """
     said: list[str] = []
-    with toolchain(keep_toolchain) as add, sandbox("build", PATIENCE_SECONDS) as box:
-        add(packages)
+    with toolchain(keep_toolchain) as install_packages, sandbox("build", PATIENCE_SECONDS) as box:
+        install_packages(packages)
         venv = install(box, environment)
         given = box.given / "source.tar.gz"
         given.write_bytes(source.read_bytes())
@@ -144,11 +144,11 @@ def main() -> None:
         }
     )
     params: dict[str, Any] = module.params
-    os.umask(0o022)  # the tar is fetched by who has logged in
-    os.nice(10)  # what answers goes first
+    os.umask(0o022)  # so that the user that Ansible logs in as can fetch the tar
+    os.nice(10)  # programs that serve clients get the CPU first
     wheels = tuple(Wheel(file=wheel["file"], sha256=wheel["sha256"]) for wheel in params["wheels"])
     try:
-        lacking(wheels)  # those that are here already stay
+        lacking(wheels)  # wheels that the host has are kept for another day
         receive(Path(params["wheels_archive"]))
         said = build(
             params["commands"], Path(params["source"]), Environment(params["python"], params["platform"], (), wheels),

@@ -1,4 +1,4 @@
-"""The host's half of the wheelhouse: build what a list of requirements leads to. See plugin_utils/wheelhouse.py."""
+"""The host's half of the wheelhouse: build a wheel set. See plugin_utils/wheelhouse.py."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ DOCUMENTATION = r"""
 module: wheel_set
 short_description: Build the wheels that a list of requirements leads to
 description:
-  - Runs C(pip wheel) with an interpreter of the host and packs all wheels, an index's and those compiled here, into a
-    tar for the controller's wheelhouse. Compiles only what has no wheel.
-  - A compiler that is not there is installed for the build, and removed again.
-  - Called by the action plugins of apps for the host that builds; a playbook has no need of it.
+  - Runs C(pip wheel) with an interpreter of the host. Packs all wheels, downloaded and compiled ones, into a tar for
+    the controller's wheelhouse. Compiles only what has no wheel.
+  - A missing compiler is installed for the build and removed after it.
+  - The action plugins of apps call it on the host that builds. Playbooks do not need it.
 options:
   python:
     description: The interpreter.
@@ -42,7 +42,7 @@ options:
     type: path
     required: true
   further:
-    description: A tar of wheels that no index has, and of a C(project.tar.gz) whose C(src) is built, too.
+    description: A tar of wheels that no index has, and of a C(project.tar.gz) whose C(src) is to be built.
     type: path
 author:
   - flaskfleet
@@ -59,7 +59,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 build_failed:
-  description: Whether any host of the platform would fail, as opposed to this one alone.
+  description: Whether every host of the platform would fail, not only this one.
   returned: failure
   type: bool
 wheels:
@@ -68,12 +68,12 @@ wheels:
   type: list
   elements: dict
 compiled:
-  description: The names of those that were compiled on this host.
+  description: The names of the projects that were compiled on this host.
   returned: success
   type: list
   elements: str
 tried:
-  description: The ways that were tried, the last one with success.
+  description: The attempts. The last one succeeded.
   returned: success
   type: list
   elements: str
@@ -81,8 +81,8 @@ tried:
 
 
 def packed(recipe: Recipe, python: str, further: str | None, archive: Path) -> Built:
-    """Build, and pack what came out."""
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as work:  # /tmp may be memory
+    """Build the wheels and pack them."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as work:  # /tmp may be in memory
         folder, given = Path(work, "wheels"), Path(work, "further")
         if further:
             unpack(Path(further), given)
@@ -90,7 +90,7 @@ def packed(recipe: Recipe, python: str, further: str | None, archive: Path) -> B
         with tarfile.open(archive, "w") as tar:
             for wheel in built.wheels:
                 tar.add(folder / wheel["file"], f"{wheel['sha256']}/{wheel['file']}")
-    receive(archive)  # this host needs them, too
+    receive(archive)  # the host itself needs the wheels, too
     return built
 
 
@@ -106,8 +106,8 @@ def main() -> None:
         }
     )
     params: dict[str, Any] = module.params
-    os.umask(0o022)  # the tar is fetched by who has logged in; its folder is theirs
-    os.nice(10)  # what answers goes first
+    os.umask(0o022)  # so that the user that Ansible logs in as can fetch the tar
+    os.nice(10)  # programs that serve clients get the CPU first
     lists = {name: tuple(params["recipe"].get(name, ())) for name in ("packages", "build_packages")}
     given = {**params["recipe"], **lists, "index_url": params["index_url"]}
     try:

@@ -1,4 +1,4 @@
-"""What the action plugins of apps have in common: they build and upload what a host needs."""
+"""Shared code of the action plugins about apps: building and uploading for a host."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FAILURES = (sources.SourceError, WheelFailed, wheelhouse.BuildFailed, OSError)
 
 
 class AppAction(ActionBase):
-    """An action about apps; ``self.options`` are its task's, checked, ``self.task_vars`` the host's variables."""
+    """An action about apps. ``self.options`` are the task's, checked; ``self.task_vars`` are the host's."""
 
     MODULE = ""
 
@@ -39,63 +39,63 @@ class AppAction(ActionBase):
         return self.act()
 
     def act(self) -> Arguments:
-        """What the action does, once its options are checked."""
+        """Run the action with checked options; the result is the module's."""
         raise NotImplementedError
 
-    def call(self, arguments: Arguments) -> Arguments:
-        """Run the module; break a lock of this controller whose process is gone."""
+    def run_module(self, arguments: Arguments) -> Arguments:
+        """Run the module; break a lock whose holder is a process of this controller that has ended."""
         return breaking_stale_lock(
             lambda **further: self._execute_module(self.MODULE, {**arguments, **further}, task_vars=self.task_vars)
         )
 
-    def say(self, result: Arguments, name: str) -> None:
-        """Show what hooks said."""
+    def show_hook_output(self, result: Arguments, name: str) -> None:
+        """Display the output of hooks."""
         for line in result.get("said", []):
             Display().display(f"    {name} on {self.host}: {line}")
 
-    def supply(self, entry: Entry, needs: Arguments, wheels: Arguments) -> Arguments:
-        """Build and upload what the host needs, as further arguments.
+    def upload_needs(self, entry: Entry, needs: Arguments, wheels: Arguments) -> Arguments:
+        """Build and upload what the host needs; further arguments of the module.
 
-        :param needs: what the module has told. ``wheels``: the argument of that name; what is built is added there.
+        :param needs: from the module's result. ``wheels``: the module's argument; built wheels are added to it.
         """
         platform = needs["platform"]
         for name in needs["sets"]:
             wanted = wheel_sets.wanted(entry, self.options["wheels"])[name]
-            self.build(wanted, platform, entry)
-            wheels[name]["known"] = wheelhouse.known(wanted, self._house())
-        brought: Arguments = {"wheels": wheels}
+            self.build_wheels(wanted, platform, entry)
+            wheels[name]["known"] = wheelhouse.known(wanted, self._wheelhouse())
+        arguments: Arguments = {"wheels": wheels}
         if needs["wheels"]:
-            candidates = [wheel for one in wheels.values() for wheel in one["known"].get(platform, [])]
-            brought["wheels_archive"] = self._send_wheels(platform, candidates, needs["wheels"])
+            candidates = [wheel for wheel_set in wheels.values() for wheel in wheel_set["known"].get(platform, [])]
+            arguments["wheels_archive"] = self._upload_wheels(platform, candidates, needs["wheels"])
         if needs["archive"]:
-            brought["archive"] = self.send(packing.pack_source(entry, self.built(entry, platform)))
-        return brought
+            arguments["archive"] = self.upload(packing.pack_source(entry, self.built_source(entry, platform)))
+        return arguments
 
-    def build(self, wanted: wheelhouse.Wanted, platform: str, entry: Entry) -> None:
-        """See that the wheelhouse has a wheel set: this host builds it unless another host of its platform does."""
+    def build_wheels(self, wanted: wheelhouse.Wanted, platform: str, entry: Entry) -> None:
+        """Build a wheel set on this host unless the wheelhouse has it or another host of its platform builds it."""
         builder = self.options["wheels"]["builder"]
         if builder and self.host != builder:
-            if platform in wheelhouse.known(wanted, self._house()):
+            if platform in wheelhouse.known(wanted, self._wheelhouse()):
                 return
-            raise AnsibleActionFail(_not_built(builder, self.host, platform))
+            raise AnsibleActionFail(_builder_lacks_message(builder, self.host, platform))
 
         def build(archive: Path) -> Arguments:
             Display().display(f"    {self.host}: building wheels for all of {platform}, once; compiling takes minutes")
-            there = self._on_host("built.tar")
+            on_host = self._path_on_host("built.tar")
             arguments = {"python": entry["python"], "recipe": wanted.recipe, "index_url": wanted.index_url}
-            arguments |= {"archive": there, **self._further(wanted)}
+            arguments |= {"archive": on_host, **self._upload_further(wanted)}
             result = self._execute_module("wheel_set", arguments, task_vars=self.task_vars)
             if result.get("failed"):
                 kind = wheelhouse.BuildFailed if result.get("build_failed") else AnsibleActionFail
                 raise kind(f"no wheels for {platform} on {self.host}: {result.get('msg')}")
-            self._connection.fetch_file(there, str(archive))
+            self._connection.fetch_file(on_host, str(archive))
             return dict(result)
 
-        for line in wheelhouse.obtain(wanted, platform, self.host, build, self._house()):
+        for line in wheelhouse.obtain(wanted, platform, self.host, build, self._wheelhouse()):
             Display().display(f"    {self.host}: {line}")
 
-    def _further(self, wanted: wheelhouse.Wanted) -> Arguments:
-        """Wheels and a project that no index has, uploaded for a build."""
+    def _upload_further(self, wanted: wheelhouse.Wanted) -> Arguments:
+        """Upload the wheels and the project that no index has for a build; further arguments of wheel_set."""
         further = {path.name: path for path in wanted.further}
         if wanted.project:
             further[PROJECT_ARCHIVE] = wanted.project
@@ -106,24 +106,25 @@ class AppAction(ActionBase):
                 for name, path in further.items():
                     tar.add(path, name, filter=_readable)
             file.flush()
-            return {"further": self.send(Path(file.name))}
+            return {"further": self.upload(Path(file.name))}
 
-    def built(self, entry: Entry, platform: str) -> Path | None:
-        """The source as the app's build leaves it on a platform: this host builds it unless another one does."""
+    def built_source(self, entry: Entry, platform: str) -> Path | None:
+        """The source after the app's build on a platform; built on this host unless it is in the cache."""
         if not entry["build"]:
             return None
         source, sets = packing.pack_source(entry), wheel_sets.wanted(entry, self.options["wheels"]).values()
         variables = {"FLASK_APP": entry["wsgi"], **entry["env"]}
-        made_of = [source.name, entry["build"], variables, entry["build_packages"], [one.key for one in sets]]
-        key = packing.digest(made_of)
+        keys = [wheel_set.key for wheel_set in sets]
+        inputs = [source.name, entry["build"], variables, entry["build_packages"], keys]
+        key = packing.digest(inputs)
         builder = self.options["wheels"]["builder"]
         if builder and self.host != builder and not built.place(key, platform).is_dir():
-            raise AnsibleActionFail(_not_built(builder, self.host, platform))
+            raise AnsibleActionFail(_builder_lacks_message(builder, self.host, platform))
 
         def build(archive: Path) -> None:
             for wanted in sets:
-                self.build(wanted, platform, entry)
-            wheels = merged(wheelhouse.known(wanted, self._house())[platform] for wanted in sets)
+                self.build_wheels(wanted, platform, entry)
+            wheels = merged(wheelhouse.known(wanted, self._wheelhouse())[platform] for wanted in sets)
             self._build_source(entry, platform, source, wheels, variables, archive)
 
         made = built.obtain(key, platform, build)
@@ -137,49 +138,49 @@ class AppAction(ActionBase):
     def _build_source(
         self, entry: Entry, platform: str, source: Path, wheels: list[Wheel], variables: Arguments, archive: Path
     ) -> None:
-        """Run an app's build on the host; what it makes comes as an archive."""
+        """Run an app's build on the host and fetch the result as an archive."""
         Display().display(f"    {self.host}: building {entry['name']} for all of {platform}, once")
-        there = self._on_host("built.tar")
+        on_host = self._path_on_host("built.tar")
         arguments = {
             "commands": entry["build"],
-            "source": self.send(source),
+            "source": self.upload(source),
             "python": entry["python"],
             "platform": platform,
             "wheels": wheels,
-            "wheels_archive": self._send_wheels(platform, wheels, [wheel["sha256"] for wheel in wheels]),
+            "wheels_archive": self._upload_wheels(platform, wheels, [wheel["sha256"] for wheel in wheels]),
             "variables": variables,
             "packages": entry["build_packages"],
             "keep_toolchain": self.options["wheels"]["build"]["keep_toolchain"],
-            "archive": there,
+            "archive": on_host,
         }
         result = self._execute_module("source_build", arguments, task_vars=self.task_vars)
         if result.get("failed"):
             raise wheelhouse.BuildFailed(f"build on {self.host}: {result.get('msg')}")
-        self.say(result, entry["name"])
-        self._connection.fetch_file(there, str(archive))
+        self.show_hook_output(result, entry["name"])
+        self._connection.fetch_file(on_host, str(archive))
 
-    def _house(self) -> Path:
-        return wheel_sets.house(self.options["wheels"])
+    def _wheelhouse(self) -> Path:
+        return wheel_sets.wheelhouse_folder(self.options["wheels"])
 
-    def _send_wheels(self, platform: str, candidates: Iterable[Wheel], wanted: Iterable[str]) -> str:
-        # A name of its own: a task may bring wheels of several apps.
+    def _upload_wheels(self, platform: str, candidates: Iterable[Wheel], wanted: Iterable[str]) -> str:
+        # A unique name, because one task may upload wheels of several apps.
         with tempfile.NamedTemporaryFile(prefix="wheels-", suffix=".tar") as packed:
-            wheelhouse.pack(platform, candidates, wanted, Path(packed.name), self._house())
-            return self.send(Path(packed.name))
+            wheelhouse.pack(platform, candidates, wanted, Path(packed.name), self._wheelhouse())
+            return self.upload(Path(packed.name))
 
-    def send(self, file: Path) -> str:
+    def upload(self, file: Path) -> str:
         """Upload a file; its path on the host."""
-        return str(self._transfer_file(str(file), self._on_host(file.name)))
+        return str(self._transfer_file(str(file), self._path_on_host(file.name)))
 
-    def _on_host(self, name: str) -> str:
-        """A path in a folder on the host that is gone when the task is."""
+    def _path_on_host(self, name: str) -> str:
+        """A path in the folder on the host that Ansible removes after the task."""
         folder = self._connection._shell.tmpdir or self._make_tmp_path()
         return str(self._connection._shell.join_path(folder, name))
 
 
 @contextmanager
-def failures_of(name: str) -> Iterator[None]:
-    """Let a failure on the controller have the app's name."""
+def naming_app(name: str) -> Iterator[None]:
+    """Add the app's name to the message of a failure on the controller."""
     try:
         yield
     except FAILURES as error:
@@ -187,12 +188,12 @@ def failures_of(name: str) -> Iterator[None]:
 
 
 def _readable(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """A member that the builder's user may read, whatever the controller's umask was."""
+    """Make a member readable for the builder's user, whatever the controller's umask was."""
     member.mode = 0o644
     return member
 
 
-def _not_built(builder: str, host: str, platform: str) -> str:
+def _builder_lacks_message(builder: str, host: str, platform: str) -> str:
     return (
         f"python_builder is {builder}, and it has not built what {host} ({platform}) lacks; is it part of "
         "this run, of the same platform, and does it have the app?"

@@ -1,4 +1,4 @@
-"""Archives: downloaded, verified, and unpacked to one folder alone."""
+"""Download, verify and unpack archives; nothing is written outside of the folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ TIME_LIMIT_SECONDS = 600  # of a download
 
 
 def verify(path: Path, wanted: str | None, shown: str) -> str:
-    """The sha256 of a file, if it is the one that is wanted."""
+    """The sha256 of a file.
+
+    :raises SourceError: it is not the wanted one.
+    """
     with path.open("rb") as file:
         actual = hashlib.file_digest(file, "sha256").hexdigest()
     if wanted not in (None, actual):
@@ -29,7 +32,7 @@ def verify(path: Path, wanted: str | None, shown: str) -> str:
 
 
 def download(url: str, target: Path) -> None:
-    """Write what an url answers; through the proxies and with the certificates that all of Ansible uses."""
+    """Download a URL to a file, with the proxies and certificates that Ansible uses."""
     end = time.monotonic() + TIME_LIMIT_SECONDS
     try:
         with open_url(url, timeout=30, decompress=False) as response, target.open("wb") as file:
@@ -37,30 +40,30 @@ def download(url: str, target: Path) -> None:
                 file.write(block)
                 if time.monotonic() > end:
                     raise TimeoutError(f"it takes longer than {TIME_LIMIT_SECONDS} seconds")
-    except Exception as error:  # a proxy, a certificate, a server: each has its own exceptions
+    except Exception as error:  # proxies, certificates and servers raise many kinds
         raise SourceError(
             f"{redact(url)!r} can't be downloaded: {redact(str(error))}; check the url, and what this machine may reach"
         ) from error
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a tar or zip to a new folder, and nothing anywhere else.
+    """Unpack a tar or zip to a new folder, and write nothing elsewhere.
 
-    Python before 3.11.4, as in Debian 12, has no filter for tar: the same is refused here, for all versions.
+    Python before 3.11.4, as in Debian 12, has no filter for tar. So what that filter refuses is refused here.
     """
     folder.mkdir()
     if tarfile.is_tarfile(archive):
         with tarfile.open(archive) as tar:
             links = {PurePosixPath(member.name) for member in tar if member.issym()}
             for member in tar:
-                path = _inside(member.name)
-                behind = {*path.parents} if member.issym() else {path, *path.parents}
+                path = _checked_path(member.name)
+                passed = {*path.parents} if member.issym() else {path, *path.parents}
                 if member.islnk():
-                    target = _inside(member.linkname)
-                    behind |= {target, *target.parents}
+                    target = _checked_path(member.linkname)
+                    passed |= {target, *target.parents}
                 if member.issym():
-                    _inside(os.path.normpath(path.parent / member.linkname))
-                if behind & links or not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
+                    _checked_path(os.path.normpath(path.parent / member.linkname))
+                if passed & links or not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
                     raise SourceError(f"has a member {member.name!r} that is unsafe to unpack; remove it")
                 member.uid, member.gid, member.uname, member.gname = os.getuid(), os.getgid(), "", ""
                 member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
@@ -69,7 +72,7 @@ def unpack(archive: Path, folder: Path) -> None:
         return
     with zipfile.ZipFile(archive) as container:
         for entry in container.infolist():
-            path = _inside(entry.filename)
+            path = _checked_path(entry.filename)
             if stat.S_ISLNK(entry.external_attr >> 16):
                 raise SourceError(f"has a link {entry.filename!r}, which a zip can't hold safely; use a tar")
             container.extract(entry, folder)
@@ -77,8 +80,11 @@ def unpack(archive: Path, folder: Path) -> None:
                 (folder / path).chmod(0o755)
 
 
-def _inside(name: str) -> PurePosixPath:
-    """A member's path, which stays where it is unpacked."""
+def _checked_path(name: str) -> PurePosixPath:
+    """A member's path.
+
+    :raises SourceError: it leads out of the folder.
+    """
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
         raise SourceError(f"has a member {name!r} that leads out of it; remove it")

@@ -1,6 +1,6 @@
-"""Sources that an app's ``build`` has worked on: once per platform, by the host that builds wheels for it.
+"""Sources after an app's ``build``, which runs once per platform, on the host that builds wheels for it.
 
-``.cache/built/<key>-<platform>/`` is the source as the commands have left it.
+``.cache/built/<key>-<platform>/`` is the source with what the commands made.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ KEPT = 5
 
 
 def place(key: str, platform: str) -> Path:
-    """Where a source is once it was built."""
+    """The folder of a built source."""
     return BUILT / f"{key[:16]}-{platform.replace('/', '-')}"
 
 
 def obtain(key: str, platform: str, build: Callable[[Path], None]) -> Path:
-    """The folder of a source that was built for a platform: of many hosts that want it at once, one builds.
+    """The folder of a source that was built for a platform. If many hosts want it at once, one builds.
 
-    :param key: what names the source, the commands and the environment that they have.
-    :param build: writes a tar of what the source has become.
-    :raises BuildFailed: as ``build`` does; others of this run are told.
-    :raises SourceError: what it made can't be part of a release.
+    :param key: a hash over the source, the commands and their environment.
+    :param build: writes a tar of the built source.
+    :raises BuildFailed: the build failed, now or earlier in this run.
+    :raises SourceError: the result can't be part of a release.
     """
     final = place(key, platform)
     failed = BUILT / "locks" / f"{final.name}.failed"
@@ -45,7 +45,7 @@ def obtain(key: str, platform: str, build: Callable[[Path], None]) -> Path:
             failed.unlink(missing_ok=True)
             try:
                 unpack(aside / "built.tar", aside / "built")
-            except Exception as error:  # whatever its modules raise for what is not, or not quite, a tar
+            except Exception as error:  # tarfile and its codecs raise many kinds for a damaged tar
                 raise SourceError(f"what build has made can't be unpacked: {error} (at its end)") from error
             settle(aside / "built", final)
         os.utime(final)

@@ -1,6 +1,6 @@
-"""The controller's cache: what runs have fetched, packed and built, and the next ones find again.
+"""The controller's cache: files that runs have fetched, packed and built, for later runs.
 
-A folder of it has one user at a time (flock). What is made in it is made aside and renamed.
+One process at a time uses a folder of it (flock). A new entry is complete before it is renamed to its place.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pathlib import Path
 from .rendering import PROJECT
 
 CACHE = PROJECT / ".cache"
-KEPT_SECONDS = 86400  # a run may still use what is younger
+KEPT_SECONDS = 86400  # a run may still use a younger entry
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[Path]:
-    """Lock a folder of the cache; yields an empty folder in it, for what is unfinished and what is discarded."""
+    """Lock a folder of the cache; yields an empty folder in it, for unfinished and discarded entries."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -36,13 +36,13 @@ def locked(folder: Path) -> Iterator[Path]:
 
 
 def settle(made: Path, final: Path) -> None:
-    """Rename something complete to its final name. It is complete there after a power cut, too."""
+    """Rename a complete entry to its final name, durably."""
     os.sync()
     made.rename(final)
 
 
 def prune(paths: Iterable[Path], kept: int, aside: Path) -> None:
-    """Discard the paths that were not used for a day, by their modification time, and keep the newest few."""
+    """Discard paths that were not used for a day, by modification time; the ``kept`` newest stay."""
     by_age = sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)
     for path in by_age[kept:]:
         if time.time() - path.stat().st_mtime > KEPT_SECONDS:

@@ -14,10 +14,10 @@ Result = dict[str, Any]
 
 
 def health_checks(apps: dict[str, Entry], balanced: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What a host must answer before clients reach it: of each app a ``server_name`` and the request of its ``health``.
+    """The checks that a host must pass before clients reach it: for each app a ``server_name`` and its ``health``.
 
-    :param balanced: the apps as load balancers have them, whose names are those that all hosts answer to.
-    :returns: with them the ``servers`` of the app, as address and port by name.
+    :param balanced: the apps as load balancers have them, with the names that all hosts answer to.
+    :returns: each with the ``servers`` of the app, address and port by name.
     """
     sites = {site["name"]: site for site in balanced}
     return [
@@ -32,26 +32,26 @@ def health_checks(apps: dict[str, Entry], balanced: list[dict[str, Any]]) -> lis
 
 
 def longest_request(apps: dict[str, Entry]) -> int:
-    """The seconds after which the last request of all apps is ended."""
+    """The longest time in seconds that a request of any app may take."""
     return max((app["harakiri_seconds"] for app in complete(apps).values()), default=0)
 
 
 def singleton_apps(apps: dict[str, Entry]) -> list[str]:
     """The apps that have a singleton."""
     programs = {name: app["programs"].values() for name, app in complete(apps).items()}
-    return [name for name, those in programs.items() if any(program["run_on"] == "one" for program in those)]
+    return [name for name, options in programs.items() if any(program["run_on"] == "one" for program in options)]
 
 
 def drained_hosts(results: list[Result], kind: str | None = None) -> list[str]:
     """The hosts that at least one load balancer has drained, for one kind or for any.
 
-    :param results: of the module ``drain`` on each load balancer; one that did not answer does not count.
+    :param results: of the module ``drain`` on each load balancer; one that did not answer is ignored.
     """
     return sorted({flag["host"] for flag in _flags(results) if kind in (None, flag["kind"])})
 
 
 def interrupted_drains(results: list[Result]) -> list[str]:
-    """The hosts that are drained for a run that was killed before it could undrain them.
+    """The hosts that are drained for a run that has ended without undraining them.
 
     :param results: as for :func:`drained_hosts`.
     """
@@ -63,7 +63,7 @@ def interrupted_drains(results: list[Result]) -> list[str]:
 def undrain_problems(results: list[Result], host: str, drained: list[str]) -> list[str]:
     """Why a host may not be undrained, in words: it does not run the releases of the undrained hosts.
 
-    :param results: of the module ``app_lock`` on each app server (``item``); one that did not answer does not count.
+    :param results: of the module ``app_lock`` on each app server (``item``); one that did not answer is ignored.
     """
     apps_by_host = _apps_by_host(results)
     if host not in apps_by_host:
@@ -76,13 +76,13 @@ def undrain_problems(results: list[Result], host: str, drained: list[str]) -> li
         elif not state["live"]:
             problems.append(f"{app}: no release is live on {host}; site.yml releases the fleet's")
         if state["live"] and (differing := _differing_hosts(undrained, app, state["live"])):
-            words = ", ".join(f"{live} on {', '.join(names)}" for live, names in differing.items())
-            problems.append(f"{app}: {state['live']} is live on {host} and {words}; deploy or roll back")
+            others = ", ".join(f"{live} on {', '.join(names)}" for live, names in differing.items())
+            problems.append(f"{app}: {state['live']} is live on {host} and {others}; deploy or roll back")
     return problems
 
 
 def singletons_target(results: list[Result], app: str, host: str, drained: list[str]) -> str | None:
-    """The host that runs an app's singletons when ``host`` does not: the one that runs them, or the first undrained.
+    """The host to run an app's singletons instead of ``host``: the one that runs them, or the first undrained.
 
     :param results: as for :func:`undrain_problems`.
     """
@@ -93,7 +93,7 @@ def singletons_target(results: list[Result], app: str, host: str, drained: list[
 
 
 def should_run_singletons(results: list[Result], app: str, host: str) -> bool | None:
-    """Whether a host should run an app's singletons: no other host does. None if a host that is silent may run them.
+    """Whether a host should run an app's singletons: no other host does. None if a silent host may run them.
 
     :param results: as for :func:`undrain_problems`.
     """

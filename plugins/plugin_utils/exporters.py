@@ -1,12 +1,12 @@
-"""The tools that read lock files: each is asked for the requirements file that its lock file stands for.
+"""Exporting lock files to requirements files, each by the tool that wrote it.
 
-Poetry and Pipenv need so much that they have an environment of their own, pinned in exporters.txt and made when the
-first app wants it.
+Poetry and Pipenv have many dependencies, so they have an environment of their own. It is pinned in exporters.txt and
+made when the first app needs it.
 
 ::
 
     .cache/exporters/<digest>/       an environment that has Poetry and Pipenv
-    .cache/exported/<digest>.txt     what was exported, by all that it depends on
+    .cache/exported/<digest>.txt     an exported file, by a hash over its inputs
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .sources import SourceError, redact
 
 PINNED = PROJECT / "plugins" / "plugin_utils" / "exporters.txt"
 TIME_LIMIT_SECONDS = 300
-# poetry export would install the plugins that a project asks for, and so run what it names.
+# Not the command poetry export, because that installs and runs the plugins that a project names.
 POETRY = """
 import json, sys
 from pathlib import Path
@@ -47,17 +47,17 @@ exporter.export("requirements.txt", Path.cwd(), "/dev/stdout")
 """
 
 
-def _uv(extras: list[str], groups: list[str]) -> list[str]:
+def _uv_argv(extras: list[str], groups: list[str]) -> list[str]:
     options = ["--frozen", "--no-emit-project", "--no-header", "--no-annotate", "--no-default-groups"]
     chosen = [f"--extra={extra}" for extra in extras] + [f"--group={group}" for group in groups]
     return [find_uv_bin(), "export", "--quiet", "--no-config", "--no-cache", *options, *chosen]
 
 
-def _poetry(extras: list[str], groups: list[str]) -> list[str]:
+def _poetry_argv(extras: list[str], groups: list[str]) -> list[str]:
     return [str(_environment() / "bin/python"), "-c", POETRY, json.dumps(extras), json.dumps(groups)]
 
 
-def _pipenv(extras: list[str], groups: list[str]) -> list[str]:
+def _pipenv_argv(extras: list[str], groups: list[str]) -> list[str]:
     if extras:
         raise SourceError("extras are not of a Pipfile.lock; leave them out")
     return [
@@ -66,20 +66,20 @@ def _pipenv(extras: list[str], groups: list[str]) -> list[str]:
     ]  # fmt: skip
 
 
-# By the lock file: what exports it, and which file it locks.
+# By lock file: the command line of its tool, and the file that it locks.
 EXPORTERS: dict[str, tuple[Callable[[list[str], list[str]], list[str]], str]] = {
-    "uv.lock": (_uv, "pyproject.toml"),
-    "poetry.lock": (_poetry, "pyproject.toml"),
-    "Pipfile.lock": (_pipenv, "Pipfile"),
+    "uv.lock": (_uv_argv, "pyproject.toml"),
+    "poetry.lock": (_poetry_argv, "pyproject.toml"),
+    "Pipfile.lock": (_pipenv_argv, "Pipfile"),
 }
 
 
 def exported(lock: Path, extras: list[str], groups: list[str]) -> str:
-    """The requirements file that a lock file stands for, every line with hashes.
+    """The text of the requirements file that a lock file exports to, every line with hashes.
 
-    :raises SourceError: its tool can't be had, or refuses it; the message has the tool's words.
+    :raises SourceError: its tool can't be installed or refuses the file; the message has the tool's output.
     """
-    final = kept(lock, extras, groups)
+    final = cached_path(lock, extras, groups)
     with locked(final.parent) as aside:
         if not final.exists():
             try:
@@ -91,15 +91,15 @@ def exported(lock: Path, extras: list[str], groups: list[str]) -> str:
     return final.read_text()
 
 
-def kept(lock: Path, extras: list[str], groups: list[str]) -> Path:
-    """Where what ``exported`` returns is kept: then the lock file's tool is not needed.
+def cached_path(lock: Path, extras: list[str], groups: list[str]) -> Path:
+    """The cached result of ``exported``. If it exists, the lock file's tool is not needed.
 
-    :raises SourceError: there is a lock file alone, without what it locks.
+    :raises SourceError: the file that the lock file locks is missing.
     """
-    _, of = EXPORTERS[lock.name]
-    manifest = lock.with_name(of)
+    _, locked_name = EXPORTERS[lock.name]
+    manifest = lock.with_name(locked_name)
     if not manifest.is_file():
-        raise SourceError(f"{lock}: there is no {of} beside it, which it locks; copy that, too")
+        raise SourceError(f"{lock}: there is no {locked_name} beside it, which it locks; copy that, too")
     inputs = [lock.name, lock.read_text(), manifest.read_text(), extras, groups, POETRY, PINNED.read_text()]
     return CACHE / "exported" / f"{hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:32]}.txt"
 
@@ -119,8 +119,11 @@ def _environment() -> Path:
 
 
 def _run(argv: list[str], folder: Path, home: Path | None) -> str:
-    """What a tool prints; it has a home of its own, and leaves nothing in the source. ``home``: None is the user's."""
-    own = {
+    """Run a tool; its output. It leaves nothing in the source.
+
+    :param home: the tool's home; with None it has the user's home and variables.
+    """
+    isolated = {
         "HOME": str(home), "UV_OFFLINE": "1", "UV_PYTHON_DOWNLOADS": "never", "PIPENV_DONT_LOAD_ENV": "1",
         "PIPENV_IGNORE_VIRTUALENVS": "1", "PIPENV_NO_INHERIT": "1", "PYTHONDONTWRITEBYTECODE": "1",
         "POETRY_VIRTUALENVS_CREATE": "0", "NO_COLOR": "1",
@@ -129,7 +132,7 @@ def _run(argv: list[str], folder: Path, home: Path | None) -> str:
         done = subprocess.run(
             argv,
             cwd=folder,
-            env={**os.environ, **(own if home else {})},
+            env={**os.environ, **(isolated if home else {})},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -1,4 +1,4 @@
-"""What the hosts of a fleet need to know of each other: addresses, and who serves which app."""
+"""Variables of a fleet for the configuration of its hosts: addresses, and the app servers of each app."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Server = dict[str, Any]
 
 
 def address(variables: Any, name: str) -> str:
-    """The address under which the other hosts reach a host: ``base_address``, or how Ansible reaches it.
+    """The address under which the other hosts reach a host: ``base_address``, or Ansible's.
 
-    :param variables: the host's, like ``hostvars[name]``; a name among them is resolved on the controller.
-    :raises ValueError: a name that can't be resolved.
+    :param variables: the host's, like ``hostvars[name]``. A host name is resolved on the controller.
+    :raises ValueError: the name can't be resolved.
     """
     given = variables.get("base_address") or variables.get("ansible_host") or name
     try:
@@ -38,10 +38,10 @@ def addresses(hosts: list[str], hostvars: Any) -> list[str]:
 
 
 def balanced(hosts: list[str], hostvars: Any) -> list[dict[str, Any]]:
-    """What a balancer needs to know of each app: see ``nginx_balanced`` in the role nginx.
+    """The apps for ``nginx_balanced`` of the role nginx.
 
-    :param hosts: the app servers. An app is balanced over those of them that have it behind their nginx, under the
-        names that it has on all of them.
+    :param hosts: the app servers. An app is balanced over those that serve it through their nginx, under the names
+        that it has on all of them.
     """
     apps: dict[str, list[tuple[str, Entry]]] = {}
     for host in hosts:
@@ -61,7 +61,7 @@ def balanced(hosts: list[str], hostvars: Any) -> list[dict[str, Any]]:
 
 
 def nginx(variables: Any, name: str) -> Any:
-    """A variable of the role nginx on any host: its defaults are seen by nobody else."""
+    """A variable of the role nginx on any host. Its default comes from the specs, because other roles don't see it."""
     return variables.get(f"nginx_{name}", role_specs("nginx")["main"][f"nginx_{name}"]["default"])
 
 
@@ -74,18 +74,18 @@ def _server(host: str, variables: Any) -> Server:
 
 
 def _shared_names(entries: list[Entry]) -> list[str]:
-    """Names that each host answers to: the first one's, without its own address for one."""
+    """The server names that all hosts have, in the order of the first one."""
     others = [{name.lower() for name in entry["server_names"]} for entry in entries[1:]]
     return [name for name in entries[0]["server_names"] if all(name.lower() in names for names in others)]
 
 
 def pools(servers: list[Server]) -> Iterator[dict[str, Any]]:
-    """The upstreams of an app: with nobody out, each one out, each two out, as long as somebody is left.
+    """The upstreams of an app: without drained hosts, and for each one and each two drained hosts if any is left.
 
     >>> [pool["suffix"] for pool in pools([{"name": "a"}, {"name": "b"}, {"name": "c"}])]
     ['', '.a', '.b', '.c', '.a.b', '.a.c', '.b.c']
     """
     for size in range(min(3, len(servers))):
-        for out in combinations([server["name"] for server in servers], size):
-            suffix = "".join(f".{name}" for name in out)
-            yield {"suffix": suffix, "servers": [server for server in servers if server["name"] not in out]}
+        for drained in combinations([server["name"] for server in servers], size):
+            suffix = "".join(f".{name}" for name in drained)
+            yield {"suffix": suffix, "servers": [server for server in servers if server["name"] not in drained]}

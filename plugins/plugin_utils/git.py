@@ -1,4 +1,4 @@
-"""The git command line: the commit that a version is now, and a checkout of it with its submodules."""
+"""The git command line: resolving a version to a commit, and checking it out with its submodules."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ GIT_URL = re.compile(
 )
 VERSION = re.compile(r"(?!-)(?!.*(\.\.|@\{))[^\s\0~^:?*\[\\]+")  # git-check-ref-format(1)
 COMMIT = re.compile(r"[0-9a-f]{40}")
-# What a hook of git sets for its own repository: git rev-parse --local-env-vars.
-OF_A_REPOSITORY = {
+# Variables that git sets for its hooks (git rev-parse --local-env-vars): they name another repository.
+REPOSITORY_VARIABLES = {
     "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_PREFIX",
 }  # fmt: skip
-# gitcredentials(7): an url's password is in no argument of a process, which others can read, and in no file.
+# gitcredentials(7): the password comes from the environment, so that it is in no command line and in no file.
 CREDENTIALS = r"""!f() { printf 'username=%s\npassword=%s\n' "$FLASKFLEET_GIT_USER" "$FLASKFLEET_GIT_PASSWORD"; }; f"""
 
 
 class Git:
-    """The git command line for one url; it never asks for anything. ``repository`` holds what is fetched of the url."""
+    """The git command line for one url; it never prompts. ``repository`` is the folder for what is fetched."""
 
     def __init__(self, url: str, repository: Path) -> None:
         self.url = redact(url)
         self.repository = repository
         self.environment = {
-            **{name: value for name, value in os.environ.items() if name not in OF_A_REPOSITORY},
+            **{name: value for name, value in os.environ.items() if name not in REPOSITORY_VARIABLES},
             "GIT_TERMINAL_PROMPT": "0",
             "SSH_ASKPASS": "",
-            # Submodules, too: what comes from elsewhere does not lead to files of this machine.
+            # A remote repository can't have submodules that are files of this machine.
             "GIT_ALLOW_PROTOCOL": "file:https:ssh" if url.startswith(("/", "file://")) else "https:ssh",
             "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(repository / "objects"),
         }
         config = [
             ("core.hooksPath", os.devnull),
-            ("gc.autoDetach", "false"),  # it is over before the lock is
+            ("gc.autoDetach", "false"),  # so that it ends before the lock is released
             ("http.lowSpeedLimit", "1"),
             ("http.lowSpeedTime", "60"),
         ]
@@ -65,7 +65,7 @@ class Git:
     def __call__(self, *arguments: str) -> str:
         """Run git; returns what it prints.
 
-        :raises SourceError: it fails, is not there, or takes too long: then its children are ended, too.
+        :raises SourceError: git fails, is not installed, or takes too long; its children are killed, too.
         """
         try:
             process = subprocess.Popen(
@@ -100,16 +100,16 @@ class Git:
 
 
 def resolve(git: Git, version: str) -> str:
-    """The commit that a version is now. Afterwards the repository has all that a checkout of it needs."""
-    for left_over in git.repository.rglob("*.lock"):  # left by a git that was killed: the folder's lock is held here
+    """The commit that a version is now. The repository then has all objects that a checkout needs."""
+    for left_over in git.repository.rglob("*.lock"):  # of a killed git; this run has the folder's lock
         left_over.unlink()
     git("init", "--quiet", "--bare", "--template=", str(git.repository))
-    commit = _look_up(git, version) if COMMIT.fullmatch(version) else None
+    commit = _find_commit(git, version) if COMMIT.fullmatch(version) else None
     if not commit:
         everything = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
         options = ("--quiet", "--prune", "--no-write-fetch-head")
         git(f"--git-dir={git.repository}", "fetch", *options, git.url, *everything)
-        commit = _look_up(git, version)
+        commit = _find_commit(git, version)
     if not commit:
         raise SourceError(
             f"{git.url!r} has no branch, tag or commit {version!r}; push it, or see what there is: "
@@ -118,8 +118,8 @@ def resolve(git: Git, version: str) -> str:
     return commit
 
 
-def _look_up(git: Git, version: str) -> str | None:
-    """A branch before a tag of the same name, as ``git clone --branch`` has it; a commit may be abbreviated."""
+def _find_commit(git: Git, version: str) -> str | None:
+    """The commit of a version, or None. A branch wins over a tag, as in ``git clone --branch``."""
     names = [] if COMMIT.fullmatch(version) else [f"refs/heads/{version}", f"refs/tags/{version}"]
     for name in [*names, version] if re.fullmatch(r"[0-9a-f]{7,40}", version) else names:
         with suppress(SourceError):
@@ -129,9 +129,9 @@ def _look_up(git: Git, version: str) -> str | None:
 
 
 def check_out(git: Git, commit: str, folder: Path) -> None:
-    """Make a folder of a commit's files and of its submodules' files, as of that commit."""
+    """Write the files of a commit and of its submodules to a folder."""
     git("init", "--quiet", "--template=", str(folder))
-    git("-C", str(folder), "remote", "add", "origin", git.url)  # what a submodule's url may be relative to
+    git("-C", str(folder), "remote", "add", "origin", git.url)  # a submodule's url may be relative to it
     git("-C", str(folder), "checkout", "--quiet", "--detach", commit)
     if (folder / ".gitmodules").exists():
         git("-C", str(folder), "submodule", "--quiet", "update", "--init", "--recursive")

@@ -1,4 +1,4 @@
-"""The options of our modules: their documentation declares them, and here they are checked against it."""
+"""Checks the options of the project's modules against their DOCUMENTATION."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SPEC = ("type", "elements", "choices", "default", "required", "aliases")
 
 @cache
 def documented(module: str) -> dict[str, Any]:
-    """The argument spec that a module's DOCUMENTATION has."""
+    """The argument spec in a module's DOCUMENTATION."""
     source = (PROJECT / f"plugins/modules/{module}.py").read_text()
     texts = (
         node.value.value
@@ -31,9 +31,9 @@ def documented(module: str) -> dict[str, Any]:
 
 
 def checked(module: str, given: dict[str, Any]) -> dict[str, Any]:
-    """What a task has given to one of our modules, with types and defaults.
+    """The options of a task, with types and defaults.
 
-    :raises AnsibleActionFail: an option that the module has not, lacks, or has the wrong type.
+    :raises AnsibleActionFail: an option is unknown, missing, or has the wrong type.
     """
     values, errors = validate(documented(module), json.loads(json.dumps(given)))
     if errors:

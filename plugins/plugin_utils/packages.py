@@ -1,4 +1,4 @@
-"""Debian's packages, as roles and inventories name them, and what there was of them when they were asked for."""
+"""Names of Debian packages, as roles and inventories have them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def bare_names(packages: list[str]) -> list[str]:
 
 
 def at_least(packages: list[str], versions: dict[str, str]) -> list[str]:
-    """The same packages, those of a known version at least at that; what already says a version, as it says.
+    """The packages, each with its known version as the lowest one, unless it already names a version.
 
     >>> at_least(["nginx", "htop=3.2*"], {"nginx": "1.22.1-9", "htop": "3.2.2-2"})
     ['nginx>=1.22.1-9', 'htop=3.2*']

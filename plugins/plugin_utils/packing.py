@@ -1,4 +1,4 @@
-"""Packing a source for hosts: one archive per content, which is the same bytes wherever it is packed."""
+"""Packing sources for hosts. The same source is packed to the same bytes on every controller."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from .entries import Entry
 from .release_contents import contents, real_path
 from .sources import SourceError, fetched
 
-# Of files' times: what a zip can hold in any time zone (its years begin with 1980), and what has passed.
+# The range of files' times: from what a zip can hold in any time zone (its years begin with 1980) to the past.
 EARLIEST, LATEST = 315_619_200, 1_577_836_800  # 1980-01-02, 2020-01-01
 COMPRESSIBLE = {
     ".css", ".js", ".mjs", ".svg", ".json", ".map", ".xml", ".txt", ".html", ".htm", ".ico", ".wasm",
     ".ttf", ".otf", ".eot", ".webmanifest",
 }  # fmt: skip
-COMPRESSIBLE_BYTES = 1024  # below, the headers of an answer weigh more than what is saved
+COMPRESSIBLE_BYTES = 1024  # smaller files are not worth it
 KEPT_ARCHIVES = 10
 
 
 def source_hash(source: Path | None, files: list[Path]) -> str:
-    """The sha256 over the files' paths, contents and executable bits, and over what ``pack`` makes of them."""
+    """The sha256 over the files' paths, contents and executable bits, and over the range of times."""
     base = source or Path()
     total = hashlib.sha256(f"{EARLIEST} {LATEST}\0".encode())
     for path in files:
@@ -40,12 +40,12 @@ def source_hash(source: Path | None, files: list[Path]) -> str:
 
 
 def static_files(source: Path | None, files: list[Path], static: dict[str, str]) -> dict[str, Path]:
-    """What nginx serves by itself: for each member ``static/<url prefix>/…`` of the archive, by name, its file.
+    """The files that nginx serves, by their names ``static/<url prefix>/…`` in the archive.
 
-    A link below a static folder stands for the file that it leads to, or for all files of that folder.
+    A link below a static folder stands for the file that it points at, or for all files of that folder.
 
-    :param static: folders below the source by URL prefix; of two prefixes, the longer one has its files.
-    :raises SourceError: a link leads to what is no part of the release, or a name is a file's and a folder's.
+    :param static: folders below the source by URL prefix; a longer prefix wins over a shorter one.
+    :raises SourceError: a link points at a file that is not part of the release, or a file and a folder have one name.
     """
     if not source:
         return {}
@@ -54,7 +54,7 @@ def static_files(source: Path | None, files: list[Path], static: dict[str, str])
     members = {
         f"static{prefix}/{name}".removesuffix("/."): path
         for prefix, folder in sorted(static.items())
-        for name, path in _served(real_path(root / folder), known, set())
+        for name, path in _served_files(real_path(root / folder), known, set())
     }
     for name in members:
         for parent in map(str, Path(name).parents):
@@ -66,11 +66,11 @@ def static_files(source: Path | None, files: list[Path], static: dict[str, str])
     return members
 
 
-def _served(folder: Path, files: dict[Path, None], above: set[Path]) -> Iterator[tuple[Path, Path]]:
-    """The files below a folder, links followed, each with its path below the folder.
+def _served_files(folder: Path, files: dict[Path, None], above: set[Path]) -> Iterator[tuple[Path, Path]]:
+    """The files below a folder with their paths below it; links are followed.
 
-    :param files: the source's, whose paths are real but for a link's own name.
-    :param above: the folders that have led to this one: a link to one of them would go round in a circle.
+    :param files: the files of the source, by real path except for a link's own name.
+    :param above: the folders on the way to this one; a link to one of them is not followed, because it is a loop.
     """
     above = {*above, folder}
     for path in files:
@@ -79,7 +79,7 @@ def _served(folder: Path, files: dict[Path, None], above: set[Path]) -> Iterator
             if target in files:
                 yield path.relative_to(folder), target
             elif target.is_dir() and target not in above:
-                for name, file in _served(target, files, above):
+                for name, file in _served_files(target, files, above):
                     yield path.relative_to(folder) / name, file
             elif target.is_file():
                 raise SourceError(f"{path}: the link leads to a file that is left out of a release; copy it")
@@ -88,8 +88,8 @@ def _served(folder: Path, files: dict[Path, None], above: set[Path]) -> Iterator
 def pack(source: Path | None, files: list[Path], static: dict[str, str], archive: Path) -> None:
     """Write a source as a tar.gz whose bytes depend on nothing but the source.
 
-    It has the source as ``src/…``, and what nginx serves as ``static/<url prefix>/…``: further names (hard links) of
-    the source's files, and for nginx's gzip_static their compressed forms, where that is worth it.
+    It has the source as ``src/…`` and the files that nginx serves as ``static/<url prefix>/…``. These are hard links to
+    the source's files and, if compression saves a tenth, compressed files for nginx's gzip_static.
     """
     base = source or Path()
     root = real_path(base)
@@ -102,7 +102,7 @@ def pack(source: Path | None, files: list[Path], static: dict[str, str], archive
             entry.mtime = _content_time(content)
             entry.uname = entry.gname = ""
             entry.mode = 0o755 if entry.mode & 0o100 else 0o644
-            if entry.islnk():  # a second name of a file that is in the archive already
+            if entry.islnk():  # a hard link to a file that is in the archive already
                 entry.type, entry.size = tarfile.REGTYPE, len(content)
             tar.addfile(entry, io.BytesIO(content) if entry.isreg() else None)
             entries[root / path.relative_to(base)] = entry
@@ -110,11 +110,11 @@ def pack(source: Path | None, files: list[Path], static: dict[str, str], archive
         taken = {*served, *(str(parent) for name in served for parent in Path(name).parents)}
         smaller: dict[Path, tarfile.TarInfo] = {}
         for name, path in served.items():
-            tar.addfile(_another_name(name, entries[path]))
+            tar.addfile(_hard_link(name, entries[path]))
             if f"{name}.gz" in taken or not _is_compressible(path):
                 continue
             if path in smaller:
-                tar.addfile(_another_name(f"{name}.gz", smaller[path]))
+                tar.addfile(_hard_link(f"{name}.gz", smaller[path]))
             elif len(content := _compressed(path)) <= 0.9 * entries[path].size:
                 smaller[path] = entry = copy.copy(entries[path])
                 entry.name, entry.size = f"{name}.gz", len(content)
@@ -122,9 +122,9 @@ def pack(source: Path | None, files: list[Path], static: dict[str, str], archive
 
 
 def packed(source: Path | None, files: list[Path], static: dict[str, str], key: str) -> Path:
-    """The archive that ``pack`` writes, kept in the cache: of many that want it at once, one packs.
+    """The archive that ``pack`` writes, from the cache. If many processes want it at once, one packs.
 
-    :param key: what names the archive: the same for the same files and static folders, and no others.
+    :param key: a hash over the files and static folders.
     """
     folder = CACHE / "packed"
     archive = folder / f"{key}.tar.gz"
@@ -137,7 +137,7 @@ def packed(source: Path | None, files: list[Path], static: dict[str, str], key: 
     return archive
 
 
-def _another_name(name: str, entry: tarfile.TarInfo) -> tarfile.TarInfo:
+def _hard_link(name: str, entry: tarfile.TarInfo) -> tarfile.TarInfo:
     link = copy.copy(entry)
     link.name, link.type, link.linkname, link.size = name, tarfile.LNKTYPE, entry.name, 0
     return link
@@ -155,23 +155,23 @@ def _compressed(path: Path) -> bytes:
 
 
 def _gzip(file: IO[bytes], level: int) -> gzip.GzipFile:
-    """Compress to a file, without a word of when and under which name."""
+    """Compress to a file, without time and name in the header."""
     return gzip.GzipFile("", "wb", level, file, mtime=0)
 
 
 def _content_time(content: bytes) -> int:
-    """A file's time, made from its content.
+    """A modification time that depends on the content only.
 
-    nginx makes a file's ETag from its time and size (ngx_http_set_etag), so it is the same on every host and in every
-    release that has the same file, and no other.
+    nginx makes a file's ETag from its time and size (ngx_http_set_etag). So equal files have equal ETags on all hosts
+    and in all releases, and a changed file has another one.
     """
     return EARLIEST + int(hashlib.sha256(content).hexdigest()[:15], 16) % (LATEST - EARLIEST)
 
 
 def further_wheels(entry: Entry) -> list[Path]:
-    """The wheels of the controller's that an app may require: files, and all wheels of folders.
+    """The wheels of an app's option ``wheels``: files, and all wheels of folders.
 
-    :raises SourceError: there is no such file or folder, or no wheel in it.
+    :raises SourceError: there is no such file or folder, or the folder has no wheel.
     """
     found: list[Path] = []
     for given in entry["wheels"]:
@@ -184,9 +184,9 @@ def further_wheels(entry: Entry) -> list[Path]:
 
 
 def pack_source(entry: Entry, made: Path | None = None) -> Path:
-    """Pack an app's source, or what its build has made of it, unless it was already; where the archive is."""
+    """Pack an app's source, or the result of its build, unless the cache has it; the archive."""
     folder = made or fetched(entry["source"]).folder
-    # What is built is often what git ignores.
+    # .gitignore does not count after a build, because it often names the files that a build makes.
     options = {**entry["source"], "gitignore": entry["source"]["gitignore"] and not made}
     files = contents(folder, options, entry["static"].values()).files
     key = digest([source_hash(folder, files), entry["static"]])
@@ -194,5 +194,5 @@ def pack_source(entry: Entry, made: Path | None = None) -> Path:
 
 
 def digest(value: Any) -> str:
-    """The sha256 of a value, whatever the order of its keys."""
+    """The sha256 of a value; the order of keys does not matter."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What makes a release, as arguments of the modules that stage it."""
+"""The inputs of a release, as arguments of the modules that stage it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Arguments = dict[str, Any]
 
 
 def common(entry: Entry) -> Arguments:
-    """What each phase needs of an app."""
+    """The arguments of an app that each phase needs."""
     return {"name": entry["name"], "hooks": entry["hooks"], "secrets": release_inputs.secrets_sent(entry)}
 
 
 def of_release(entry: Entry, options: Arguments, task_vars: Arguments, templar: Any) -> Arguments:
-    """What makes the release that the inventory asks for, and the router before it.
+    """The arguments of the release that the inventory asks for, and of the app's router.
 
     :param options: ``templates``, ``router_template``, ``settings``, ``wheels``, see the module flask_app.
     """
@@ -32,7 +32,7 @@ def of_release(entry: Entry, options: Arguments, task_vars: Arguments, templar: 
     inputs = release_inputs.release_inputs(entry, source, required, templates, options["settings"])
     release = packing.digest(inputs)[:12]
 
-    variables = {**task_vars, **_variables(entry, options, release)}
+    variables = {**task_vars, **_template_variables(entry, options, release)}
     router = render(templar, PROJECT / options["router_template"], variables) if entry["http"] else None
     return {
         "release": release,
@@ -59,8 +59,8 @@ def of_release(entry: Entry, options: Arguments, task_vars: Arguments, templar: 
     }
 
 
-def _variables(entry: Entry, options: Arguments, release: str) -> Arguments:
-    """What templates of a release have beside a host's variables."""
+def _template_variables(entry: Entry, options: Arguments, release: str) -> Arguments:
+    """The variables of a release's templates, besides the host's."""
     path = f"/srv/{entry['name']}/releases/{release}"
     links = {f"/srv/{entry['name']}/{link}": f"{path}/{file}" for link, file in linked(entry).items()}
     return {

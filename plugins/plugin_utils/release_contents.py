@@ -1,4 +1,4 @@
-"""Which files of a source are part of a release: neither caches nor version control, nor what is excluded."""
+"""The files of a source that are part of a release: no caches, no version control, no excluded files."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ NOTHING: Mapping[str, Any] = {}
 
 
 class Contents(NamedTuple):
-    """What of a source is part of a release."""
+    """The files of a source that are part of a release, and those that are not."""
 
-    files: list[Path]  # and links, by path
-    left_out: list[str]  # the topmost paths that are not, below the source, but for version control and caches
+    files: list[Path]  # and links, sorted by path
+    left_out: list[str]  # the topmost excluded paths below the source, without version control and caches
 
 
 def contents(source: Path | None, options: Mapping[str, Any] = NOTHING, static: Iterable[str] = ()) -> Contents:
-    """What of a source is part of a release: no caches, environments and version control, nor what is excluded.
+    """The files of a source that are part of a release, and the paths that are left out.
 
-    Below a folder that nginx serves, what is named like an environment is part of it: pages load it.
+    Below a folder that nginx serves, folders named like environments are included, because pages load them.
 
-    :param source: None, as a package has none, is an empty one.
-    :param options: of it, ``exclude`` (patterns of gitignore(5), ``!`` brings back what is left out otherwise) and
-        ``gitignore`` (whether the source's own files of that name count, too).
+    :param source: None for a package, which has no source.
+    :param options: ``exclude`` (patterns of gitignore(5); ``!`` includes a path again) and ``gitignore`` (whether the
+        source's .gitignore files count, too) of an app's source.
     :param static: the folders that nginx serves, below the source.
-    :raises SourceError: something that can't be part of a release.
+    :raises SourceError: a file can't be part of a release.
     """
     found = Contents([], [])
     if source:
@@ -46,7 +46,7 @@ def contents(source: Path | None, options: Mapping[str, Any] = NOTHING, static: 
 
 
 class _Rules(NamedTuple):
-    """What is left out; ``ignored`` has what the files .gitignore say, by their folder, the deepest one last."""
+    """The rules of exclusion. ``ignored`` has the patterns of .gitignore files by folder, the deepest last."""
 
     source: Path
     exclude: GitIgnoreSpec
@@ -56,14 +56,15 @@ class _Rules(NamedTuple):
     only_served: bool = False
 
     def below(self, folder: Path) -> _Rules:
-        """The rules for what is in a folder."""
-        own = folder / ".gitignore"
-        if not (self.gitignore and own.is_file()):
+        """The rules for the files in a folder."""
+        ignore_file = folder / ".gitignore"
+        if not (self.gitignore and ignore_file.is_file()):
             return self
-        return self._replace(ignored=(*self.ignored, (folder, GitIgnoreSpec.from_lines(own.read_text().splitlines()))))
+        patterns = GitIgnoreSpec.from_lines(ignore_file.read_text().splitlines())
+        return self._replace(ignored=(*self.ignored, (folder, patterns)))
 
     def is_excluded(self, path: Path, is_folder: bool) -> bool | None:
-        """Whether a pattern excludes a path, or brings it back; None where none says anything."""
+        """Whether a pattern excludes a path (True) or includes it again (False); None if no pattern matches."""
         for base, patterns in ((self.source, self.exclude), *reversed(self.ignored)):
             excluded = patterns.check_file(f"{path.relative_to(base)}{'/' * is_folder}").include
             if excluded is not None:
@@ -73,12 +74,12 @@ class _Rules(NamedTuple):
 
 def _walk(folder: Path, rules: _Rules, found: Contents) -> None:
     rules = rules.below(folder)
-    here = real_path(folder)
+    real_folder = real_path(folder)
     for path in folder.iterdir():
         mode = path.lstat().st_mode
         is_folder = stat.S_ISDIR(mode)
-        real = here / path.name
-        is_served = any(real.is_relative_to(one) for one in rules.served)
+        real = real_folder / path.name
+        is_served = any(real.is_relative_to(served) for served in rules.served)
         is_cache = path.name in VERSION_CONTROL_AND_CACHES or path.suffix == ".pyc"
         is_environment = (path.name in ENVIRONMENTS or rules.only_served) and not is_served
         excluded = rules.is_excluded(path, is_folder)
@@ -105,7 +106,7 @@ def _walk(folder: Path, rules: _Rules, found: Contents) -> None:
 
 
 def _check_names(path: Path, *targets: str) -> None:
-    """Refuse what is no text: an archive's names are UTF-8, and so are those that Python sees on a host."""
+    """Refuse a name that is not UTF-8, because archives and Python on a host need UTF-8 names."""
     try:
         for name in (path.name, *targets):
             name.encode()
@@ -115,5 +116,5 @@ def _check_names(path: Path, *targets: str) -> None:
 
 
 def real_path(path: Path) -> Path:
-    """Where a path leads to, also when that is nowhere or in a circle."""
+    """A path with all links resolved, also if it does not exist or is a loop."""
     return Path(os.path.realpath(path))

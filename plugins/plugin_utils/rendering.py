@@ -16,7 +16,7 @@ HASH_PLACEHOLDER = "@config_tree_hash@"
 
 
 def render(templar: Any, template: Path, variables: dict[str, Any]) -> str:
-    """Render one template as Ansible's template action does, with blocks that leave no blank lines."""
+    """Render one template as Ansible's template action does, but blocks leave no blank lines."""
     source = template.resolve()
     shown = source.relative_to(PROJECT) if source.is_relative_to(PROJECT) else source
     variables = {
@@ -51,8 +51,8 @@ def render_tree(
 ) -> tuple[list[dict[str, str]], str]:
     """Render every ``*.j2`` below a folder.
 
-    :returns: the files (``path``, ``content``, ``mode``) by path, and the tree's hash, which stands
-        in the contents wherever a template asked for it.
+    :returns: the files (``path``, ``content``, ``mode``) by path, and the tree's hash. It replaces
+        ``{{ config_tree_hash }}`` in the contents.
     """
     files = []
     for template in sorted(folder.rglob("*.j2")):

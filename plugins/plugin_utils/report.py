@@ -3,17 +3,17 @@
 ``fleet.json``::
 
     made      when, in UTC, like 2026-11-22T17:30:00Z
-    by        whom
-    drift     how many drifts there are; a host that does not answer is one
+    by        the user that ran the playbook
+    drift     how many; a host that does not answer counts as one
     hosts     a list of
         name, role              app server or balancer
         address                 as the inventory has it
-        problem                 why it could not be asked, in words; otherwise empty
-        drift                   what differs from what was recorded, in words
+        problem                 why it did not answer, in words; otherwise empty
+        drift                   the differences from what was recorded, in words
         platform, disk          {mount point: {"free", "size"}} in bytes
-        apps                    as the module fleet_state tells them, with what the inventory asks for as "undeployed"
-        drained                 of a balancer: the hosts that it has drained, why and since when, in words
-        has_address             of a balancer: whether it has the address that they share
+        apps                    as the module fleet_state returns them, with "undeployed", the undeployed changes
+        drained                 of a balancer: its drained hosts, why and since when, in words
+        has_address             of a balancer: whether it has the shared address
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ Host = dict[str, Any]
 def report(groups: dict[str, list[str]], hostvars: Any) -> dict[str, Any]:
     """The report over all hosts of a run.
 
-    :param groups: ``groups`` of Ansible. ``hostvars``: with what playbooks/status.yml has registered.
+    :param groups: ``groups`` of Ansible. ``hostvars``: with the variables that playbooks/status.yml registers.
     """
     hosts = [
-        _host(name, role, hostvars[name])
+        _host_report(name, role, hostvars[name])
         for group, role in ROLES.items()
         for name in groups.get(group, [])
         if "__status_state" in hostvars[name]
     ]
-    _disagreements(hosts)
-    _singletons(hosts, all_told=len(hosts) == sum(map(len, (groups.get(group, []) for group in ROLES))))
+    _add_release_drift(hosts)
+    _add_singleton_drift(hosts, has_all_hosts=len(hosts) == sum(map(len, (groups.get(group, []) for group in ROLES))))
     drift = sum(len(host["drift"]) + bool(host["problem"]) for host in hosts)
     return {"made": now(), "by": owner()["by"], "drift": drift, "hosts": hosts}
 
@@ -58,14 +58,14 @@ def summary(report: dict[str, Any]) -> list[str]:
 
 
 def page(report: dict[str, Any]) -> str:
-    """The report as a page of HTML; what hosts say is escaped, which Ansible's own templates do not do."""
+    """The report as a page of HTML. Text from hosts is escaped, which Ansible's own templates do not do."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
     return environment.from_string(PAGE.read_text()).render(report=report)
 
 
-def _host(name: str, role: str, variables: Any) -> Host:
+def _host_report(name: str, role: str, variables: Any) -> Host:
     state = variables["__status_state"]
-    asked = {one["app"]: one for one in variables.get("__status_asked", {}).get("results", []) if "app" in one}
+    status = {one["app"]: one for one in variables.get("__status_asked", {}).get("results", []) if "app" in one}
     problem = "" if "apps" in state else state.get("msg") or "it does not answer"
     return {
         "name": name,
@@ -75,14 +75,14 @@ def _host(name: str, role: str, variables: Any) -> Host:
         "drift": list(state.get("drift", [])),
         "platform": state.get("platform", ""),
         "disk": state.get("disk", {}),
-        "apps": [{**app, "undeployed": asked.get(app["app"], {}).get("undeployed")} for app in state.get("apps", [])],
+        "apps": [{**app, "undeployed": status.get(app["app"], {}).get("undeployed")} for app in state.get("apps", [])],
         "drained": state.get("drained", []),
         "has_address": state.get("has_address", False),
     }
 
 
-def _disagreements(hosts: list[Host]) -> None:
-    """Tell each host that does not run what most run."""
+def _add_release_drift(hosts: list[Host]) -> None:
+    """Add drift to each host whose live release is not the one of most hosts."""
     lives = [(host, app["app"], release_id(app["live"])) for host in hosts for app in host["apps"]]
     for name in {app for _, app, _ in lives}:
         counts = Counter(release for _, app, release in lives if app == name)
@@ -92,15 +92,15 @@ def _disagreements(hosts: list[Host]) -> None:
                 host["drift"].append(f"{name} is at {release}, and at {usual} on most hosts")
 
 
-def _singletons(hosts: list[Host], all_told: bool) -> None:
-    """Tell of programs that run on one host only, where that is not so; a host that did not tell may run them."""
-    told = [(host, app["app"], app["singletons"]) for host in hosts for app in host["apps"]]
-    for name in sorted({app for _, app, here in told if here is not None}):
-        having = [host for host, app, here in told if app == name and here]
-        where = ", ".join(host["name"] for host in having)
-        if len(having) > 1:
-            for host in having:
-                host["drift"].append(f"{name}: what runs on one host only runs on {where}")
-        elif not having and all_told and not any(host["problem"] for host in hosts):
-            first = next(host for host, app, here in told if app == name and here is not None)
-            first["drift"].append(f"{name}: what runs on one host only runs on none")
+def _add_singleton_drift(hosts: list[Host], has_all_hosts: bool) -> None:
+    """Add drift if singletons run on several hosts, or on none although every host has answered."""
+    states = [(host, app["app"], app["singletons"]) for host in hosts for app in host["apps"]]
+    for name in sorted({app for _, app, runs_them in states if runs_them is not None}):
+        running = [host for host, app, runs_them in states if app == name and runs_them]
+        names = ", ".join(host["name"] for host in running)
+        if len(running) > 1:
+            for host in running:
+                host["drift"].append(f"{name}: singletons run on {names}, not on one host")
+        elif not running and has_all_hosts and not any(host["problem"] for host in hosts):
+            first = next(host for host, app, runs_them in states if app == name and runs_them is not None)
+            first["drift"].append(f"{name}: singletons run on no host")

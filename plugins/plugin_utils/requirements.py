@@ -1,6 +1,6 @@
-"""What an app requires, read on the controller: the lines of one requirements file that needs no other file.
+"""The requirements of an app, read on the controller into the lines of one requirements file.
 
-Nothing of an app is run for that, and nothing asks the network: lock files are exported by the tools that wrote them.
+No code of the app runs and nothing uses the network. The tools that wrote lock files export them.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ THE_PROJECT = re.compile(r"\./?\s*(\[(?P<extras>[\w., -]*)\])?(\s*;.*)?")
 A_PATH = re.compile(r"[.~]?/|\.|[\w.-]+/|file:|.* @ file:|[^ ]*\.(whl|zip|tar\.gz)$")
 FROM_REPOSITORY = re.compile(r"(git|hg|svn|bzr)\+")
 VARIABLE = re.compile(r"\$\{[A-Z0-9_]+\}")
-OF_THE_LOCK = re.compile(r"""['"]([\w.-]+)['"]\s+(not\s+in|in)\s+(extras|dependency_groups)""")
+LOCK_MARKER = re.compile(r"""['"]([\w.-]+)['"]\s+(not\s+in|in)\s+(extras|dependency_groups)""")
 LOCK_ANEW = "lock the file anew (uv pip compile --generate-hashes)"
 
 
 class Required(NamedTuple):
-    """What pip is to install for an app."""
+    """What pip installs for an app."""
 
-    lines: str  # of a requirements file that names no other one
+    lines: str  # of a requirements file that includes no other file
     constraints: str = ""  # of a file that pip's option -c names
     project: str | None = None  # the extras of the project itself, like "[mail]" or ""; None: it is not installed
-    resolved: bool = True  # whether the lines have what the project needs; if not, only a build of it tells
+    resolved: bool = True  # whether the lines have the project's dependencies; if not, only building it reveals them
 
 
 def required(found: Fetched, entry: Entry) -> Required:
-    """What pip is to install for an app.
+    """What pip installs for an app.
 
-    :raises SourceError: it can't be told, or needs what a host does not have; the message names file and line.
+    :raises SourceError: a requirement can't be read, or can't be installed on a host; the message has file and line.
     """
     reader = _Reader(found.folder)
     if entry["install"]:
@@ -63,31 +63,31 @@ def required(found: Fetched, entry: Entry) -> Required:
 
 
 class _Reader:
-    """What was read so far; ``source`` is the folder that a file may name others of."""
+    """Collects requirements. A file may include others below ``source``."""
 
     def __init__(self, source: Path | None) -> None:
         self.source = source
-        self.lines: list[tuple[str, str, str]] = []  # where, as it is written, without comments
+        self.lines: list[tuple[str, str, str]] = []  # file and line, the text as written, the text without comments
         self.constraints: list[str] = []
         self.extras: set[str] | None = None  # of the project, if it is to be installed
-        self.has_dependencies = False  # those of the project are among the lines
-        self.dynamic: Path | None = None  # the file that does not tell them
+        self.has_dependencies = False  # whether the lines have the project's
+        self.dynamic: Path | None = None  # the file that declares its dependencies as dynamic
 
     def read(self, path: Path, extras: Iterable[str] = (), groups: Iterable[str] = ()) -> None:
-        """Read a file, whatever it is."""
+        """Read a file of any supported kind, or the project if the path is its folder."""
         if self.source and path.resolve() == self.source.resolve():
             self.install(extras)
             return
         if not path.is_file():
             raise SourceError(f"requirements: there is no file {path}; name one below the source")
         if path.name == "pyproject.toml":
-            self._project(path, extras, groups)
+            self._read_project(path, extras, groups)
         elif re.fullmatch(r"pylock(\.[^.]+)?\.toml", path.name):
-            self._pylock(path, extras, groups)
+            self._read_pylock(path, extras, groups)
         elif path.name in EXPORTERS:
             self.add(exported(path, [*extras], [*groups]), str(path))
         else:
-            self._file(path, ())
+            self._read_file(path, ())
             if self.extras is not None:
                 self.install(extras)
             elif extras:
@@ -100,37 +100,39 @@ class _Reader:
         self.extras = {*(self.extras or ()), *extras}
 
     def add(self, text: str, where: str, above: tuple[Path, ...] = (), is_constraint: bool = False) -> None:
-        """Read the text of a requirements file, which is the last one of ``above``, if it is a file."""
+        """Read the text of a requirements file. ``above`` are the files that include it, and itself as the last one."""
         for number, written, line in logical_lines(text):
-            here = f"{where}:{number}" if above or "\n" in text.strip() else where
+            place = f"{where}:{number}" if above or "\n" in text.strip() else where
             if not line:
                 continue
             if found := VARIABLE.search(line):
-                raise SourceError(f"{here}: {line!r} needs the variable {found[0]}, which no host has; write its value")
+                raise SourceError(
+                    f"{place}: {line!r} needs the variable {found[0]}, which no host has; write its value"
+                )
             option = OPTION.fullmatch(line) if line.startswith("-") else None
             name, value = (option["option"], option["value"].strip("\"' ")) if option else (line.split()[0], "")
             if name in OTHER_FILE and above:
-                self._other_file(above, value, f"{here}: {line!r}", is_constraint or OTHER_FILE[name] == "-c")
+                self._read_other_file(above, value, f"{place}: {line!r}", is_constraint or OTHER_FILE[name] == "-c")
                 continue
             if name in ("-e", "--editable"):
                 written, line = written.replace(line, value), value
             elif name in PASSED_ON or (name in ("-f", "--find-links") and value.startswith("https://")):
-                self.lines.append((here, written, ""))
+                self.lines.append((place, written, ""))
                 continue
             elif name.startswith("-"):
-                raise SourceError(f"{here}: {line!r} can't be used here; remove it, or name wheels in `wheels`")
-            self._requirement(line, written, here, is_constraint)
+                raise SourceError(f"{place}: {line!r} can't be used here; remove it, or name wheels in `wheels`")
+            self._add_requirement(line, written, place, is_constraint)
 
-    def _requirement(self, line: str, written: str, here: str, is_constraint: bool) -> None:
+    def _add_requirement(self, line: str, written: str, place: str, is_constraint: bool) -> None:
         if project := THE_PROJECT.fullmatch(line):
             if not self.source or is_constraint:
-                raise SourceError(f"{here}: {line!r} there is no project to install; remove the line")
+                raise SourceError(f"{place}: {line!r} there is no project to install; remove the line")
             self.install(filter(None, re.split(r"[\s,]+", project["extras"] or "")))
             return
         is_address = line.startswith(("https://", "http://")) or FROM_REPOSITORY.match(line)
         if A_PATH.match(line) and not is_address:
             raise SourceError(
-                f"{here}: {line!r} is a path, which hosts do not have; build a wheel of it (pip wheel --no-deps) and "
+                f"{place}: {line!r} is a path, which hosts do not have; build a wheel of it (pip wheel --no-deps) and "
                 "name that in `wheels`"
             )
         if not is_address:
@@ -138,35 +140,35 @@ class _Reader:
                 name = Requirement(re.split(r"\s--?[a-z]", line)[0]).name
             except InvalidRequirement as error:
                 words = str(error).partition("\n")[0]
-                raise SourceError(f"{here}: {line!r} can't be read: {words}; write it as in PEP 508") from error
+                raise SourceError(f"{place}: {line!r} can't be read: {words}; write it as in PEP 508") from error
             if canonicalize_name(name) == "uwsgi" and not is_constraint:
-                raise SourceError(f"{here}: {line!r} would replace the uWSGI that was built for hosts; remove it")
+                raise SourceError(f"{place}: {line!r} would replace the uWSGI that was built for hosts; remove it")
         if is_constraint:
             self.constraints.append(written)
         else:
-            self.lines.append((here, written, line))
+            self.lines.append((place, written, line))
 
-    def _file(self, path: Path, above: tuple[Path, ...], is_constraint: bool = False) -> None:
+    def _read_file(self, path: Path, above: tuple[Path, ...], is_constraint: bool = False) -> None:
         self.add(read_text(path), str(path), (*above, path), is_constraint)
 
-    def _other_file(self, above: tuple[Path, ...], name: str, here: str, is_constraint: bool) -> None:
+    def _read_other_file(self, above: tuple[Path, ...], name: str, place: str, is_constraint: bool) -> None:
         """Read the file that a line names, relative to its own file, as pip does."""
         path = above[-1].parent / name
         if not self.source or not path.resolve().is_relative_to(self.source.resolve()):
-            raise SourceError(f"{here} is not below the source; copy it there")
+            raise SourceError(f"{place} is not below the source; copy it there")
         if not path.is_file():
-            raise SourceError(f"{here} there is no file {path}")
+            raise SourceError(f"{place} there is no file {path}")
         if path.resolve() in {one.resolve() for one in above}:
-            raise SourceError(f"{here} is read already, and would be read for ever; remove the line")
-        self._file(path, above, is_constraint)
+            raise SourceError(f"{place} is read already, and would be read for ever; remove the line")
+        self._read_file(path, above, is_constraint)
 
-    def _project(self, path: Path, extras: Iterable[str], groups: Iterable[str]) -> None:
+    def _read_project(self, path: Path, extras: Iterable[str], groups: Iterable[str]) -> None:
         """Add the dependencies of a ``pyproject.toml``, with those of extras and groups."""
         whole = read_toml(path)
         project = whole.get("project")
         if project is None and not groups:
             raise SourceError(f"{path}: it has no [project]; name a lock file in requirements instead")
-        self._dependencies(path, project or {}, extras)
+        self._add_dependencies(path, project or {}, extras)
         try:
             resolver = DependencyGroupResolver(whole.get("dependency-groups", {}))
             for group in groups:
@@ -176,7 +178,7 @@ class _Reader:
             reasons = getattr(error, "exceptions", [error])
             raise SourceError(f"{path}: dependency-groups: {'; '.join(map(str, reasons))}") from error
 
-    def _dependencies(self, path: Path, project: dict[str, Any], extras: Iterable[str]) -> None:
+    def _add_dependencies(self, path: Path, project: dict[str, Any], extras: Iterable[str]) -> None:
         if {"dependencies", "optional-dependencies"} & {*project.get("dynamic", [])}:
             self.dynamic = path
             return
@@ -184,26 +186,26 @@ class _Reader:
         for line in project.get("dependencies", []):
             self.add(line, f"{path}: dependencies")
         optional = {canonicalize_name(name): lines for name, lines in project.get("optional-dependencies", {}).items()}
-        left, seen = [canonicalize_name(extra) for extra in extras], set[str]()
-        while left:
-            extra = left.pop(0)
+        pending, seen = [canonicalize_name(extra) for extra in extras], set[str]()
+        while pending:
+            extra = pending.pop(0)
             if extra not in optional:
                 raise SourceError(
                     f"{path}: there is no extra {extra!r}; it has {', '.join(sorted(optional)) or 'none'}"
                 )
             for line in optional[extra] if extra not in seen else ():
-                own = re.match(r"\s*([\w.-]+)\s*\[([^\]]*)\]", line)
-                if own and canonicalize_name(own[1]) == canonicalize_name(project.get("name", "")):
-                    left += [canonicalize_name(one.strip()) for one in own[2].split(",")]
+                same = re.match(r"\s*([\w.-]+)\s*\[([^\]]*)\]", line)
+                if same and canonicalize_name(same[1]) == canonicalize_name(project.get("name", "")):
+                    pending += [canonicalize_name(one.strip()) for one in same[2].split(",")]
                 else:
                     self.add(line, f"{path}: optional-dependencies.{extra}")
             seen.add(extra)
 
-    def _pylock(self, path: Path, extras: Iterable[str], groups: Iterable[str]) -> None:
-        """Add what a lock file of PEP 751 has, each with the hashes of all its files."""
+    def _read_pylock(self, path: Path, extras: Iterable[str], groups: Iterable[str]) -> None:
+        """Add the packages of a lock file of PEP 751, with the hashes of all their files."""
         try:
             lock = Pylock.from_dict(read_toml(path))
-        except Exception as error:  # packaging's several ones
+        except Exception as error:  # packaging raises several kinds
             raise SourceError(f"{path}: it can't be read: {error}; write it anew") from error
         chosen: dict[str, set[str]] = {
             "extras": {canonicalize_name(extra) for extra in extras},
@@ -213,12 +215,12 @@ class _Reader:
             if unknown := {*wanted} - {*(known or ())}:
                 raise SourceError(f"{path}: it was locked without {', '.join(sorted(unknown))}; lock it with them")
         for package in lock.packages:
-            self.add(_locked(package, chosen, path), f"{path}: {package.name}")
+            self.add(_locked_line(package, chosen, path), f"{path}: {package.name}")
 
     def result(self) -> Required:
-        """What is required, of all that was read.
+        """All requirements that were read.
 
-        :raises SourceError: some lines have hashes, and others do not, so that pip would refuse them.
+        :raises SourceError: only some lines have hashes, so that pip would refuse the others.
         """
         hashed = any("--hash=" in line for _, _, line in self.lines)
         if self.dynamic and self.extras is None:
@@ -228,7 +230,7 @@ class _Reader:
         if self.extras is not None and not hashed and not self.has_dependencies and self.source:
             path = self.source / "pyproject.toml"
             if path.is_file() and (project := read_toml(path).get("project")):
-                self._dependencies(path, project, self.extras)
+                self._add_dependencies(path, project, self.extras)
         for where, _, line in self.lines:
             if hashed and line and "--hash=" not in line:
                 raise SourceError(
@@ -242,8 +244,8 @@ class _Reader:
         )
 
 
-def _locked(package: Package, chosen: dict[str, set[str]], path: Path) -> str:
-    """A package of a lock file as a line with hashes; its marker says whether extras and groups want it."""
+def _locked_line(package: Package, chosen: dict[str, set[str]], path: Path) -> str:
+    """A package of a lock file as a requirement with hashes. Its marker is false if no chosen extra or group has it."""
     if package.is_direct and not package.archive:
         raise SourceError(
             f"{path}: {package.name} is a path or a repository; build a wheel of it (pip wheel --no-deps) and name "
@@ -255,8 +257,8 @@ def _locked(package: Package, chosen: dict[str, set[str]], path: Path) -> str:
     what = f" @ {package.archive.url}" if package.archive else f"=={package.version}"
 
     def evaluated(match: re.Match[str]) -> str:
-        has = (match[1] in chosen[match[3]]) == (match[2] == "in")
-        return "python_version >= '3'" if has else "python_version < '3'"  # pip knows no such marker
+        is_chosen = (match[1] in chosen[match[3]]) == (match[2] == "in")
+        return "python_version >= '3'" if is_chosen else "python_version < '3'"  # pip has no such marker
 
-    marker = f" ; {OF_THE_LOCK.sub(evaluated, str(package.marker))}" if package.marker else ""
+    marker = f" ; {LOCK_MARKER.sub(evaluated, str(package.marker))}" if package.marker else ""
     return " ".join([f"{package.name}{what}{marker}", *hashes])

@@ -1,4 +1,4 @@
-"""The text of files that name requirements: in the encoding and the lines that pip reads."""
+"""Reads requirements files with the encodings and line breaks that pip knows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COMMENT = re.compile(r"(^|\s+)#.*$")
 
 
 def logical_lines(text: str) -> Iterator[tuple[int, str, str]]:
-    """The lines of a requirements file: the number of the first one, all as written, and joined without comments."""
+    """Logical lines: the number of the first line, the lines as written, and the lines joined without comments."""
     lines = text.splitlines()
     start = 0
     for number, line in enumerate(lines):
@@ -34,7 +34,7 @@ def logical_lines(text: str) -> Iterator[tuple[int, str, str]]:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file in the encoding that it names, by a mark or a comment, as pip reads it; else UTF-8."""
+    """The text of a file, in the encoding of its byte order mark or PEP 263 comment, else in UTF-8."""
     content = path.read_bytes()
     mark, encoding = next((one for one in BYTE_ORDER_MARKS if content.startswith(one[0])), (b"", ""))
     named = ENCODING.match(content)
@@ -47,9 +47,9 @@ def read_text(path: Path) -> str:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """What a TOML file holds.
+    """The content of a TOML file.
 
-    :raises SourceError: it is no TOML; the message names the file.
+    :raises SourceError: it is not TOML; the message names the file.
     """
     try:
         return tomllib.loads(read_text(path))

@@ -1,4 +1,4 @@
-"""The identity of a run of a playbook: the token of its process, by which locks and drains know their holder."""
+"""The identity of a run of a playbook: the token of its process, which locks and drains record."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ Result = dict[str, Any]
 
 
 def owner() -> dict[str, str]:
-    """This run: the token of its ``process``, which is the parent of Ansible's workers, and the person it is ``by``."""
+    """This run: the token of its ``process`` (the parent of Ansible's workers), and the user it is run ``by``."""
     user = os.environ.get("SUDO_USER") or getpass.getuser()
     return {"process": process_token(os.getppid()), "by": f"{user}@{socket.gethostname()}"}
 
 
 def process_token(pid: int) -> str:
-    """What tells a process from any other one: ``<boot> <namespace> <pid> <start time>``, see proc(5)."""
+    """A token that no other process has: ``<boot> <namespace> <pid> <start time>``, see proc(5)."""
     return f"{_machine()} {pid} {_start_time(pid)}"
 
 
 def has_ended(process: str) -> bool:
-    """Whether a token is of a process of this machine that has ended; False if that can't be known."""
+    """Whether a token is of a process of this machine that has ended; False if that is uncertain."""
     place, _, started = process.rpartition(" ")
     machine, _, pid = place.rpartition(" ")
     if machine != _machine() or not pid.isdecimal():
@@ -55,7 +55,7 @@ def breaking_stale_lock(execute: Callable[..., Result]) -> Result:
 
 
 def _machine() -> str:
-    """This boot of this machine, and the container; machines may share a name, so Linux tells it where it can."""
+    """This boot of this machine, and the container. From the kernel, because machines may share a host name."""
     try:
         boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink(PROC / 'self/ns/pid')}"
@@ -64,7 +64,7 @@ def _machine() -> str:
 
 
 def _start_time(pid: int) -> str:
-    """When a process started, in ticks of the clock: a pid is given to another process later."""
+    """The start time of a process in clock ticks. It is part of the token, because pids are reused."""
     try:
         return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[19]
     except OSError:

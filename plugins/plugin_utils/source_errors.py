@@ -1,4 +1,4 @@
-"""The error that a source causes, and the removal of credentials from its message."""
+"""The error about an app's source, and the removal of credentials from messages."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import re
 
 
 class SourceError(ValueError):
-    """A source can't be had, or can't be packed; the message has the value and says what to do."""
+    """A source can't be fetched or packed; the message has the value and says what to do."""
 
 
 def redact(text: str) -> str:
-    """A text whose URLs have no credentials and no query, which may be a signature.
+    """A text without the credentials and queries of its URLs. A query may be a signature.
 
     >>> redact("see https://user:token@host/x?signature=1 and ssh://git:word@host/y")
     'see https://host/x and ssh://git@host/y'

@@ -1,4 +1,4 @@
-"""Where an app's code comes from. Preflight fetches it to the controller, and each host's release looks it up.
+"""The sources of apps. Preflight fetches them to the controller; the releases of all hosts use the fetched ones.
 
 ::
 
@@ -32,18 +32,19 @@ KEPT_ARCHIVES = 20
 
 
 class Fetched(NamedTuple):
-    """A source on the controller: its folder, None for a package, and what release.json has as its origin."""
+    """A source on the controller: its folder (None for a package), and its origin for release.json."""
 
     folder: Path | None
     record: dict[str, str]
 
 
 def fetch(source: dict[str, Any]) -> Fetched:
-    """Get a source to the controller: ``source`` as in an app's entry, options that are not given may be None.
+    """Fetch a source to the controller.
 
-    :raises SourceError: it can't be had.
+    :param source: as in an app's entry; options that are not given may be None.
+    :raises SourceError: it can't be fetched.
     """
-    kind, value = _kind(source)
+    kind, value = _kind_and_value(source)
     if kind == "git":
         return _fetch_git(value)
     if kind == "archive":
@@ -58,11 +59,11 @@ def fetch(source: dict[str, Any]) -> Fetched:
 
 
 def fetched(source: dict[str, Any]) -> Fetched:
-    """What ``fetch`` of the same source has returned in this run. It does not go to the network.
+    """The result of ``fetch`` of the same source in this run, without the network.
 
     :raises SourceError: it was not fetched.
     """
-    kind, value = _kind(source)
+    kind, value = _kind_and_value(source)
     if kind in ("path", "package"):
         return fetch(source)
     note = _git_note(value) if kind == "git" else _archive_note(value)
@@ -88,7 +89,7 @@ def describe(record: dict[str, str]) -> str:
     return record.get("package") or record["path"]
 
 
-def _kind(source: dict[str, Any]) -> tuple[str, Any]:
+def _kind_and_value(source: dict[str, Any]) -> tuple[str, Any]:
     given = [(kind, source[kind]) for kind in KINDS if source.get(kind) is not None]
     if len(given) != 1:
         raise SourceError(f"give exactly one of {', '.join(KINDS)}; given are {[kind for kind, _ in given]}")
@@ -96,17 +97,17 @@ def _kind(source: dict[str, Any]) -> tuple[str, Any]:
 
 
 def _file_name(*parts: Any) -> str:
-    """A file's name for some values."""
+    """A file name that is a hash over some values."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def _run_id() -> int:
-    """The id of this run: Ansible forks for each task of each host, so the parent is the run's own process."""
+    """The id of this run: the parent's pid, because Ansible forks a worker for each task of each host."""
     return os.getppid()
 
 
-def _record(note: Path, aside: Path, folder: Path, record: dict[str, str]) -> Fetched:
-    """Record what a fetch has found, for ``fetched``."""
+def _record_fetch(note: Path, aside: Path, folder: Path, record: dict[str, str]) -> Fetched:
+    """Record the result of a fetch, for ``fetched``."""
     os.utime(folder)
     (aside / "note").write_text(json.dumps({"folder": folder.name, "record": record}))
     (aside / "note").rename(note)
@@ -137,7 +138,7 @@ def _fetch_git(source: dict[str, str]) -> Fetched:
             if not checkout.is_dir():
                 check_out(git, checkout.name, aside / "checkout")
                 settle(aside / "checkout", checkout)
-        found = _record(note, aside, checkout, {"git": shown, "version": version, "commit": checkout.name})
+        found = _record_fetch(note, aside, checkout, {"git": shown, "version": version, "commit": checkout.name})
         prune((path for path in note.parent.iterdir() if COMMIT.fullmatch(path.name)), KEPT_CHECKOUTS, aside)
         return found
 
@@ -167,11 +168,11 @@ def _fetch_archive(archive: dict[str, str | None]) -> Fetched:
                 unpack(aside / "archive" if url else Path(str(path)), aside / "unpacked")
             except SourceError as error:
                 raise SourceError(f"{shown!r} {error}") from error
-            except Exception as error:  # whatever its modules raise for what is not, or not quite, an archive
+            except Exception as error:  # tarfile, zipfile and codecs raise many kinds for a damaged archive
                 raise SourceError(f"{shown!r} can't be unpacked: {error}; use a .tar, .tar.gz, or .zip") from error
-            inside = list((aside / "unpacked").iterdir())
-            alone = len(inside) == 1 and inside[0].is_dir() and not inside[0].is_symlink()
-            settle(inside[0] if alone else aside / "unpacked", folder)
-        found = _record(note, aside, folder, {"archive": shown, "sha256": folder.name})
+            entries = list((aside / "unpacked").iterdir())
+            has_one_folder = len(entries) == 1 and entries[0].is_dir() and not entries[0].is_symlink()
+            settle(entries[0] if has_one_folder else aside / "unpacked", folder)
+        found = _record_fetch(note, aside, folder, {"archive": shown, "sha256": folder.name})
         prune((path for path in note.parent.iterdir() if len(path.name) == 64), KEPT_ARCHIVES, aside)
         return found

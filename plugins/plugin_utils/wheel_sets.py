@@ -1,4 +1,4 @@
-"""The wheel sets of an app: what its environment is made from."""
+"""The wheel sets of an app, from which its environment is made."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .rendering import PROJECT
 Sets = dict[str, wheelhouse.Wanted]
 
 
-def house(wheels: dict[str, Any]) -> Path:
-    """Where the wheelhouse is; a path in the inventory is one below the project.
+def wheelhouse_folder(wheels: dict[str, Any]) -> Path:
+    """The folder of the wheelhouse. The inventory has its path below the project.
 
-    :param wheels: the option of that name, see the module flask_app. So in the other functions.
+    :param wheels: the option of that name of the module flask_app, here and in the other functions.
     """
     return PROJECT / str(wheels["house"])
 
@@ -26,7 +26,8 @@ def wanted(entry: Entry, wheels: dict[str, Any]) -> Sets:
     """The wheel sets of an app by name: ``uwsgi``, ``app`` unless it requires nothing, maybe ``project``."""
     required = requirements.required(sources.fetched(entry["source"]), entry)
     sets = {"uwsgi": wheelhouse.Wanted(**wheels["uwsgi"], **wheels["build"])}
-    # The project changes with each release, and what it needs does not; they are one set if only a build tells.
+    # The project is a set of its own, because it changes with each release and its dependencies do not. It is one set
+    # with them if only a build of the project reveals them.
     project: dict[str, Any] = {} if required.project is None else {"project": packing.pack_source(entry)}
     if not required.resolved:
         project["dependencies"] = required.project
@@ -47,17 +48,17 @@ def wanted(entry: Entry, wheels: dict[str, Any]) -> Sets:
 
 
 def known(entry: Entry, wheels: dict[str, Any]) -> dict[str, Any]:
-    """The wheel sets of an app as modules want them: ``key``, and what is ``known`` of them by platform."""
+    """The wheel sets of an app for modules: their ``key``, and the ``known`` wheels by platform."""
     return {
-        name: {"key": one.key, "known": wheelhouse.known(one, house(wheels))}
-        for name, one in wanted(entry, wheels).items()
+        name: {"key": wheel_set.key, "known": wheelhouse.known(wheel_set, wheelhouse_folder(wheels))}
+        for name, wheel_set in wanted(entry, wheels).items()
     }
 
 
 def bundle(entry: Entry, wheels: dict[str, Any], platform: str, made: Path | None) -> Iterator[Path]:
-    """What a controller without access needs for the app, below the project; each wheel is checked to be unaltered.
+    """The paths that a controller without network access needs for the app. Each wheel's hash is checked.
 
-    :param made: what the app's build has made, if it has one.
+    :param made: the folder of the built source, if the app has a build.
     """
     yield packing.pack_source(entry).relative_to(PROJECT)
     if made:
@@ -67,8 +68,9 @@ def bundle(entry: Entry, wheels: dict[str, Any], platform: str, made: Path | Non
         yield folder.relative_to(PROJECT)
     lock = folder / entry["requirements"] if folder else Path()
     if lock.name in exporters.EXPORTERS:
-        yield exporters.kept(lock, entry["extras"], entry["groups"]).relative_to(PROJECT)
-    for one in wanted(entry, wheels).values():
-        yield wheelhouse.record(one, platform, house(wheels)).relative_to(PROJECT)
-        for wheel in wheelhouse.known(one, house(wheels))[platform]:
-            yield wheelhouse.seen(platform, wheel, house(wheels)).relative_to(PROJECT)
+        yield exporters.cached_path(lock, entry["extras"], entry["groups"]).relative_to(PROJECT)
+    store = wheelhouse_folder(wheels)
+    for wheel_set in wanted(entry, wheels).values():
+        yield wheelhouse.record(wheel_set, platform, store).relative_to(PROJECT)
+        for wheel in wheelhouse.known(wheel_set, store)[platform]:
+            yield wheelhouse.verified_path(platform, wheel, store).relative_to(PROJECT)

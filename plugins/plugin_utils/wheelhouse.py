@@ -1,12 +1,12 @@
-"""The controller's wheelhouse: what a list of requirements leads to, resolved and built once per platform.
+"""The controller's wheelhouse: the wheels of requirements, resolved and built once per platform.
 
 ::
 
-    .cache/wheelhouse/<platform>/<interpreter>-<key>.json    a set: its recipe, its wheels, how they were built
+    .cache/wheelhouse/<platform>/<interpreter>-<key>.json    a wheel set: requirements, wheels, how they were built
     .cache/wheelhouse/<platform>/<sha256>/<file>.whl
 
-The first host of a platform that lacks a set builds it, while the others of its kind wait (flock); what it has built
-goes to all of them. A set is there when all its wheels are.
+The first host of a platform that lacks a set builds it, while the others of the platform wait (flock). They all get
+its wheels. A set is complete if all its wheels are on disk.
 """
 
 from __future__ import annotations
@@ -22,21 +22,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from module_utils.flaskfleet.wheels import Wheel, WheelFailed, see, unpack
+from module_utils.flaskfleet.wheels import Wheel, WheelFailed, unpack, verify
 
 from .cache import CACHE, locked, settle
 from .sources import redact
 
 WHEELHOUSE = CACHE / "wheelhouse"
-COMPILED = re.compile(r"-(any|linux_[^-]*)\.whl$")  # the platforms of what pip compiles
+COMPILED = re.compile(r"-(any|linux_[^-]*)\.whl$")  # the platform tags of wheels that pip compiles
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a set is made from; the fields of ``Recipe`` in module_utils/flaskfleet/builds.py.
+    """The inputs of a wheel set; most are fields of ``Recipe`` in module_utils/flaskfleet/builds.py.
 
-    ``further`` are wheels of the controller's that no index has, ``project`` is a packed source that is built, too.
-    Some fields are part of the key: two sets that differ in one of them are two sets.
+    ``further`` are wheels on the controller that no index has, ``project`` is a packed source to build.
     """
 
     requirements: str
@@ -50,16 +49,16 @@ class Wanted:
     variables: dict[str, str] = field(default_factory=dict)
     build_packages: tuple[str, ...] = ()
     further: tuple[Path, ...] = ()
-    # How it is built, not what it is:
+    # Not part of the key:
     packages: tuple[str, ...] = field(default=(), compare=False)
     index_url: str = field(default="", compare=False)
     keep_toolchain: bool = field(default=False, compare=False)
 
     @property
     def key(self) -> str:
-        """12 hex digits over what it is made from."""
-        further = sorted(map(_digest, self.further))
-        project = _digest(self.project) if self.project else ""
+        """12 hex digits over the inputs."""
+        further = sorted(map(_sha256, self.further))
+        project = _sha256(self.project) if self.project else ""
         inputs = [
             self.requirements, self.constraints, project, self.dependencies, self.tools, self.isolation, self.gcc,
             self.prebuilt, sorted(self.variables.items()), sorted(self.build_packages), further,
@@ -69,46 +68,46 @@ class Wanted:
     @property
     def recipe(self) -> dict[str, Any]:
         """The argument of that name of the module wheel_set."""
-        apart = ("further", "project", "index_url")
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in apart}
+        excluded = ("further", "project", "index_url")
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in excluded}
 
 
 class BuildFailed(Exception):
-    """What was asked for can't be built, whichever host of the platform tries."""
+    """The set can't be built on any host of the platform."""
 
 
 class AlreadyFailed(BuildFailed):
-    """Another host of the platform has failed to build a set in this run; the message is that host's."""
+    """Another host of the platform has failed to build the set in this run; the message is the same."""
 
 
-def known(wanted: Wanted, house: Path = WHEELHOUSE) -> dict[str, list[Wheel]]:
-    """The wheels of a set by platform, like ``debian-12-x86_64-cp311/1a2b3c4d``, as far as it was built."""
-    return built(wanted.key, house)
+def known(wanted: Wanted, folder: Path = WHEELHOUSE) -> dict[str, list[Wheel]]:
+    """The wheels of a set, by each platform that it was built for, like ``debian-12-x86_64-cp311/1a2b3c4d``."""
+    return built(wanted.key, folder)
 
 
-def built(key: str, house: Path = WHEELHOUSE) -> dict[str, list[Wheel]]:
+def built(key: str, folder: Path = WHEELHOUSE) -> dict[str, list[Wheel]]:
     """The wheels by platform of the set that has a key."""
     return {
         f"{path.parent.name}/{path.name.partition('-')[0]}": wheels
-        for path in house.glob(f"*/*-{key}.json")
-        if (wheels := _complete(path)) is not None
+        for path in folder.glob(f"*/*-{key}.json")
+        if (wheels := _complete_wheels(path)) is not None
     }
 
 
 def obtain(
-    wanted: Wanted, platform: str, host: str, build: Callable[[Path], dict[str, Any]], house: Path = WHEELHOUSE
+    wanted: Wanted, platform: str, host: str, build: Callable[[Path], dict[str, Any]], folder: Path = WHEELHOUSE
 ) -> list[str]:
-    """Build a wheel set for a platform unless it is there: of many hosts that want it at once, one builds.
+    """Build a wheel set for a platform unless it is complete. If many hosts want it at once, one builds.
 
-    :param build: writes a tar of ``<sha256>/<file>`` and returns what the module wheel_set did.
-    :returns: what was done, in words; nothing where the set was there.
-    :raises BuildFailed: as ``build`` does; others of this run are told.
-    :raises WheelFailed: what came is not what was built.
+    :param build: writes a tar of ``<sha256>/<file>`` and returns the result of the module wheel_set.
+    :returns: the attempts in words; empty if the set was complete.
+    :raises BuildFailed: the build failed, now or earlier in this run.
+    :raises WheelFailed: a wheel in the tar is not one that the host reported.
     """
-    final = record(wanted, platform, house)
-    folder, failed = final.parent, final.with_suffix(".failed")
-    with locked(folder) as aside:
-        if _complete(final) is not None:
+    final = record(wanted, platform, folder)
+    failed = final.with_suffix(".failed")
+    with locked(final.parent) as aside:
+        if _complete_wheels(final) is not None:
             return []
         if failed.exists() and failed.read_text().partition("\n")[0] == this_run():
             raise AlreadyFailed(failed.read_text().partition("\n")[2])
@@ -118,33 +117,33 @@ def obtain(
             failed.write_text(f"{this_run()}\n{host}: {error}")
             raise
         failed.unlink(missing_ok=True)
-        _receive(wanted, host, done, aside, folder)
-        content = _content(wanted, platform, host, done)
+        _add_wheels(wanted, host, done, aside, final.parent)
+        content = _set_record(wanted, platform, host, done)
         (aside / final.name).write_text(json.dumps(content, indent=2) + "\n")
         settle(aside / final.name, final)
     tried: list[str] = done["tried"]
     return tried
 
 
-def _receive(wanted: Wanted, host: str, done: dict[str, Any], aside: Path, folder: Path) -> None:
-    """Move the wheels that a host has sent to a platform's folder, once all are there and are those that it built.
+def _add_wheels(wanted: Wanted, host: str, done: dict[str, Any], aside: Path, folder: Path) -> None:
+    """Check the wheels that a host has sent, then move them to the platform's folder.
 
-    :raises WheelFailed: a wheel is missing, or is another one.
+    :raises WheelFailed: a wheel is missing, or its hash is not listed.
     """
     unpack(aside / "wheels.tar", aside / "new")
-    came = {f"{path.parent.name}/{path.name}": path for path in (aside / "new").glob("*/*")}
-    if lacking := {f"{wheel['sha256']}/{wheel['file']}" for wheel in done["wheels"]} - came.keys():
+    sent = {f"{path.parent.name}/{path.name}": path for path in (aside / "new").glob("*/*")}
+    if lacking := {f"{wheel['sha256']}/{wheel['file']}" for wheel in done["wheels"]} - sent.keys():
         raise WheelFailed(f"{host} has not sent {', '.join(sorted(lacking))}; run this again")
     for wheel in done["wheels"]:
-        _check(wanted, wheel, _is_compiled(wheel, done), host)
-    for name, path in came.items():
+        _check_hash(wanted, wheel, _is_compiled(wheel, done), host)
+    for name, path in sent.items():
         (folder / name).parent.mkdir(exist_ok=True)
         if not (folder / name).exists():
             path.rename(folder / name)
 
 
-def _content(wanted: Wanted, platform: str, host: str, done: dict[str, Any]) -> dict[str, Any]:
-    """What is recorded of a set: what it was made from, its wheels, and how they were built."""
+def _set_record(wanted: Wanted, platform: str, host: str, done: dict[str, Any]) -> dict[str, Any]:
+    """The record of a set: its requirements, its wheels, and how they were built."""
     return {
         "platform": platform,
         "requirements": redact(re.sub(r"(\s*\\\n)?\s+--hash=\S+", "", wanted.requirements)),
@@ -156,58 +155,60 @@ def _content(wanted: Wanted, platform: str, host: str, done: dict[str, Any]) -> 
 
 
 def _is_compiled(wheel: Wheel, done: dict[str, Any]) -> bool:
-    return _project(wheel["file"]) in map(_project, done["compiled"])
+    return _project_name(wheel["file"]) in map(_project_name, done["compiled"])
 
 
 def pack(
-    platform: str, wheels: Iterable[Wheel], hashes: Iterable[str], archive: Path, house: Path = WHEELHOUSE
+    platform: str, wheels: Iterable[Wheel], hashes: Iterable[str], archive: Path, folder: Path = WHEELHOUSE
 ) -> None:
-    """Pack those of some wheels that have these hashes, for a host that lacks them.
+    """Pack the wheels that have these hashes, for a host that lacks them.
 
-    :raises WheelFailed: one was altered, or is gone.
+    :raises WheelFailed: one was altered or is missing.
     """
     with tarfile.open(archive, "w") as tar:
         for wheel in {wheel["sha256"]: wheel for wheel in wheels if wheel["sha256"] in set(hashes)}.values():
-            tar.add(seen(platform, wheel, house), f"{wheel['sha256']}/{wheel['file']}")
+            tar.add(verified_path(platform, wheel, folder), f"{wheel['sha256']}/{wheel['file']}")
 
 
-def seen(platform: str, wheel: Wheel, house: Path = WHEELHOUSE) -> Path:
-    """Where a wheel is, which is the one that was recorded.
+def verified_path(platform: str, wheel: Wheel, folder: Path = WHEELHOUSE) -> Path:
+    """The path of a wheel, once its hash was checked.
 
-    :raises WheelFailed: it was altered, or is gone.
+    :raises WheelFailed: it was altered or is missing.
     """
-    path = house / platform.partition("/")[0] / wheel["sha256"] / wheel["file"]
+    path = folder / platform.partition("/")[0] / wheel["sha256"] / wheel["file"]
     if not path.exists():
         raise WheelFailed(f"{path} is gone; run this again to have it built")
-    see(path, wheel["sha256"])
+    verify(path, wheel["sha256"])
     return path
 
 
-def record(wanted: Wanted, platform: str, house: Path = WHEELHOUSE) -> Path:
-    """The file that tells what a set is on a platform."""
+def record(wanted: Wanted, platform: str, folder: Path = WHEELHOUSE) -> Path:
+    """The file of a set's record on a platform."""
     name, interpreter = platform.split("/")
-    return house / name / f"{interpreter}-{wanted.key}.json"
+    return folder / name / f"{interpreter}-{wanted.key}.json"
 
 
-def _complete(path: Path) -> list[Wheel] | None:
-    """The wheels of a set that was built; None where one of them is gone."""
+def _complete_wheels(path: Path) -> list[Wheel] | None:
+    """The wheels of a set; None if the set was not built or one of them is missing."""
     if not path.exists():
         return None
     wheels = [Wheel(file=wheel["file"], sha256=wheel["sha256"]) for wheel in json.loads(path.read_text())["wheels"]]
     return wheels if all((path.parent / wheel["sha256"] / wheel["file"]).exists() for wheel in wheels) else None
 
 
-def _check(wanted: Wanted, wheel: Wheel, compiled: bool, host: str) -> None:
-    """See that a wheel is one of those whose hashes the requirements list, or was compiled here from what they name.
+def _check_hash(wanted: Wanted, wheel: Wheel, compiled: bool, host: str) -> None:
+    """Check that the requirements list a wheel's hash, or that the host has compiled it from a listed project.
 
-    :raises WheelFailed: it is another one. The builder checks hashes, too, and is believed in nothing else.
+    The builder checks hashes, too, but it is not trusted.
+
+    :raises WheelFailed: the hash is not listed.
     """
-    if not _hashes(wanted.requirements) or wheel["sha256"] in map(_digest, wanted.further):
+    if not _hashes(wanted.requirements) or wheel["sha256"] in map(_sha256, wanted.further):
         return
-    listed = {**_hashes(wanted.prebuilt), **_hashes(wanted.requirements)}.get(_project(wheel["file"]))
+    listed = {**_hashes(wanted.prebuilt), **_hashes(wanted.requirements)}.get(_project_name(wheel["file"]))
     if listed is not None and (
         not listed or wheel["sha256"] in listed or (compiled and COMPILED.search(wheel["file"]))
-    ):  # none are listed where there are longer ones than sha256
+    ):  # an empty list means that the line has other hashes than sha256
         return
     raise WheelFailed(
         f"{host} has sent {wheel['file']} with sha256 {wheel['sha256']}, which the requirements do not list; "
@@ -218,19 +219,19 @@ def _check(wanted: Wanted, wheel: Wheel, compiled: bool, host: str) -> None:
 def _hashes(requirements: str) -> dict[str, set[str]]:
     """The hashes that a requirements file lists, by project."""
     return {
-        _project(name): set(re.findall(r"--hash=sha256:(\w+)", line))
+        _project_name(name): set(re.findall(r"--hash=sha256:(\w+)", line))
         for line in requirements.replace("\\\n", " ").splitlines()
         if "--hash=" in line and (name := line.lstrip().partition("=")[0].partition("[")[0].partition("@")[0].strip())
     }
 
 
-def _project(name: str) -> str:
+def _project_name(name: str) -> str:
     """The normalized name of a wheel's file, or of a project (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name.split("-")[0] if name.endswith(".whl") else name).lower()
 
 
 def this_run() -> str:
-    """What tells runs apart, also in a container where each has the same pid: that, and since when (see proc(5))."""
+    """The id of this run: pid and start time (see proc(5)), because in a container each run may have the same pid."""
     parent = os.getppid()
     try:
         return f"{parent} {Path(f'/proc/{parent}/stat').read_text().rpartition(')')[2].split()[19]}"
@@ -238,5 +239,5 @@ def this_run() -> str:
         return str(parent)
 
 
-def _digest(path: Path) -> str:
+def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -129,7 +129,7 @@ def post_zeros(client: FlaskClient, size: int) -> TestResponse:
 
 
 @pytest.mark.usefixtures("fleet", "uwsgi")
-def test_page_tells_who_answered(client: FlaskClient) -> None:
+def test_page_names_the_host_and_the_worker(client: FlaskClient) -> None:
     html = client.get("/").text
     assert text_of(html, "host") == socket.gethostname()
     assert text_of(html, "release") == "012345678901"
@@ -147,7 +147,7 @@ def test_page_outside_of_a_fleet_says_development(client: FlaskClient) -> None:
     assert "This server is not uWSGI" in html
 
 
-def test_page_tells_how_the_request_came_in(client: FlaskClient) -> None:
+def test_page_has_the_scheme_and_address(client: FlaskClient) -> None:
     html = client.get(
         "/",
         base_url="https://app.lan:8443",
@@ -191,7 +191,7 @@ def test_page_has_a_row_for_each_worker(client: FlaskClient) -> None:
     assert ["aria-current" in row for row in rows] == [False, True]
 
 
-def test_page_tells_whether_the_shared_folder_can_be_written(
+def test_page_reports_whether_the_shared_folder_is_writable(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("FLASKFLEET_SHARED", str(tmp_path))
@@ -440,7 +440,7 @@ def test_errors_keep_their_headers(client: FlaskClient) -> None:
     assert sorted(allowed) == ["GET", "HEAD", "OPTIONS"]
 
 
-def test_failures_tell_nothing_to_the_client(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failures_reveal_nothing_to_the_client(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise RuntimeError("hunter2")
 

@@ -1,4 +1,4 @@
-"""An HTTP server in threads that misbehaves as a test tells it."""
+"""An HTTP server in threads that misbehaves as a test asks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """Bytes to send, and what happens to the connection then: keep, close, reset, or warn (a 408 that nobody asked)."""
+    """Bytes to send, and what happens to the connection then: keep, close, reset, or warn (an unsolicited 408)."""
 
     data: bytes = b""
     then: str = "keep"
@@ -53,7 +53,7 @@ def content(request: Request, **other: Any) -> bytes:
 
 
 def fine(request: Request) -> Reply:
-    """What a sane server answers."""
+    """The answer of a correct server."""
     return Reply(answer(200, content(request)))
 
 

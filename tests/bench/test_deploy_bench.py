@@ -58,7 +58,7 @@ class TestSwitches:
     def test_are_not_looked_for_in_other_runs(self):
         assert not switches(requests("aabb"), [Span("steady", 0, 1), Span("no change", 1, 4)])
 
-    def test_are_not_where_nobody_met_another_release(self):
+    def test_are_none_without_another_release(self):
         assert not switches(requests("aa.a"), [Span("deploy", 0, 4)])
 
     def test_are_not_without_answers(self):
@@ -88,10 +88,10 @@ class TestCurve:
     def test_looks_around_a_step(self):
         assert curve(self.RESULTS, 1.0, step=1.0, width=3.0)[1] == [3.0, 5.0, 5.0]
 
-    def test_has_a_gap_where_nothing_was_answered(self):
+    def test_has_a_gap_without_answers(self):
         assert math.isnan(curve([result(0, 0.0), result(1, 2.0)], 0.5, step=1.0, width=1.0)[1][1])
 
-    def test_of_nothing_is_empty(self):
+    def test_without_results_is_empty(self):
         assert curve([], 0.5, step=1.0, width=1.0) == ([], [])
 
 
@@ -132,7 +132,7 @@ class TestTables:
 
 
 @pytest.mark.parametrize(("value", "base", "shown"), [(3.0, 2.0, "1.50"), (3.0, 0.0, "-"), (math.nan, 1.0, "-")])
-def test_a_ratio_is_shown_where_there_is_one(value, base, shown):
+def test_a_ratio_is_shown_if_there_is_one(value, base, shown):
     assert ratio(value, base) == shown
 
 
@@ -166,7 +166,7 @@ def test_a_tree_below_supervisor_has_no_orphans():
     assert not orphans(PROCESSES, "counter")
 
 
-def test_workers_whose_master_is_gone_are_orphans():
+def test_workers_without_a_master_are_orphans():
     lines = (
         PROCESSES + "   2999       1 counter  counter uWSGI worker 2\n   3000    2998 counter  counter uWSGI worker 3\n"
     )
@@ -191,7 +191,7 @@ class TestWrong:
     PLAN = under_load.Plan(deploys=1, requests=4, rate=1.0, steady_seconds=0.0)
     SPANS = (Span("deploy", 0, 4),)
 
-    def test_is_nothing_where_all_is_well(self):
+    def test_is_empty_without_problems(self):
         assert not under_load.wrong(Way("nginx", requests("aabb"), list(self.SPANS)), [], self.PLAN)
 
     @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ class TestWrong:
             ("aaaa", 0, [], "clients met another release in 0 of 1 runs"),
         ],
     )
-    def test_is_said(self, releases, twice, lost, said):
+    def test_is_reported(self, releases, twice, lost, said):
         (problem,) = under_load.wrong(Way("nginx", requests(releases), list(self.SPANS), twice), lost, self.PLAN)
         assert problem == said
 
@@ -213,14 +213,14 @@ class TestWrong:
 
 
 class TestSeeCalm:
-    """What is looked at before the first run."""
+    """The checks before the first run."""
 
     PLAN = under_load.Plan(deploys=1, requests=4, rate=350.0, steady_seconds=0.0)
 
     def test_accepts_answers_that_come_at_once(self):
         under_load.see_calm([result(0, 0.0, latency=0.02), result(1, 0.1, latency=2.0)], self.PLAN)
 
-    def test_refuses_a_machine_where_requests_wait(self):
+    def test_refuses_a_machine_on_which_requests_wait(self):
         with pytest.raises(RuntimeError, match=r"p50 is 500 ms .* 350 requests"):
             under_load.see_calm([result(0, 0.0, latency=0.5)], self.PLAN)
 

@@ -271,7 +271,7 @@ def test_connection_that_ends_while_idle_is_not_used_again(then: str) -> None:
 
 
 @pytest.mark.parametrize("rate", [200, 0])
-def test_nobody_listens(rate: float) -> None:
+def test_no_listener(rate: float) -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{bound.getsockname()[1]}"
@@ -415,7 +415,7 @@ def load_record(path: Path) -> list[Result]:
     return record.results
 
 
-def test_load_tells_what_failed_and_was_repeated() -> None:
+def test_load_has_the_failed_and_repeated_requests() -> None:
     get, post = first("get"), first("post")
     seen = itertools.count()
 
@@ -479,7 +479,7 @@ def test_command_line_stops_at_a_signal() -> None:
     assert output.startswith(f"{len(server.requests)} requests in ")
 
 
-def test_command_line_says_what_is_wrong() -> None:
+def test_command_line_reports_what_is_wrong() -> None:
     command = [sys.executable, load.__file__, "https://host"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"})
     assert done.returncode == 2

@@ -1,4 +1,4 @@
-"""What the benchmark of fresh servers says of what it has measured."""
+"""The report of the benchmark of fresh servers."""
 
 from costs import Cost
 from provision import report

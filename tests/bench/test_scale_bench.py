@@ -1,4 +1,4 @@
-"""What the benchmark of several servers says of what it has measured."""
+"""The report of the benchmark of several servers."""
 
 from scale import RUNS, SIZES, WAYS, Run, report
 

@@ -1,4 +1,4 @@
-"""A host that builds: a fake distribution, and a fake interpreter whose pip does what a test tells it."""
+"""A host that builds: a fake distribution, and a fake interpreter whose pip does what a test asks."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ state.write_text(json.dumps(host))
 
 
 class Host:
-    """What is installed on a host, ``manual`` or ``auto``, and what its programs were asked."""
+    """The packages of a host, ``manual`` or ``auto``, and the calls of its programs."""
 
     def __init__(self, folder: Path) -> None:
         self.state = folder / "state.json"
@@ -115,7 +115,7 @@ class Host:
         self.state.write_text(json.dumps({**before, **changed}))
 
     def install(self, **packages: str) -> None:
-        """Have packages, as if somebody had installed them meanwhile. In a name, _ stands for -."""
+        """Add packages, as if a user had installed them meanwhile. In a name, _ stands for -."""
         given = {name.replace("_", "-"): how for name, how in packages.items()}
         self.write(installed={**self["installed"], **given})
 
@@ -177,7 +177,7 @@ class Python:
             (self.folder / f"fails-{number}").write_text(error)
 
     def builds_anyway(self) -> None:
-        """Build also where there is no compiler, as pip does what has an extension that is optional."""
+        """Build also without a compiler, as pip does if an extension is optional."""
         (self.folder / "builds").touch()
 
     def calls(self, command: str = "wheel") -> list[list[str]]:
@@ -186,11 +186,11 @@ class Python:
         return [words[3:] for words in found if words[2] == command]
 
     def requirements(self) -> list[str]:
-        """What each call has read."""
+        """The requirements of each call."""
         return [path.read_text() for path in sorted(self.folder.glob("requirements*"))]
 
     def constraints(self) -> str:
-        """What the last call has read as constraints."""
+        """The constraints of the last call."""
         return (self.folder / "constraints").read_text()
 
     def variables(self) -> list[dict[str, str]]:

@@ -36,28 +36,28 @@ GROUP = grp.getgrgid(os.getgid()).gr_name
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Don't wait for the disk: no test pulls the plug."""
+    """Don't fsync, because no test cuts the power."""
     monkeypatch.setattr(os, "sync", lambda: None)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture(autouse=True)
 def lowered(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """Which process groups of whom were told to yield; no test does that to a real one that is not its own."""
+    """The process groups that got a lower priority, with their users. Real ones are not touched."""
     groups: list[tuple[int, int]] = []
-    monkeypatch.setattr(app_programs, "lower", lambda pids, uid: groups.extend((pid, uid) for pid in pids))
+    monkeypatch.setattr(app_programs, "lower_priority", lambda pids, uid: groups.extend((pid, uid) for pid in pids))
     return groups
 
 
 @pytest.fixture(autouse=True)
 def ended(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Whose processes were to be killed: sandboxes are the current user's."""
+    """The users of sandboxes whose processes would be killed. Here that is the current user."""
     return stay_who_we_are(monkeypatch, tmp_path_factory.mktemp("sandboxes"))
 
 
 @pytest.fixture(autouse=True)
 def as_me(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, list[str]]]:
-    """What was run as whom; the current user owns the app's folders and runs it."""
+    """The commands with their users. The current user owns the app's folders and runs the commands."""
     told: list[tuple[int, int, list[str]]] = []
     real = users.run_as
 
@@ -66,7 +66,7 @@ def as_me(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, list[str]]]:
         further["within"] = None  # a wait with an end would look again and again, and the clock of tests go by
         return real(os.getuid(), os.getgid(), argv, *how, **further)
 
-    monkeypatch.setattr(users, "become", lambda *_: [])
+    monkeypatch.setattr(users, "setpriv", lambda *_: [])
     for module in (users, shared_folders, warm_up, presence):
         monkeypatch.setattr(module, "run_as", run_as)
     return told
@@ -74,7 +74,7 @@ def as_me(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, list[str]]]:
 
 @pytest.fixture(autouse=True)
 def umask() -> Iterator[None]:
-    """Let no test change the umask of the next."""
+    """Restore the umask after each test."""
     before = os.umask(0o022)
     yield
     os.umask(before)
@@ -90,13 +90,13 @@ def host() -> Iterator[Path]:
 
 @pytest.fixture
 def me() -> dict[str, str]:
-    """Who may own files in a test."""
+    """The user and group that own files in a test."""
     return {"owner": OWNER, "group": GROUP}
 
 
 @pytest.fixture
 def snapshot() -> Callable[[Path], dict[str, tuple[int, str | bytes | None]]]:
-    """A function that tells everything about what is below a folder."""
+    """A function that returns the state of all files below a folder."""
 
     def look(folder: Path) -> dict[str, tuple[int, str | bytes | None]]:
         return {
@@ -111,7 +111,7 @@ def snapshot() -> Callable[[Path], dict[str, tuple[int, str | bytes | None]]]:
 
 
 class Clock:
-    """A time that passes only while somebody sleeps. ``at`` has what happens then, by seconds."""
+    """A clock that advances only by sleeping. ``at`` has functions to call, by seconds."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -129,7 +129,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Let nobody wait, and see how long they would have."""
+    """Replace sleeping by a clock that advances at once."""
     clock = Clock()
     monkeypatch.setattr(time, "sleep", clock.sleep)
     monkeypatch.setattr(time, "monotonic", lambda: clock.now)
@@ -138,7 +138,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture(autouse=True)
 def ended_users(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Whose processes were to be killed; no test does that."""
+    """The users whose processes would be killed. None are."""
     uids: list[int] = []
     monkeypatch.setattr(presence, "end_processes", uids.append)
     return uids
@@ -169,7 +169,7 @@ def host_users(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 @pytest.fixture
 def owners(host_users: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[int, int]]:
-    """Who was to own what, by path. Only root may give files away, so nobody does, and a path says that it was done."""
+    """The owners that paths would get, by path. Nothing is changed, because only root may do that."""
     asked: dict[str, tuple[int, int]] = {}
     real = Path.stat
 
@@ -186,12 +186,12 @@ def owners(host_users: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[
 
     monkeypatch.setattr(Path, "stat", stat)
 
-    def give(folder: Path, uid: int, gid: int) -> None:
+    def chown_tree(folder: Path, uid: int, gid: int) -> None:
         for path in [*folder.rglob("*"), folder]:
             os.lchown(path, uid, gid)
 
     for module in (staging, shared_folders, presence):
-        monkeypatch.setattr(module, "give", give)
+        monkeypatch.setattr(module, "chown_tree", chown_tree)
     monkeypatch.setattr(os, "chown", chown)
     monkeypatch.setattr(os, "lchown", chown)
     monkeypatch.setattr(os, "fchown", fchown)
@@ -204,7 +204,7 @@ def owners(host_users: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[
 
 @pytest.fixture
 def set_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """A function that sets the time that records have."""
+    """A function that sets the time for records."""
 
     def set_time(time: str) -> None:
         for module in (app_programs, hooks, presence, switching):
@@ -215,7 +215,7 @@ def set_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 @pytest.fixture
 def app(host: Path, owners: dict[str, tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> App:
-    """The app ``blog`` on a host that has its record and its user alone. Its environments are empty folders."""
+    """The app ``blog`` on a host that has only its journal and its user. Its environments are empty folders."""
     monkeypatch.setattr(environments, "_build", lambda aside, *inputs: aside.mkdir(parents=True))
     app = App("blog", None, host)
     app.supervisor.rpc = Supervisor(app.paths.trial, app.paths.conf_d)
@@ -226,7 +226,7 @@ def app(host: Path, owners: dict[str, tuple[int, int]], monkeypatch: pytest.Monk
 
 @pytest.fixture
 def environment(app: App) -> Environment:
-    """What the app's releases run in; the host has its wheels."""
+    """The environment of the app's releases; the host has its wheels."""
     return make_environment(app.paths.pool, "uwsgi", "flask")
 
 
@@ -237,13 +237,13 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def stage(app: App, archive: Path, environment: Environment) -> Callable[..., Path]:
-    """A function that stages a release of the app with some options changed, and returns where it lies."""
+    """A function that stages a release of the app with some options changed, and returns its folder."""
 
     def stage(id: str, **changed: object) -> Path:
         presence.create(app)
         staging.prepare(app.paths)
         staging.stage(app.paths, make_release(id, **changed), archive, environment)
-        warm_up.equip(app, id, NO_SECRETS)
+        warm_up.provide_files(app, id, NO_SECRETS)
         return app.paths.path(id)
 
     return stage
@@ -251,7 +251,7 @@ def stage(app: App, archive: Path, environment: Environment) -> Callable[..., Pa
 
 @pytest.fixture
 def switch(app: App, stage: Callable[..., Path]) -> Callable[..., App]:
-    """A function that makes releases live, one after the other; none is retired."""
+    """A function that switches to releases, one after the other; none is retired."""
 
     def switch(*ids: str, what: str = "deploy", **changed: object) -> App:
         for id in ids:

@@ -1,4 +1,4 @@
-"""The app ``blog``, of which a host has releases named A, B, C and D."""
+"""The app ``blog`` and its releases A, B, C and D."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def app_entry(**changed: Any) -> dict[str, Any]:
 
 
 def make_release(id: str, **changed: Any) -> Release:
-    """What makes the app run. ``changed`` are options of its entry."""
+    """A release's inputs. ``changed`` are options of the app's entry."""
     entry = app_entry(**changed)
     programs = "".join(f"[program:blog-{id}-{name}]\n" for name in entry["programs"])
     return Release(
@@ -78,7 +78,7 @@ def make_release(id: str, **changed: Any) -> Release:
 
 
 def make_environment(pool: Path, *names: str) -> Environment:
-    """What a release runs in: a set of wheels of each of these names; the host has them."""
+    """An environment with a wheel set for each name; the host has the wheels."""
     wheels = [Wheel(file=f"{name}-1.0-py3-none-any.whl", sha256=f"{number}" * 64) for number, name in enumerate(names)]
     for wheel in wheels:
         (pool / wheel["sha256"]).mkdir(parents=True)
@@ -87,7 +87,7 @@ def make_environment(pool: Path, *names: str) -> Environment:
 
 
 def of_a_package(release: Release) -> Release:
-    """The same from a package, whose static files are below its environment's site-packages."""
+    """A release from a package, whose static files are below its environment's site-packages."""
     record = {**release.record, "source": {"package": "blog==1.2"}}
     return replace(release, record=record, static={"/static": "blog/static"})
 

@@ -27,7 +27,7 @@ STEPS = (
 
 
 class Interrupted(BaseException):
-    """What no handler may catch."""
+    """An exception that no handler catches."""
 
 
 def interruptions(run: Callable[[int], object]) -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""Where sources come from in tests: repositories, a web server, and what was fetched of them."""
+"""Origins of sources in tests: repositories, a web server, and the fetched folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sandboxes of the current user, because only root may become another one; no test kills a process."""
+"""Sandboxes of the current user, because only root may change users. No process is killed."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import pytest
 from ansible.module_utils.flaskfleet import sandbox
 from ansible.module_utils.flaskfleet.sandbox import Sandbox
 
-BECOME, END = Sandbox._become, Sandbox._end  # as they are
+BECOME, END = Sandbox._setpriv, Sandbox.kill_processes  # as they are
 OWNER = pwd.getpwuid(os.getuid()).pw_name
 
 
 def stay_who_we_are(patch: pytest.MonkeyPatch, folder: Path) -> list[str]:
-    """Have sandboxes below a folder; whose processes were to be killed."""
+    """Put sandboxes below a folder; the users whose processes would be killed."""
     ended: list[str] = []
     patch.setattr(sandbox, "SANDBOXES", folder)
-    patch.setattr(sandbox, "_user", lambda purpose: OWNER)
-    patch.setattr(Sandbox, "_become", lambda box: ["setpriv", "--no-new-privs"])
-    patch.setattr(Sandbox, "_end", lambda box: ended.append(box.user))
+    patch.setattr(sandbox, "_create_user", lambda purpose: OWNER)
+    patch.setattr(Sandbox, "_setpriv", lambda box: ["setpriv", "--no-new-privs"])
+    patch.setattr(Sandbox, "kill_processes", lambda box: ended.append(box.user))
     return ended

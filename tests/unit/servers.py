@@ -1,4 +1,4 @@
-"""Tiny servers in threads, which answer what a test tells them."""
+"""Small servers in threads with the answers of a test."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def uwsgi_server(path: Path, answer: bytes | Answer | None = OK) -> Any:
 
 
 def stats_server(path: Path, stats: Callable[[], Any]) -> Any:
-    """Make a stats server of uWSGI: whoever connects is told the stats."""
+    """A stats server like uWSGI's: it sends the stats to each client."""
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:

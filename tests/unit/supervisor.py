@@ -1,4 +1,4 @@
-"""A Supervisor that starts nothing: http://supervisord.org/api.html, as far as releases use it."""
+"""A fake Supervisor that starts nothing, with the methods of http://supervisord.org/api.html that releases use."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Supervisor:
         self._read: dict[str, tuple[str, int]] = {}
 
     def run(self, program: str, *life: State) -> None:
-        """Have a program that is there already."""
+        """Add a program."""
         self.programs[program] = [list(life or self.life)]
 
     def states(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The controller's halves: what they hand to the modules, and when they build and send what a host lacks."""
+"""The action plugins: the arguments of the modules, and the builds and uploads that a host needs."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def sent(action: Any, host: dict[str, Any] = HOST) -> dict[str, Any]:
 
 
 def sent_of_app(action: Any) -> dict[str, Any]:
-    """What app_rollout is handed of its first app."""
+    """The arguments of app_rollout for its first app."""
     return sent(action)["apps"][0]
 
 
@@ -170,7 +170,7 @@ def broke(action: Any) -> list[str | None]:
     return [call.args[1].get("break_holders") for call in action._execute_module.call_args_list]
 
 
-# what modules are handed
+# arguments of modules
 
 COMMON = {"name", "hooks", "secrets"}
 RELEASE = {
@@ -182,7 +182,7 @@ OF_APP = {*COMMON, "target", "access_log", "hooks_done", "singletons", "canary"}
 
 @pytest.fixture
 def accepted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., None]:
-    """A function that sees that a module accepts what it is handed."""
+    """A function that checks that a module accepts its arguments."""
 
     def accepted(module: Any, handed: dict[str, Any]) -> None:
         monkeypatch.setattr(module.phases if module is app_rollout else module, "run", lambda *_: {})
@@ -257,7 +257,7 @@ def test_a_rollout_without_apps_asks_the_host_nothing(release: Callable[..., Any
         ({"templates": {}}, "'templates' is of type dict"),
     ],
 )
-def test_an_option_that_a_module_has_not_is_refused(
+def test_an_unknown_option_of_a_module_is_refused(
     release: Callable[..., Any], option: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(AnsibleActionFail, match=f"^flask_app: .*{words}"):
@@ -265,14 +265,14 @@ def test_an_option_that_a_module_has_not_is_refused(
 
 
 @pytest.mark.parametrize(("small", "goes_along"), [(1_000_000, [True, True]), (300, [True, False]), (10, [False] * 2)])
-def test_small_sources_go_along_with_a_deploy_as_long_as_there_is_room(
+def test_small_sources_are_sent_with_the_first_call_up_to_a_limit(
     release: Callable[..., Any],
     entry: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
     small: int,
     goes_along: list[bool],
 ) -> None:
-    monkeypatch.setattr(app_rollout_action, "SMALL", small)
+    monkeypatch.setattr(app_rollout_action, "SMALL_BYTES", small)
     apps = {"blog": entry, "shop": {**entry, "name": "shop"}}
     handed = sent(release({"apps": [*apps], "entries": apps}, app_rollout_action))["apps"]
     assert ["archive_content" in one for one in handed] == goes_along
@@ -281,7 +281,7 @@ def test_small_sources_go_along_with_a_deploy_as_long_as_there_is_room(
             assert "src/app.py" in tar.getnames()
 
 
-def test_only_an_app_that_lacks_something_is_asked_for_again(
+def test_only_apps_that_lack_something_are_in_the_second_call(
     release: Callable[..., Any], entry: dict[str, Any]
 ) -> None:
     apps = {"blog": entry, "shop": {**entry, "name": "shop"}}
@@ -303,7 +303,7 @@ def test_only_an_app_that_lacks_something_is_asked_for_again(
 def test_each_app_of_a_rollout_has_its_own_wheels(
     hosted: Callable[..., Any], entry: dict[str, Any], number: int
 ) -> None:
-    """Also where all of them are built first."""
+    """Also if all of them are built first."""
     apps = {f"app{one}": {**entry, "name": f"app{one}"} for one in range(number)}
     lacks = {"wheels": [wheel_of("flask")["sha256"]], "sets": [], "archive": False, "platform": PLATFORM}
     action = hosted(
@@ -333,14 +333,14 @@ def test_an_option_reaches_its_module(release: Callable[..., Any], plugin: Any, 
     assert sent(release(option, plugin))[name] == option[name]
 
 
-def test_an_app_that_is_gone_from_the_inventory_can_be_removed() -> None:
+def test_an_app_that_was_removed_from_the_inventory_can_be_removed_from_hosts() -> None:
     action = make_action(flask_app_action, {"state": "absent", "app": {"name": "blog"}, "purge": True})
     action._execute_module.return_value = {"changed": True}
     assert action.run(task_vars=HOST) == {"changed": True, "app": "blog"}
 
 
 @pytest.mark.parametrize(("sudo", "user"), [("alice", "alice"), (None, "root")])
-def test_a_rollout_is_the_controllers_whose_forks_run_the_tasks(
+def test_the_holder_of_a_lock_is_the_parent_of_ansibles_workers(
     release: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, sudo: str | None, user: str
 ) -> None:
     monkeypatch.setattr(getpass, "getuser", lambda: "root")
@@ -375,7 +375,7 @@ def test_a_setting_makes_another_release(release: Callable[..., Any]) -> None:
     assert sent(release())["release"] != sent(release(processes=8))["release"]
 
 
-def test_a_release_knows_who_it_is(release: Callable[..., Any]) -> None:
+def test_a_release_has_its_app_and_id_as_variables(release: Callable[..., Any]) -> None:
     arguments = sent(release())
     assert arguments["env"] == {
         "NUMBER": "8",
@@ -386,7 +386,7 @@ def test_a_release_knows_who_it_is(release: Callable[..., Any]) -> None:
     }
 
 
-def test_a_release_knows_what_it_is_made_from(release: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_release_records_its_inputs(release: Callable[..., Any], tmp_path: Path) -> None:
     arguments = sent(release())
     record = arguments["record"]
     assert (record["app"], record["release"]) == ("blog", arguments["release"])
@@ -398,20 +398,22 @@ def test_a_release_knows_what_it_is_made_from(release: Callable[..., Any], tmp_p
     ("names", "host"),
     [(["*.blog.example", "b.example"], "blog.example"), (["b.example"], "b.example"), ([], "localhost")],
 )
-def test_health_is_asked_for_under_a_name_that_exists(release: Callable[..., Any], names: list[str], host: str) -> None:
+def test_the_health_check_uses_a_server_name_that_exists(
+    release: Callable[..., Any], names: list[str], host: str
+) -> None:
     assert sent(release(server_names=names))["record"]["host"] == host
 
 
-def test_secrets_are_apart_from_all_else(release: Callable[..., Any]) -> None:
+def test_secrets_are_a_separate_argument(release: Callable[..., Any]) -> None:
     arguments = sent(release())
-    told = uploads._reveal(arguments.pop("secrets"))
+    told = uploads._decode(arguments.pop("secrets"))
     assert (told["env"], told["files"]) == ({"KEY": "s3cret", "PORT": "8"}, {"instance/config.py": "KEY = 's3cret'"})
     assert arguments["secret_files"] == ["instance/config.py"]
     assert "s3cret" not in json.dumps(arguments)
 
 
-def test_a_secret_is_hidden_nowhere_by_its_value(release: Callable[..., Any]) -> None:
-    """Ansible would hide each 8 of an id or a time, where a hidden argument has the value 8."""
+def test_no_log_arguments_are_long_texts(release: Callable[..., Any]) -> None:
+    """If a no_log argument had the value 8, Ansible would mask each 8 of an id or a time."""
     handed = sent(release(secret_env={"PORT": "8"}))
     hidden = [value for name, value in handed.items() if uploads.ARGUMENTS.get(name, {}).get("no_log")]
     assert hidden
@@ -433,7 +435,7 @@ def test_a_host_that_lacks_the_source_is_sent_it(release: Callable[..., Any]) ->
 
 
 @pytest.mark.parametrize("tmpdir", ["/tmp/task", None], ids=["there", "to be made"])
-def test_what_is_sent_lies_in_the_folder_that_is_removed_with_the_task(
+def test_uploads_lie_in_the_folder_that_is_removed_with_the_task(
     release: Callable[..., Any], tmpdir: str | None
 ) -> None:
     action = release()
@@ -450,7 +452,7 @@ def test_what_is_sent_lies_in_the_folder_that_is_removed_with_the_task(
     [({"changed": False}, False), ({"needs": {**NOTHING, "archive": True}}, True)],
     ids=["has it", "check"],
 )
-def test_a_source_is_not_sent_without_need(
+def test_a_source_that_the_host_has_is_not_uploaded(
     release: Callable[..., Any], answer: dict[str, Any], check_mode: bool
 ) -> None:
     action = release()
@@ -486,7 +488,7 @@ def wheel_of(name: str) -> dict[str, str]:
 
 
 def built(*names: str) -> dict[str, Any]:
-    """What the module wheel_set says of wheels that it has built."""
+    """The result of the module wheel_set."""
     return {"changed": True, "wheels": [wheel_of(name) for name in names], "compiled": [], "tried": ["by gcc"]}
 
 
@@ -532,7 +534,7 @@ def asked(action: Any) -> list[tuple[str, dict[str, Any]]]:
 
 
 def wheels_in(action: Any) -> list[str]:
-    """What was uploaded of wheels."""
+    """The uploaded wheels."""
     (names,) = (names for name, names in action.packed.items() if name.startswith("wheels-"))
     return names
 
@@ -546,7 +548,7 @@ def sets_in(house: Path) -> list[str]:
     return sorted(f"{path.parent.name}/{path.name.partition('-')[0]}" for path in house.glob("*/*.json"))
 
 
-def test_what_nobody_has_built_is_built_on_the_host_and_sent_there(hosted: Callable[..., Any], tmp_path: Path) -> None:
+def test_missing_wheels_are_built_on_the_host_and_uploaded_there(hosted: Callable[..., Any], tmp_path: Path) -> None:
     lacks = {"needs": {**NOTHING, "wheels": [wheel_of(name)["sha256"] for name in ("uwsgi", "flask")]}}
     action = hosted(LACKS_ALL, built("uwsgi"), built("flask"), lacks, {"changed": True})
     assert action.run(task_vars=HOST)["changed"]
@@ -576,7 +578,7 @@ def test_a_host_builds_by_the_recipe_of_the_inventory(hosted: Callable[..., Any]
     assert (uwsgi["index_url"], app["index_url"]) == (WHEELS["build"]["index_url"],) * 2
 
 
-def test_a_host_is_sent_what_it_lacks_of_what_is_known_and_nothing_else(hosted: Callable[..., Any]) -> None:
+def test_a_host_gets_only_the_known_wheels_that_it_lacks(hosted: Callable[..., Any]) -> None:
     hosted(LACKS_ALL, built("uwsgi"), built("flask"), {}).run(task_vars=HOST)
     flask = wheel_of("flask")
     action = hosted({"needs": {**NOTHING, "wheels": [flask["sha256"]]}}, {"changed": True})
@@ -585,7 +587,7 @@ def test_a_host_is_sent_what_it_lacks_of_what_is_known_and_nothing_else(hosted: 
     assert [*action.packed.values()] == [[f"{flask['sha256']}/{flask['file']}"]]
 
 
-def test_what_was_built_since_the_host_was_asked_is_not_built_again(hosted: Callable[..., Any]) -> None:
+def test_a_set_that_another_host_built_meanwhile_is_not_built_again(hosted: Callable[..., Any]) -> None:
     """Ansible forks for each host, and all of them ask at once."""
     hosted(LACKS_APP, built("flask"), {}).run(task_vars=HOST)
     action = hosted(LACKS_APP, {"changed": True})
@@ -613,14 +615,14 @@ def test_wheels_that_no_index_has_are_sent_to_the_builder(hosted: Callable[..., 
     assert action.packed[posixpath.basename(app["further"])] == ["a.whl", "b.whl"]
 
 
-def test_a_build_that_fails_has_the_hosts_words(hosted: Callable[..., Any], tmp_path: Path) -> None:
+def test_the_message_of_a_failed_build_has_the_hosts_message(hosted: Callable[..., Any], tmp_path: Path) -> None:
     action = hosted(LACKS_APP, {"failed": True, "msg": "tried flask by gcc: no"})
     with pytest.raises(AnsibleActionFail, match=f"no wheels for {PLATFORM} on app1: tried flask by gcc: no"):
         action.run(task_vars=HOST)
     assert sets_in(tmp_path / "house") == []
 
 
-def test_a_build_that_has_failed_is_not_tried_on_each_host(hosted: Callable[..., Any]) -> None:
+def test_a_failed_build_is_not_tried_on_each_host(hosted: Callable[..., Any]) -> None:
     with pytest.raises(AnsibleActionFail):
         hosted(LACKS_APP, {"failed": True, "build_failed": True, "msg": "no"}).run(task_vars=HOST)
     action = hosted(LACKS_APP)
@@ -629,14 +631,14 @@ def test_a_build_that_has_failed_is_not_tried_on_each_host(hosted: Callable[...,
     assert modules(action) == ["flask_app"]
 
 
-def test_another_host_builds_where_the_first_has_trouble_of_its_own(hosted: Callable[..., Any]) -> None:
+def test_another_host_builds_if_the_first_fails_for_its_own_reasons(hosted: Callable[..., Any]) -> None:
     with pytest.raises(AnsibleActionFail, match="disk full"):
         hosted(LACKS_APP, {"failed": True, "msg": "disk full"}).run(task_vars=HOST)
     action = hosted(LACKS_APP, built("flask"), {"changed": True})
     assert action.run(task_vars={**HOST, "inventory_hostname": "app2"})["changed"]
 
 
-def test_what_was_altered_on_its_way_is_refused(hosted: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_wheel_that_was_altered_on_its_way_is_refused(hosted: Callable[..., Any], tmp_path: Path) -> None:
     action = hosted(LACKS_APP, built("flask"), altered=True)
     with pytest.raises(AnsibleActionFail, match=r"^flask_apps\.blog: .*/flask-1\.0-py3-none-any\.whl was altered"):
         action.run(task_vars=HOST)
@@ -653,7 +655,7 @@ def test_an_altered_wheel_of_the_wheelhouse_is_named(hosted: Callable[..., Any],
 
 
 @pytest.mark.parametrize(("builder", "builds"), [("", True), ("app1", True), ("app2", False)])
-def test_where_the_inventory_names_a_builder_no_other_host_builds(
+def test_if_the_inventory_names_a_builder_no_other_host_builds(
     hosted: Callable[..., Any], tmp_path: Path, builder: str, builds: bool
 ) -> None:
     wheels = {**WHEELS, "builder": builder, "house": str(tmp_path / "house")}
@@ -680,7 +682,7 @@ def test_a_host_that_still_lacks_what_it_was_sent_is_a_failure(hosted: Callable[
 
 
 def test_a_builder_is_sent_nothing(hosted: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """But a controller that has its source packed is ready for a network without one."""
+    """The source is packed nevertheless, so that the controller can work offline afterwards."""
     monkeypatch.setattr(wheel_sets, "PROJECT", tmp_path)
     answers = [LACKS_ALL, built("uwsgi"), built("flask"), {"changed": False, "platform": PLATFORM}]
     action = hosted(*answers, plugin=app_wheels_action)
@@ -691,7 +693,7 @@ def test_a_builder_is_sent_nothing(hosted: Callable[..., Any], tmp_path: Path, m
 
 @pytest.fixture
 def bundle(hosted: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
-    """A function that has a builder that has built all tell what a controller without access needs."""
+    """A function that returns the bundle after all wheels are built."""
     monkeypatch.setattr(wheel_sets, "PROJECT", tmp_path)
     wheels = {"wheels": {**WHEELS, "house": "house"}}
     hosted(LACKS_ALL, built("uwsgi"), built("flask"), {}, arguments=wheels).run(task_vars=HOST)
@@ -719,7 +721,7 @@ def test_a_bundle_has_the_wheels_their_records_and_the_packed_source(
 def test_a_bundle_has_what_a_lock_file_was_exported_to(
     bundle: Callable[[], list[str]], entry: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So that a controller without access needs no tool for it."""
+    """So that an offline controller does not need the lock file's tool."""
     monkeypatch.setattr(exporters, "CACHE", tmp_path / "cache")
     monkeypatch.setitem(
         exporters.EXPORTERS, "poetry.lock", (lambda extras, groups: ["echo", "flask"], "requirements.txt")
@@ -757,7 +759,7 @@ def building(hosted: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.Mon
     return make
 
 
-def test_a_source_is_built_where_its_wheels_are_and_its_result_is_packed(building: Callable[..., Any]) -> None:
+def test_a_source_is_built_on_the_host_that_builds_wheels_and_packed(building: Callable[..., Any]) -> None:
     action = building(LACKS_SOURCE, built("uwsgi"), built("flask"), {"said": ["$ npm"]}, {"changed": True})
     action.run(task_vars=HOST)
     assert modules(action) == ["flask_app", "wheel_set", "wheel_set", "source_build", "flask_app"]
@@ -780,27 +782,27 @@ def test_a_source_is_built_once_for_all_hosts_of_a_platform(building: Callable[.
     assert modules(changed) == ["flask_app", "source_build", "flask_app"]
 
 
-def test_a_build_that_fails_is_told_and_nothing_is_sent(building: Callable[..., Any]) -> None:
+def test_a_failed_build_is_reported_and_nothing_is_uploaded(building: Callable[..., Any]) -> None:
     action = building(LACKS_SOURCE, built("uwsgi"), built("flask"), {"failed": True, "msg": "npm: no such script"})
     with pytest.raises(AnsibleActionFail, match=r"build on .*: npm: no such script"):
         action.run(task_vars=HOST)
 
 
-def test_a_static_folder_that_a_build_does_not_make_is_told(building: Callable[..., Any]) -> None:
+def test_a_static_folder_that_a_build_does_not_make_is_reported(building: Callable[..., Any]) -> None:
     action = building(LACKS_SOURCE, built("uwsgi"), built("flask"), {"said": []}, static={"/static": "dits"})
     with pytest.raises(AnsibleActionFail, match=r"blog: static./static: build has made no folder dits"):
         action.run(task_vars=HOST)
 
 
 @pytest.mark.parametrize("changed", [{"wsgi": "app:other"}, {"env": {"NODE_ENV": "test"}}])
-def test_what_a_build_is_given_makes_it_another_one(building: Callable[..., Any], changed: dict[str, Any]) -> None:
+def test_each_input_of_a_build_is_part_of_its_key(building: Callable[..., Any], changed: dict[str, Any]) -> None:
     building(LACKS_SOURCE, built("uwsgi"), built("flask"), {"said": []}, {"changed": True}).run(task_vars=HOST)
     other = building({"needs": {**NOTHING, "archive": True}}, {"said": []}, {"changed": True}, **changed)
     other.run(task_vars=HOST)
     assert modules(other) == ["flask_app", "source_build", "flask_app"]
 
 
-def test_a_source_that_is_built_does_not_go_along_unbuilt(building: Callable[..., Any]) -> None:
+def test_an_unbuilt_source_is_not_sent_with_the_first_call(building: Callable[..., Any]) -> None:
     action = building({"changed": True}, plugin=app_rollout_action)
     action.run(task_vars=HOST)
     assert "archive_content" not in asked(action)[0][1]["apps"][0]
@@ -819,7 +821,7 @@ def test_the_project_itself_is_a_set_of_its_own_and_goes_to_the_builder_packed(
     assert [names for name, names in action.packed.items() if "wheels" not in name] == [["project.tar.gz"]]
 
 
-def test_a_project_that_tells_only_its_build_what_it_needs_is_one_set_with_that(
+def test_a_project_with_dynamic_dependencies_is_one_set_with_them(
     hosted: Callable[..., Any], entry: dict[str, Any]
 ) -> None:
     Path(entry["source"]["path"], "requirements.txt").write_text("flask\n-e .[mail]\n")
@@ -885,13 +887,13 @@ def test_a_password_of_the_index_goes_to_the_builder_alone(hosted: Callable[...,
 
 
 def test_a_wheelhouse_lies_below_the_project() -> None:
-    assert wheel_sets.house({"house": ".cache/a-house"}) == wheel_sets.PROJECT / ".cache/a-house"
+    assert wheel_sets.wheelhouse_folder({"house": ".cache/a-house"}) == wheel_sets.PROJECT / ".cache/a-house"
 
 
-# what is shown
+# output
 
 
-def test_what_hooks_said_is_shown(release: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_output_of_hooks_is_displayed(release: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[str] = []
     monkeypatch.setattr(app_action, "Display", lambda: SimpleNamespace(display=shown.append))
     action = release({"phases": ["before_switch"]}, app_rollout_action)
@@ -900,7 +902,7 @@ def test_what_hooks_said_is_shown(release: Callable[..., Any], monkeypatch: pyte
     assert shown == ["    blog on app1: $ flask db upgrade", "    blog on app1: done"]
 
 
-# locks of controllers that are gone
+# locks of ended controller processes
 
 
 @pytest.fixture
@@ -916,7 +918,7 @@ def held_by(process: str) -> dict[str, Any]:
     return {"failed": True, "msg": "in use", "holder": {"process": process}}
 
 
-def test_the_lock_of_a_controller_that_is_gone_is_broken(release: Callable[..., Any], gone: str) -> None:
+def test_the_lock_of_an_ended_controller_process_is_broken(release: Callable[..., Any], gone: str) -> None:
     action = release()
     action._execute_module.side_effect = [held_by(gone), {"changed": True}]
     assert action.run(task_vars=HOST)["changed"]
@@ -931,7 +933,7 @@ def test_a_lock_is_broken_with_the_source_that_was_asked_for(release: Callable[.
     assert action._execute_module.call_args.args[1]["archive"]
 
 
-def test_the_locks_of_several_controllers_that_are_gone_are_broken(release: Callable[..., Any], gone: str) -> None:
+def test_the_locks_of_several_ended_controller_processes_are_broken(release: Callable[..., Any], gone: str) -> None:
     """Of two apps, deployed by two runs that were killed."""
     other = gone.replace(gone.split()[-1], "1")
     action = release()
@@ -940,7 +942,7 @@ def test_the_locks_of_several_controllers_that_are_gone_are_broken(release: Call
     assert [one and [*one] for one in broke(action)][-1] == [gone, other]
 
 
-def test_a_lock_that_can_not_be_broken_is_told(release: Callable[..., Any], gone: str) -> None:
+def test_a_lock_that_cannot_be_broken_is_reported(release: Callable[..., Any], gone: str) -> None:
     action = release()
     action._execute_module.side_effect = [held_by(gone), held_by(gone)]
     assert action.run(task_vars=HOST)["failed"]
@@ -954,21 +956,19 @@ def test_the_lock_of_a_process_that_may_run_is_not_broken(release: Callable[...,
     assert broke(action) == [None]
 
 
-def test_a_failure_of_another_kind_is_not_tried_again(release: Callable[..., Any]) -> None:
+def test_a_failure_without_a_lock_holder_is_not_tried_again(release: Callable[..., Any]) -> None:
     action = release()
     action._execute_module.return_value = {"failed": True, "msg": "ImportError"}
     assert action.run(task_vars=HOST)["failed"]
     assert broke(action) == [None]
 
 
-def test_a_process_of_this_machine_that_is_gone_has_ended(gone: str) -> None:
+def test_a_missing_process_of_this_machine_has_ended(gone: str) -> None:
     assert run_identity.has_ended(gone)
 
 
 @pytest.mark.parametrize(("seen", "expected"), [("?", False), ("same", False), ("another", True)])
-def test_another_persons_process_lives_although_it_can_not_be_looked_at(
-    monkeypatch: pytest.MonkeyPatch, seen: str, expected: bool
-) -> None:
+def test_a_process_of_another_user_has_not_ended(monkeypatch: pytest.MonkeyPatch, seen: str, expected: bool) -> None:
     """With hidepid, /proc shows it to nobody else (proc(5)); kill(2) fails with EPERM if there is one."""
 
     def kill(pid: int, signal: int) -> None:
@@ -979,12 +979,12 @@ def test_another_persons_process_lives_although_it_can_not_be_looked_at(
     assert run_identity.has_ended(HERE) is expected
 
 
-def test_a_number_that_no_process_can_have_has_ended() -> None:
+def test_a_pid_that_no_process_can_have_has_ended() -> None:
     here, _, _ = HERE.rpartition(" ")
     assert run_identity.has_ended(f"{here.rpartition(' ')[0]} {10**30} 1")
 
 
-def test_a_number_that_another_process_has_now_is_no_proof_of_life() -> None:
+def test_a_process_whose_pid_was_reused_has_ended() -> None:
     here, _, began = HERE.rpartition(" ")
     assert run_identity.has_ended(f"{here} {int(began) - 1}")
 
@@ -994,13 +994,11 @@ def test_a_number_that_another_process_has_now_is_no_proof_of_life() -> None:
     [HERE, run_identity.process_token(1), "nobody", "me 4711", HERE.replace("pid:[", "pid:[9"), f"another-{HERE}"],
     ids=["this one", "another user's", "nobody", "an older token", "another container", "another machine or boot"],
 )
-def test_a_process_that_may_be_there_has_not_ended(process: str) -> None:
+def test_a_process_of_another_machine_or_boot_has_not_ended(process: str) -> None:
     assert not run_identity.has_ended(process)
 
 
-def test_where_processes_can_not_be_told_apart_none_has_ended(
-    gone: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_without_proc_no_process_has_ended(gone: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(run_identity, "PROC", tmp_path)
     assert not run_identity.has_ended(gone)
     assert not run_identity.has_ended(run_identity.process_token(os.getpid()))

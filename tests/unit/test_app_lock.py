@@ -19,7 +19,7 @@ LAPTOP, DESKTOP = "laptop 1", "desktop 1"
 
 @pytest.fixture
 def apps(host: Path) -> dict[str, App]:
-    """Two apps whose locks nobody holds."""
+    """Two apps whose locks are free."""
     return {name: App(name, Supervisor(), host) for name in ("blog", "shop")}
 
 
@@ -86,7 +86,7 @@ def test_gathering_changes_nothing(apps: dict[str, App], module: Callable[..., d
 
 
 @pytest.mark.parametrize("check_mode", [False, True])
-def test_a_lock_is_broken_for_a_reason_that_is_kept(
+def test_the_reason_of_a_broken_lock_is_logged(
     apps: dict[str, App], module: Callable[..., dict[str, Any]], check_mode: bool
 ) -> None:
     apps["shop"].rollout_lock.acquire({"process": DESKTOP, "by": "you@desktop", "what": "restart"})
@@ -105,6 +105,6 @@ def test_a_lock_is_not_broken_without_a_reason(module: Callable[..., dict[str, A
     assert "reason" in module(state="broken")["msg"]
 
 
-def test_if_nobody_holds_a_lock_none_is_broken(module: Callable[..., dict[str, Any]]) -> None:
+def test_if_no_run_holds_a_lock_none_is_broken(module: Callable[..., dict[str, Any]]) -> None:
     result = module(state="broken", reason="it burnt")
     assert (result["changed"], result["broken"]) == (False, [])

@@ -1,4 +1,4 @@
-"""The modules of apps and the phases of a rollout: what each asks of an app, and what is told of it."""
+"""The modules of apps and the phases of a rollout: their steps for an app, and their results."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ SETS = ("uwsgi", "app")
 
 
 class Recorder(App):
-    """An app that writes down what it is asked to do, and changes no more on the disk than is needed to go on."""
+    """An app that records its steps, and changes on the disk only what the next steps need."""
 
     def __init__(self, host: Path) -> None:
         super().__init__("blog", Supervisor(), host)
@@ -90,15 +90,15 @@ class Recorder(App):
     def prepare(self) -> None:
         self._step("prepare")
 
-    def equip(self, release: str, secrets: Secrets) -> None:
-        self._step(f"equip {release} with {' '.join(secrets.env)}")
+    def provide_files(self, release: str, secrets: Secrets) -> None:
+        self._step(f"provide {release} with {' '.join(secrets.env)}")
         self.equipped = secrets
 
-    def has(self, release: str, secrets: Secrets) -> bool:
+    def has_set(self, release: str, secrets: Secrets) -> bool:
         return self.equipped == secrets
 
-    def keep(self, secrets: Secrets) -> bool:
-        self._step(f"keep {' '.join(secrets.env)}")
+    def store(self, secrets: Secrets) -> bool:
+        self._step(f"store {' '.join(secrets.env)}")
         return self.repaired
 
     def stage(self, release: Release, archive: Path, environment: Environment) -> None:
@@ -129,8 +129,8 @@ class Recorder(App):
         self._step(f"retire to {keep}, {'the one before' if keep_warm else 'none'} kept warm")
         self.rollout_lock.release()
 
-    def route(self, conf: str | None, environment: Environment | None) -> bool:
-        self._step(f"route {conf} with {' '.join(environment.sets) if environment else None}")
+    def configure(self, conf: str | None, environment: Environment | None) -> bool:
+        self._step(f"router {conf} with {' '.join(environment.sets) if environment else None}")
         return self.routes
 
     def remove(self, purge: bool, by: str) -> bool:
@@ -138,7 +138,7 @@ class Recorder(App):
         return True
 
     def live_is(self, *releases: str, voided: tuple[str, ...] = ()) -> None:
-        """Have releases on disk that were live in this order; the last one is."""
+        """Put releases on disk that were live in this order; the last one is live."""
         self.paths.journal_file.parent.mkdir(parents=True, exist_ok=True)
         journal = self.paths.journal()
         for release in releases:
@@ -161,18 +161,18 @@ class Recorder(App):
 
 RECORDED = (
     (staging, ("prepare", "stage", "copy")),
-    (secret_files, ("has", "keep")),
+    (secret_files, ("has_set", "store")),
     (hooks, ("run",)),
-    (warm_up, ("clean_up", "equip", "warm_up", "discard")),
+    (warm_up, ("clean_up", "provide_files", "warm_up", "discard")),
     (switching, ("is_settled", "switch", "retire")),
-    (http_router, ("route",)),
+    (http_router, ("configure",)),
     (presence, ("create", "remove")),
 )
 
 
 @pytest.fixture
 def recorder(host: Path, host_users: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    """An app of which the host has no release, but the wheels."""
+    """An app without a release on the host. The host has its wheels."""
     for room in (uploads, app_wheels):
         monkeypatch.setattr(room, "platform_of", lambda python: PLATFORM)
     recorder = Recorder(host)
@@ -187,13 +187,13 @@ def recorder(host: Path, host_users: dict[str, str], monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def lived(recorder: Recorder) -> Recorder:
-    """An app with the releases A, B and C on disk, of which C is live and B was voided."""
+    """An app with the releases A, B and C on disk. C is live, B is voided."""
     recorder.live_is(A, B, C, voided=(B,))
     return recorder
 
 
 def known(*names: str, elsewhere: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The sets of wheels of the app, or some of them, which were built, but for those that were only elsewhere."""
+    """The app's wheel sets, or some of them. They were built, except those that were only built elsewhere."""
     return {
         name: {
             "key": name,
@@ -209,7 +209,7 @@ def known(*names: str, elsewhere: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def arguments(step: str, **changed: Any) -> dict[str, Any]:
-    """What the action hands to the module."""
+    """The module's arguments from the action plugin."""
     return {
         "name": "blog",
         "target": "inventory",
@@ -244,7 +244,7 @@ def arguments(step: str, **changed: Any) -> dict[str, Any]:
 
 
 def run(app: App, step: str, check_mode: bool = False, **changed: Any) -> dict[str, Any]:
-    """What a module does, or a phase of app_rollout."""
+    """Run a module, or a phase of app_rollout."""
     wanted = arguments(step, **changed)
     if step in flask_app.STATES:
         return flask_app.run(app, {**wanted, "state": step}, check_mode)
@@ -265,18 +265,18 @@ FIRST = [
     f"clear all but {D}, none kept warm",
     "prepare",
     f"stage {D} /tmp/blog.tar.gz with uwsgi app",
-    f"equip {D} with KEY",
+    f"provide {D} with KEY",
     f"run ['flask db upgrade'] of {D} within 9, once",
     f"warm {D}",
     f"live {D}, a first release by {ME}",
     "swap programs",
-    "route None with None",
+    "router None with None",
     f"run ['flask warm-cache'] of {D} within 9",
 ]
 
 
-def test_a_first_release_goes_through_its_life(recorder: Recorder) -> None:
-    """Its hooks run before it is warm: there is no old release that runs on what they change."""
+def test_a_first_release_is_staged_warmed_up_and_switched_to(recorder: Recorder) -> None:
+    """Its hooks run before the warm-up, because the first release may need them."""
     result = run(recorder, "present")
     assert recorder.steps == FIRST
     assert result == {
@@ -296,7 +296,7 @@ def test_a_first_release_whose_hook_fails_is_discarded(recorder: Recorder) -> No
     assert (recorder.steps[-1], recorder.rollout_lock.record(), recorder.paths.live()) == (f"discard {D}", {}, None)
 
 
-def test_a_first_release_is_the_one_that_was_handed_over(recorder: Recorder) -> None:
+def test_a_first_release_may_come_from_another_host(recorder: Recorder) -> None:
     run(recorder, "present")
     assert recorder.staged == WANTED
 
@@ -309,7 +309,7 @@ def test_a_release_that_is_staged_already_is_not_staged_again(recorder: Recorder
 
 def test_a_first_router_has_uwsgis_wheels(recorder: Recorder) -> None:
     run(recorder, "present", router="[program:blog-http]")
-    assert "route [program:blog-http] with uwsgi" in recorder.steps
+    assert "router [program:blog-http] with uwsgi" in recorder.steps
 
 
 def test_a_host_that_lacks_the_source_asks_for_it(recorder: Recorder) -> None:
@@ -318,27 +318,27 @@ def test_a_host_that_lacks_the_source_asks_for_it(recorder: Recorder) -> None:
     assert (recorder.steps, recorder.rollout_lock.record()) == ([], {})
 
 
-def test_check_mode_tells_of_a_first_release_and_does_nothing(recorder: Recorder) -> None:
+def test_check_mode_reports_a_first_release_and_changes_nothing(recorder: Recorder) -> None:
     result = run(recorder, "present", check_mode=True, archive=None)
     assert (result["changed"], result["live"], recorder.steps) == (True, None, [])
 
 
 @pytest.mark.parametrize("fails", ["", "clear", "stage", "run", "warm", "live", "swap"])
-def test_a_first_release_is_a_rollout_until_its_end(recorder: Recorder, fails: str) -> None:
+def test_a_first_release_holds_the_lock_until_its_end(recorder: Recorder, fails: str) -> None:
     recorder.fails = fails
     with pytest.raises(ReleaseFailed) if fails else nullcontext():
         run(recorder, "present")
     assert (set(recorder.rollouts), recorder.rollout_lock.record()) == ({"first release"}, {})
 
 
-def test_a_first_release_waits_for_nobody_elses(recorder: Recorder) -> None:
+def test_a_first_release_is_refused_if_another_run_holds_the_lock(recorder: Recorder) -> None:
     recorder.rollout_lock.acquire({"process": DESKTOP, "by": ME, "what": "first release", "target": D})
     with pytest.raises(Locked):
         run(recorder, "present")
     assert recorder.steps == []
 
 
-def test_a_first_release_takes_over_from_a_controller_that_is_gone(recorder: Recorder) -> None:
+def test_a_first_release_breaks_the_lock_of_an_ended_controller_process(recorder: Recorder) -> None:
     recorder.rollout_lock.acquire({"process": DESKTOP, "by": ME, "what": "first release", "target": D})
     run(recorder, "present", break_holders=[DESKTOP])
     assert recorder.paths.live() == D
@@ -346,7 +346,7 @@ def test_a_first_release_takes_over_from_a_controller_that_is_gone(recorder: Rec
 
 @pytest.mark.parametrize("alone", [True, False])
 def test_an_app_is_recorded_before_anything_else(recorder: Recorder, alone: bool) -> None:
-    """Its wheels may not build: what is left can be removed."""
+    """Its wheels may fail to build. Then the app can still be removed."""
     result = run(recorder, "present", alone=alone, archive=None)
     assert (recorder.created, recorder.steps, result["changed"]) == (True, [], not alone)
 
@@ -356,7 +356,7 @@ def test_check_mode_records_nothing(recorder: Recorder) -> None:
     assert not recorder.created
 
 
-def test_a_user_that_was_gone_is_a_change(recorder: Recorder) -> None:
+def test_creating_a_missing_user_is_a_change(recorder: Recorder) -> None:
     recorder.live_is(A)
     recorder.created = False
     assert run(recorder, "present")["changed"]
@@ -370,7 +370,7 @@ def test_a_live_release_stays_and_is_kept_running(recorder: Recorder, runs: bool
     recorder.live_is(A)
     recorder.runs = runs
     result = run(recorder, "present")
-    assert recorder.steps == [*steps, "route None with None"]
+    assert recorder.steps == [*steps, "router None with None"]
     assert (result["changed"], result["live"], result["release"]) == (not runs, A, D)
 
 
@@ -378,21 +378,21 @@ def test_a_router_that_changed_is_a_change(recorder: Recorder) -> None:
     recorder.live_is(A)
     recorder.routes = True
     assert run(recorder, "present", router="[program:blog-http]")["changed"]
-    assert recorder.steps == ["route [program:blog-http] with uwsgi"]
+    assert recorder.steps == ["router [program:blog-http] with uwsgi"]
 
 
-def test_what_is_not_live_is_told_in_words(recorder: Recorder) -> None:
+def test_undeployed_changes_are_reported_in_words(recorder: Recorder) -> None:
     recorder.live_is(A)
     assert run(recorder, "present")["undeployed"] == ["processes 2 → 8"]
 
 
-def test_what_is_live_is_not_undeployed(recorder: Recorder) -> None:
+def test_a_live_release_has_no_undeployed_changes(recorder: Recorder) -> None:
     recorder.live_is(A)
     assert run(recorder, "present", record=make_release(A).record)["undeployed"] == []
 
 
 @pytest.mark.parametrize("runs", [True, False])
-def test_check_mode_tells_of_a_stopped_release_and_starts_nothing(recorder: Recorder, runs: bool) -> None:
+def test_check_mode_reports_a_stopped_release_and_starts_nothing(recorder: Recorder, runs: bool) -> None:
     recorder.live_is(A)
     recorder.runs = runs
     result = run(recorder, "present", check_mode=True)
@@ -402,13 +402,13 @@ def test_check_mode_tells_of_a_stopped_release_and_starts_nothing(recorder: Reco
 # warm
 
 
-def test_a_deploy_is_warmed_up_beside_what_is_live(lived: Recorder) -> None:
+def test_a_deploy_is_warmed_up_beside_the_live_release(lived: Recorder) -> None:
     result = run(lived, "warm_up", keep_warm=True)
     assert lived.steps == [
         f"clear all but {D}, the one before kept warm",
         "prepare",
         f"stage {D} /tmp/blog.tar.gz with uwsgi app",
-        f"equip {D} with KEY",
+        f"provide {D} with KEY",
         f"warm {D}",
     ]
     assert result == {
@@ -442,12 +442,12 @@ def test_the_target_is_warmed_up(lived: Recorder, asked: str, wanted: str | None
 
 
 @pytest.mark.parametrize("asked", ["inventory", A, f"{A}.1"])
-def test_a_release_that_was_restarted_is_found_under_its_name(recorder: Recorder, asked: str) -> None:
+def test_a_restarted_release_is_found_under_its_new_name(recorder: Recorder, asked: str) -> None:
     recorder.live_is(f"{A}.1", B)
     assert run(recorder, "warm_up", target=asked, release=A)["release"] == f"{A}.1"
 
 
-def test_a_small_archive_came_along(lived: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_archive_is_an_argument(lived: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     contents = []
     monkeypatch.setattr(
         staging, "stage", lambda paths, release, archive, environment: contents.append(archive.read_bytes())
@@ -457,27 +457,27 @@ def test_a_small_archive_came_along(lived: Recorder, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("asked", ["inventory", A])
-def test_what_is_on_disk_needs_no_archive(lived: Recorder, asked: str) -> None:
+def test_a_release_on_disk_needs_no_archive(lived: Recorder, asked: str) -> None:
     run(lived, "warm_up", target=asked, release=A, archive=None)
     assert [step for step in lived.steps if step.startswith("stage")] == []
 
 
-def test_a_restart_is_a_copy_of_what_is_live(lived: Recorder) -> None:
-    """Somebody who deploys at the same time is told of it from its first step on."""
+def test_a_restart_warms_up_a_copy_of_the_live_release(lived: Recorder) -> None:
+    """A concurrent rollout is refused from the first step on."""
     result = run(lived, "warm_up", target="live", release=None, archive=None)
     assert lived.steps == [
         "clear all but None, none kept warm",
         "prepare",
         f"copy {C}",
-        f"equip {C}.1 with KEY",
+        f"provide {C}.1 with KEY",
         f"warm {C}.1",
     ]
     assert (result["release"], result["switching"]) == (f"{C}.1", "restart")
     assert (lived.rollout_lock.renew(LAPTOP)["target"], set(lived.rollouts)) == (f"{C}.1", {"restart"})
 
 
-def test_what_is_live_with_other_secrets_is_deployed_as_a_copy(recorder: Recorder) -> None:
-    """It was rolled back to with those of another day."""
+def test_new_secrets_of_the_live_release_are_deployed_as_a_copy(recorder: Recorder) -> None:
+    """A rollback started it with older ones."""
     recorder.live_is(C)
     recorder.equipped = replace(SECRETS, id="0ther")
     assert run(recorder, "present", release=C)["undeployed"] == ["secrets changed"]
@@ -491,11 +491,11 @@ def test_secrets_that_were_edited_are_repaired(recorder: Recorder, repaired: boo
     recorder.live_is(C)
     recorder.repaired = repaired
     result = run(recorder, "present", release=C)
-    assert (result["changed"], recorder.steps[0]) == (repaired, "keep KEY")
+    assert (result["changed"], recorder.steps[0]) == (repaired, "store KEY")
 
 
 def test_a_deploy_of_what_the_host_lacks_asks_for_it(lived: Recorder) -> None:
-    """It is this run's turn from then on."""
+    """This run then holds the lock."""
     result = run(lived, "warm_up", archive=None)
     assert (result["needs"], result["changed"]) == ({**NOTHING, "archive": True}, False)
     assert (lived.steps, lived.rollout_lock.record()["process"]) == ([], LAPTOP)
@@ -503,7 +503,7 @@ def test_a_deploy_of_what_the_host_lacks_asks_for_it(lived: Recorder) -> None:
 
 @pytest.mark.parametrize("live", [C, f"{C}.1"])
 @pytest.mark.parametrize("asked", ["inventory", C])
-def test_what_is_live_is_not_deployed_again(recorder: Recorder, live: str, asked: str) -> None:
+def test_the_live_release_is_not_deployed_again(recorder: Recorder, live: str, asked: str) -> None:
     recorder.live_is(live)
     result = run(recorder, "warm_up", target=asked, release=C, archive=None)
     assert result == {"changed": False, "release": live, "live": live, "said": []}
@@ -511,28 +511,26 @@ def test_what_is_live_is_not_deployed_again(recorder: Recorder, live: str, asked
 
 
 @pytest.mark.parametrize("asked", ["inventory", C])
-def test_what_is_live_is_not_deployed_as_the_copy_that_an_interrupted_restart_has_left(
-    lived: Recorder, asked: str
-) -> None:
+def test_a_copy_left_by_an_interrupted_restart_is_not_deployed(lived: Recorder, asked: str) -> None:
     lived.paths.path(f"{C}.1").mkdir()
     assert run(lived, "warm_up", target=asked, release=C)["changed"] is False
 
 
-def test_what_an_interrupted_run_has_left_is_finished(lived: Recorder) -> None:
+def test_an_interrupted_rollout_is_finished(lived: Recorder) -> None:
     lived.settled = False
     result = run(lived, "warm_up", release=C, archive=None, keep_releases=3, keep_warm=True)
     assert lived.steps == ["retire to 3, the one before kept warm"]
     assert result == {"changed": True, "release": C, "live": C, "said": []}
 
 
-def test_there_may_be_nothing_to_roll_back_to(recorder: Recorder) -> None:
+def test_a_rollback_without_a_previous_release_is_refused(recorder: Recorder) -> None:
     recorder.live_is(B, A, voided=(B,))
     words = f"^blog: there is no release to roll back to; on disk: {A}, {B} \\(voided\\); {A} is live$"
     with pytest.raises(ReleaseFailed, match=words):
         run(recorder, "warm_up", target="previous")
 
 
-def test_a_release_that_is_not_there_is_refused_with_those_that_are(recorder: Recorder) -> None:
+def test_an_unknown_release_is_refused_with_those_on_disk(recorder: Recorder) -> None:
     recorder.live_is(A, B)
     words = f"^blog: there is no release {C} on this host; on disk: {A}, {B}; {B} is live$"
     with pytest.raises(ReleaseFailed, match=words):
@@ -551,7 +549,7 @@ def test_a_voided_release_is_refused(lived: Recorder, asked: dict[str, str]) -> 
 
 
 @pytest.mark.parametrize("asked", VOIDED, ids=["wanted", "by its id"])
-def test_a_voided_release_is_live_again_by_force(lived: Recorder, asked: dict[str, str]) -> None:
+def test_a_voided_release_can_be_forced(lived: Recorder, asked: dict[str, str]) -> None:
     assert run(lived, "warm_up", force=True, **asked)["release"] == B
 
 
@@ -562,14 +560,14 @@ def test_a_voided_release_is_voided_after_a_restart_too(recorder: Recorder) -> N
 
 
 @pytest.mark.parametrize("fails", ["clear", "prepare", "stage", "warm"])
-def test_a_deploy_that_fails_ends_its_rollout(lived: Recorder, fails: str) -> None:
+def test_a_failed_deploy_releases_the_lock(lived: Recorder, fails: str) -> None:
     lived.fails = fails
     with pytest.raises(ReleaseFailed, match="the app's own words"):
         run(lived, "warm_up")
     assert (lived.rollout_lock.record(), lived.paths.live()) == ({}, C)
 
 
-# what the controller has to bring
+# uploads
 
 NOTHING = {"archive": False, "sets": [], "wheels": [], "platform": PLATFORM}
 
@@ -586,7 +584,7 @@ NOTHING = {"archive": False, "sets": [], "wheels": [], "platform": PLATFORM}
     ],
     ids=["a set", "sets", "a wheel", "wheels", "both"],
 )
-def test_what_is_lacking_is_asked_for_before_anything_changes(
+def test_missing_uploads_are_requested_before_anything_changes(
     recorder: Recorder,
     step: str,
     live: str | None,
@@ -604,7 +602,7 @@ def test_what_is_lacking_is_asked_for_before_anything_changes(
 
 
 @pytest.mark.parametrize("step", ["present", "warm_up"])
-def test_what_the_host_has_is_not_asked_for(recorder: Recorder, step: str) -> None:
+def test_no_upload_is_requested_that_the_host_has(recorder: Recorder, step: str) -> None:
     if step == "warm_up":
         recorder.live_is(A)
     assert "needs" not in run(recorder, step)
@@ -643,7 +641,7 @@ def test_a_live_app_without_a_router_needs_nothing(recorder: Recorder) -> None:
     assert "needs" not in run(recorder, "present", archive=None, wheels=known(elsewhere=SETS))
 
 
-def test_wheels_that_were_brought_are_there_for_the_release(lived: Recorder, tmp_path: Path) -> None:
+def test_uploaded_wheels_are_used_for_the_release(lived: Recorder, tmp_path: Path) -> None:
     shutil.rmtree(lived.paths.pool)
     (tmp_path / "one.whl").write_text("one")
     sha256 = sha256_of(tmp_path / "one.whl")
@@ -656,7 +654,7 @@ def test_wheels_that_were_brought_are_there_for_the_release(lived: Recorder, tmp
 
 
 @pytest.mark.parametrize("live", [None, A])
-def test_check_mode_asks_for_nothing(recorder: Recorder, live: str | None) -> None:
+def test_check_mode_requests_no_upload(recorder: Recorder, live: str | None) -> None:
     if live:
         recorder.live_is(live)
     wanted = {"archive": None, "wheels": known(elsewhere=SETS), "router": "[program:blog-http]"}
@@ -672,14 +670,14 @@ def test_an_environment_has_the_wheels_of_all_its_sets(recorder: Recorder) -> No
 
 
 @pytest.mark.parametrize("step", ["present", "warm_up"])
-def test_what_a_killed_build_has_left_goes_when_the_host_is_made_ready(lived: Recorder, step: str) -> None:
+def test_packages_left_by_a_killed_build_are_removed(lived: Recorder, step: str) -> None:
     run(lived, step, check_mode=True)
     assert lived.cleaned == []
     run(lived, step)
     assert lived.cleaned == ([C] if step == "present" else [])
 
 
-def test_an_apps_own_uwsgi_does_not_replace_ours(recorder: Recorder) -> None:
+def test_an_apps_requirements_do_not_replace_its_servers_uwsgi(recorder: Recorder) -> None:
     """A dependency of the app may require it; pip would refuse two of them."""
     wanted = known()
     (ours,) = wanted["uwsgi"]["known"][PLATFORM]
@@ -717,20 +715,22 @@ def test_a_builder_asks_for_no_set_that_was_built(recorder: Recorder) -> None:
 
 @pytest.fixture
 def in_use(lived: Recorder) -> Recorder:
-    """An app that somebody else is deploying."""
+    """An app that another run is deploying."""
     lived.rollout_lock.acquire({"process": DESKTOP, "by": "you@desktop", "what": "deploy", "target": D})
     return lived
 
 
 @pytest.mark.parametrize("settled", [True, False], ids=["a deploy", "a repair"])
-def test_what_somebody_else_is_deploying_is_left_alone(in_use: Recorder, settled: bool) -> None:
+def test_an_app_that_another_run_has_locked_is_left_alone(in_use: Recorder, settled: bool) -> None:
     in_use.settled = settled
     with pytest.raises(Locked, match="a deploy by you@desktop has held the lock"):
         run(in_use, "warm_up", break_holders=["laptop 2"], **({} if settled else {"release": C}))
     assert (in_use.steps, in_use.rollout_lock.record()["process"]) == ([], DESKTOP)
 
 
-def test_nobody_waits_for_the_lock_of_somebody_elses_rollout(in_use: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_refused_at_once_if_another_run_holds_the_lock(
+    in_use: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One of its hooks may hold that for long."""
     monkeypatch.setattr(in_use.rollout_lock, "one_step", lambda: pytest.fail("it waits"))
     with pytest.raises(Locked):
@@ -745,7 +745,7 @@ def test_a_lock_can_be_broken(in_use: Recorder, how: dict[str, Any], settled: bo
     assert in_use.rollout_lock.record().get("process") == (LAPTOP if settled else None)
 
 
-def test_a_broken_lock_is_held_while_the_archive_is_brought(in_use: Recorder) -> None:
+def test_a_broken_lock_is_held_while_the_archive_is_uploaded(in_use: Recorder) -> None:
     run(in_use, "warm_up", archive=None, force=True)
     assert (in_use.steps, in_use.rollout_lock.record()["process"]) == ([], LAPTOP)
 
@@ -757,19 +757,19 @@ def test_a_step_of_a_rollout_whose_lock_was_broken_is_refused(in_use: Recorder, 
     assert (in_use.steps, in_use.paths.live()) == ([], C)
 
 
-def test_what_somebody_else_does_is_not_undone(in_use: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor waited for: one of its hooks may hold the lock for long."""
+def test_a_rollout_of_another_run_is_not_rolled_back(in_use: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run does not wait either, because a hook may hold the step lock for long."""
     monkeypatch.setattr(in_use.rollout_lock, "one_step", lambda: pytest.fail("it waits"))
     result = run(in_use, "roll_back")
     assert (result["changed"], result["live"], in_use.rollout_lock.record()["process"]) == (False, C, DESKTOP)
 
 
-# the steps after it
+# later phases
 
 
 @pytest.fixture
 def warmed(lived: Recorder) -> Recorder:
-    """An app of which D is warm."""
+    """An app whose release D is warm."""
     run(lived, "warm_up")
     lived.steps.clear()
     return lived
@@ -778,7 +778,7 @@ def warmed(lived: Recorder) -> Recorder:
 @pytest.mark.parametrize(
     ("what", "asked"), [("deploy", "inventory"), ("rollback", "previous"), ("restart", "inventory")]
 )
-def test_a_rollout_that_was_cut_off_after_its_switch_goes_on(lived: Recorder, what: str, asked: str) -> None:
+def test_a_rollout_that_was_interrupted_after_its_switch_is_continued(lived: Recorder, what: str, asked: str) -> None:
     """A deploy with its hooks, and without another switch."""
     lived.settled = False
     lived.rollout_lock.acquire({"process": DESKTOP, "by": ME, "what": what, "target": C})
@@ -791,46 +791,46 @@ def test_a_rollout_that_was_cut_off_after_its_switch_goes_on(lived: Recorder, wh
     assert lived.steps == [*hooked, "retire to 5, none kept warm"]
 
 
-def test_hooks_before_the_switch_run_once_for_what_is_warm(warmed: Recorder) -> None:
+def test_hooks_before_the_switch_run_once_for_the_warm_release(warmed: Recorder) -> None:
     result = run(warmed, "before_switch")
     assert warmed.steps == [f"run ['flask db upgrade'] of {D} within 9, once"]
     assert result == {"changed": True, "release": D, "live": C, "said": ["$ flask db upgrade"]}
 
 
-def test_a_hook_that_fails_before_the_switch_is_the_end_of_the_release(warmed: Recorder) -> None:
+def test_a_hook_that_fails_before_the_switch_discards_the_release(warmed: Recorder) -> None:
     warmed.fails = "run"
     with pytest.raises(ReleaseFailed, match="the app's own words"):
         run(warmed, "before_switch")
     assert (warmed.steps[1:], warmed.rollout_lock.record(), warmed.paths.live()) == ([f"discard {D}"], {}, C)
 
 
-def test_what_is_logged_from_the_switch_on_is_told_apart(warmed: Recorder) -> None:
+def test_the_size_of_the_releases_log_at_the_switch_is_recorded(warmed: Recorder) -> None:
     warmed.paths.logs.mkdir(parents=True, exist_ok=True)
     (warmed.paths.logs / f"{D}.log").write_text("warm\n")
     run(warmed, "switch")
     assert warmed.rollout_lock.record()["said"] == 5
 
 
-def test_what_is_warm_becomes_live(warmed: Recorder) -> None:
+def test_the_warm_release_becomes_live(warmed: Recorder) -> None:
     result = run(warmed, "switch")
     assert warmed.steps == [f"live {D}, a deploy by {ME}"]
     assert result == {"changed": True, "release": D, "live": D, "at": 7.5, "said": []}
 
 
-def test_hooks_after_the_switch_run_for_what_is_live(warmed: Recorder) -> None:
+def test_hooks_after_the_switch_run_for_the_live_release(warmed: Recorder) -> None:
     run(warmed, "switch")
     result = run(warmed, "after_switch")
     assert warmed.steps[1:] == [f"run ['flask warm-cache'] of {D} within 9"]
     assert result["said"] == ["$ flask warm-cache"]
 
 
-def test_what_is_not_live_is_retired(warmed: Recorder) -> None:
+def test_old_releases_are_retired(warmed: Recorder) -> None:
     result = run(warmed, "retire", keep_releases=3, keep_warm=True)
     assert warmed.steps == ["retire to 3, the one before kept warm"]
     assert (result["changed"], warmed.rollout_lock.record()) == (True, {})
 
 
-def test_what_became_live_is_seen_to_answer(warmed: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_confirm_checks_that_the_live_release_answers(warmed: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     problems = [None, "/healthz answered 500"]
     monkeypatch.setattr(health, "probe", lambda paths, release, timeout: problems.pop(0))
     with pytest.raises(ReleaseFailed, match=f"^blog: {C} is live, and not {D}$"):
@@ -841,20 +841,20 @@ def test_what_became_live_is_seen_to_answer(warmed: Recorder, monkeypatch: pytes
         run(warmed, "confirm")
 
 
-def test_the_log_of_its_clients_is_marked_at_the_switch(warmed: Recorder, tmp_path: Path) -> None:
+def test_the_end_of_nginxs_log_is_recorded_at_the_switch(warmed: Recorder, tmp_path: Path) -> None:
     (tmp_path / "access.log").write_text("before\n")
     run(warmed, "switch", access_log=str(tmp_path / "access.log"))
     assert warmed.rollout_lock.record()["log"]["size"] == len("before\n")
 
 
-def test_singletons_start_and_stop_where_they_did_not(warmed: Recorder) -> None:
+def test_singletons_are_started_and_stopped(warmed: Recorder) -> None:
     for state, here in (("started", True), ("started", True), ("stopped", False), ("stopped", False)):
         run(warmed, state)
         assert warmed.paths.singletons_file.exists() == here
     assert warmed.steps == ["swap programs", "swap programs"]
 
 
-def test_check_mode_tells_whether_singletons_would_move(lived: Recorder) -> None:
+def test_check_mode_reports_whether_singletons_would_move(lived: Recorder) -> None:
     for state in ("started", "stopped"):
         assert run(lived, state, check_mode=True)["changed"] == (state == "started")
     assert not lived.paths.singletons_file.exists()
@@ -868,7 +868,7 @@ def test_an_app_is_removed(lived: Recorder, purge: bool, step: str) -> None:
 
 @pytest.mark.parametrize("step", ["absent", "started"])
 @pytest.mark.parametrize("how", [{}, {"force": True}, {"break_holders": [DESKTOP]}], ids=["refused", "force", "gone"])
-def test_what_somebody_else_is_deploying_is_neither_removed_nor_moved(
+def test_an_app_that_another_run_has_locked_is_neither_removed_nor_are_its_singletons_moved(
     lived: Recorder, step: str, how: dict[str, Any]
 ) -> None:
     lived.rollout_lock.acquire({"process": DESKTOP, "by": ME, "what": "deploy", "target": D})
@@ -879,10 +879,10 @@ def test_what_somebody_else_is_deploying_is_neither_removed_nor_moved(
 
 @pytest.mark.parametrize("check_mode", [True, False])
 @pytest.mark.parametrize("purge", [True, False])
-def test_what_has_no_record_is_not_removed(
+def test_an_app_without_a_journal_is_not_removed(
     recorder: Recorder, host_users: dict[str, str], host: Path, snapshot, purge: bool, check_mode: bool
 ) -> None:
-    """A name was mistyped: nothing is changed, not even a lock taken."""
+    """If a name is mistyped, nothing is changed, not even a lock acquired."""
     host_users["blog"] = "/srv/blog"
     (recorder.paths.home / "files").mkdir(parents=True)
     before = snapshot(host)
@@ -898,15 +898,13 @@ def test_what_has_no_record_is_not_removed(
     ("target", "release", "changed"),
     [("inventory", D, True), ("inventory", C, False), ("previous", None, True), ("live", None, True)],
 )
-def test_check_mode_tells_what_would_be_switched(
-    lived: Recorder, target: str, release: str | None, changed: bool
-) -> None:
+def test_check_mode_reports_a_switch(lived: Recorder, target: str, release: str | None, changed: bool) -> None:
     result = run(lived, "warm_up", check_mode=True, target=target, release=release, archive=None)
     assert (result["changed"], lived.steps, lived.rollout_lock.record()) == (changed, [], {})
     assert result["undeployed"] == (["processes 2 → 8"] if release == D else [])
 
 
-def test_check_mode_refuses_what_is_voided(lived: Recorder) -> None:
+def test_check_mode_refuses_a_voided_release(lived: Recorder) -> None:
     with pytest.raises(ReleaseFailed, match="was voided"):
         run(lived, "warm_up", check_mode=True, release=B)
 
@@ -916,14 +914,14 @@ def test_check_mode_of_a_first_deploy_is_a_change(recorder: Recorder) -> None:
 
 
 @pytest.mark.parametrize("releases", [[], [A]], ids=["nothing", "something"])
-def test_check_mode_tells_what_would_be_removed(recorder: Recorder, releases: list[str]) -> None:
+def test_check_mode_reports_a_removal(recorder: Recorder, releases: list[str]) -> None:
     if releases:
         recorder.live_is(*releases)
     result = run(recorder, "absent", check_mode=True, release=None)
     assert (result["changed"], recorder.steps) == (bool(releases), [])
 
 
-# a release on its way to another host
+# app_release
 
 
 @pytest.fixture
@@ -947,7 +945,7 @@ def packed(app: App, stage: Callable[..., Path], tmp_path: Path, monkeypatch: py
     return tmp_path / "release.tar.gz"
 
 
-def test_a_release_is_the_same_on_another_host_but_for_what_is_of_its_host(app: App, other: App, packed: Path) -> None:
+def test_a_packed_release_is_the_same_on_another_host(app: App, other: App, packed: Path) -> None:
     assert run(other, "staged", release=A, archive=str(packed))["changed"]
     here, there = app.paths.path(A), other.paths.path(A)
     files = [path.relative_to(here) for path in here.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
@@ -962,28 +960,28 @@ def test_a_release_is_the_same_on_another_host_but_for_what_is_of_its_host(app: 
     }
 
 
-def test_what_a_host_has_is_not_staged_again(app: App, packed: Path) -> None:
+def test_a_release_on_disk_is_not_staged_again(app: App, packed: Path) -> None:
     assert not run(app, "staged", release=A, archive="/no/such/archive")["changed"]
 
 
-def test_a_release_that_a_host_has_not_can_not_be_packed(app: App, packed: Path) -> None:
+def test_a_release_that_is_not_on_disk_cannot_be_packed(app: App, packed: Path) -> None:
     with pytest.raises(ReleaseFailed, match=f"there is no release {B} on this host; on disk: {A}"):
         run(app, "packed", release=B)
 
 
-def test_a_release_whose_wheels_nobody_has_is_refused(other: App, packed: Path) -> None:
+def test_a_release_whose_wheels_are_not_in_the_wheelhouse_is_refused(other: App, packed: Path) -> None:
     with pytest.raises(ReleaseFailed, match=f"the wheelhouse has no wheels of {A} for {PLATFORM}; deploy"):
         run(other, "staged", release=A, archive=str(packed), wheels=known(elsewhere=SETS))
 
 
-def test_wheels_that_a_host_lacks_for_it_are_asked_for(other: App, packed: Path) -> None:
+def test_missing_wheels_of_a_packed_release_are_requested(other: App, packed: Path) -> None:
     shutil.rmtree(other.paths.pool)
     result = run(other, "staged", release=A, archive=str(packed))
     assert (result["changed"], result["needs"]["wheels"]) == (False, ["0" * 64, "1" * 64])
     assert other.paths.on_disk() == []
 
 
-# a whole life, with nothing but Supervisor and the app itself made up
+# whole rollouts, with a fake Supervisor and a fake app
 
 
 @pytest.fixture
@@ -1055,7 +1053,7 @@ def test_deploys_rollbacks_and_restarts_end_with_one_release_that_runs(app: App,
     assert app.paths.journal().voided.keys() == {C}
 
 
-def test_a_rollback_to_what_was_kept_warm_starts_nothing(app: App, play: Callable[..., str]) -> None:
+def test_a_rollback_to_a_warm_release_starts_nothing(app: App, play: Callable[..., str]) -> None:
     for release in (A, B):
         play(release, keep_warm=True)
     started = list(app.supervisor.rpc.calls)
@@ -1129,7 +1127,7 @@ def test_secrets_are_not_in_the_result(module: Callable[..., dict[str, Any]]) ->
         (PermissionError(13, "Permission denied", "/srv"), "^blog: .*Permission denied: '/srv'$"),
     ],
 )
-def test_a_refusal_is_a_failure_in_words(
+def test_a_refusal_is_the_failures_message(
     recorder: Recorder,
     module: Callable[..., dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
@@ -1145,8 +1143,8 @@ def test_a_refusal_is_a_failure_in_words(
     assert re.search(words, result["msg"])
 
 
-def test_the_holder_of_the_lock_is_told(recorder: Recorder, module: Callable[..., dict[str, Any]]) -> None:
-    """The controller knows whether its process is gone."""
+def test_the_holder_of_the_lock_is_returned(recorder: Recorder, module: Callable[..., dict[str, Any]]) -> None:
+    """The controller knows whether the holder's process has ended."""
     recorder.live_is(A)
     recorder.rollout_lock.acquire({"process": DESKTOP, "by": ME, "what": "deploy", "target": B})
     result = module("warm_up")
@@ -1154,24 +1152,22 @@ def test_the_holder_of_the_lock_is_told(recorder: Recorder, module: Callable[...
 
 
 @pytest.mark.parametrize("phase", ["switch", "roll_back", "retire"])
-def test_check_mode_of_what_follows_the_warm_up_changes_nothing(
+def test_check_mode_of_phases_after_the_warm_up_changes_nothing(
     recorder: Recorder, module: Callable[..., dict[str, Any]], phase: str
 ) -> None:
-    """Also where the inventory asks for nothing: what fails in check mode is told by its own message."""
+    """Also if nothing is to be deployed: a failure in check mode has its own message."""
     recorder.live_is(A)
     result = module(phase, release=None, _ansible_check_mode=True)
     assert (result["changed"], result["apps"], recorder.steps) == (False, {}, [])
 
 
-def test_check_mode_tells_of_each_app_that_would_fail(
-    recorder: Recorder, module: Callable[..., dict[str, Any]]
-) -> None:
+def test_check_mode_reports_each_app_that_would_fail(recorder: Recorder, module: Callable[..., dict[str, Any]]) -> None:
     recorder.live_is(A, B, C, voided=(B,))
     result = module("warm_up", release=B, _ansible_check_mode=True)
     assert "was voided" in result["apps"]["blog"]["failed"]
 
 
-def test_a_rollout_that_fails_tells_what_came_of_each_app(
+def test_a_failed_rollout_returns_the_result_of_each_app(
     recorder: Recorder, module: Callable[..., dict[str, Any]]
 ) -> None:
     recorder.live_is(A)
@@ -1197,7 +1193,7 @@ def test_singletons_of_a_host_without_a_release_wait_for_one(
     assert (recorder.steps, recorder.paths.singletons_file.exists()) == ([], True)
 
 
-def test_the_holder_is_told_where_singletons_can_not_move(
+def test_if_singletons_cannot_move_the_holder_is_returned(
     recorder: Recorder, module: Callable[..., dict[str, Any]]
 ) -> None:
     recorder.rollout_lock.acquire({"process": DESKTOP, "by": ME, "what": "deploy"})
@@ -1205,7 +1201,7 @@ def test_the_holder_is_told_where_singletons_can_not_move(
 
 
 @pytest.mark.parametrize("step", ["packed", "staged"])
-def test_a_release_on_its_way_has_a_module(module: Callable[..., dict[str, Any]], step: str) -> None:
+def test_the_module_app_release_packs_and_stages(module: Callable[..., dict[str, Any]], step: str) -> None:
     result = module(step, release="0" * 12)
     assert result["failed"]
     assert re.search("there is no release 0{12} on this host|No such file", result["msg"])
@@ -1216,7 +1212,7 @@ def test_wheels_have_a_module(module: Callable[..., dict[str, Any]], recorder: R
 
 
 @pytest.mark.parametrize(("step", "nice"), [("warm_up", [10]), ("retire", [10]), ("present", []), ("switch", [])])
-def test_what_is_live_goes_before_what_is_staged(
+def test_live_programs_have_priority_over_staging(
     recorder: Recorder,
     module: Callable[..., dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
@@ -1230,10 +1226,10 @@ def test_what_is_live_goes_before_what_is_staged(
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077])
-def test_what_is_unpacked_can_be_entered_whatever_the_umask(
+def test_unpacked_folders_are_accessible_whatever_the_umask(
     recorder: Recorder, module: Callable[..., dict[str, Any]], umask: int
 ) -> None:
-    """Else a hardened root's host has releases that their app can't read."""
+    """With a strict umask of root the app could not read its release."""
     os.umask(umask)
     module()
     assert recorder.paths.path(D).stat().st_mode & 0o777 == 0o755

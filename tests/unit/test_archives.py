@@ -1,4 +1,4 @@
-"""An archive is unpacked as a whole, and nowhere else, or the message says why it is not."""
+"""Archives are unpacked completely and only into their folder, or refused with a message."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def extraction(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.usefixtures("extraction")
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tar.bz2", "a.tar.xz", "a.zip"])
-def test_an_archive_is_unpacked_without_the_folder_that_all_is_in(tmp_path: Path, name: str) -> None:
+def test_the_only_folder_at_the_top_of_an_archive_is_dropped(tmp_path: Path, name: str) -> None:
     kind = name.rpartition(".")[2]
     path = tmp_path / name
     make_zip(path, FILES) if kind == "zip" else make_tar(path, dict(FILES), "w:" if kind == "tar" else f"w:{kind}")
@@ -151,7 +151,7 @@ def test_a_zip_that_would_write_elsewhere_is_refused(tmp_path: Path, name: str, 
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"\x1f\x8b no gzip", b"PK\x03\x04 no zip"])
-def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.tgz").write_bytes(content)
     with pytest.raises(SourceError, match=f"^'{tmp_path}/a.tgz' can't be unpacked: .*; use a .tar"):
         fetch(at(tmp_path / "a.tgz"))
@@ -165,7 +165,7 @@ def test_half_an_archive_is_refused(tmp_path: Path, cache: Path) -> None:
     assert [path.name for path in (cache / "sources/archive").iterdir()] == ["lock"]
 
 
-def test_an_archive_that_changes_is_another(tmp_path: Path) -> None:
+def test_a_changed_archive_is_another_source(tmp_path: Path) -> None:
     path = make_tar(tmp_path / "a.tgz", {"a/x": b"1"})
     first = fetch(at(path))
     make_tar(path, {"a/x": b"2"})
@@ -178,7 +178,7 @@ def test_an_archive_that_was_not_fetched(tmp_path: Path) -> None:
         fetched(at(tmp_path / "a.tgz"))
 
 
-def test_both_hashes_are_said_when_they_differ(tmp_path: Path) -> None:
+def test_a_wrong_hash_is_reported_with_the_expected_one(tmp_path: Path) -> None:
     path = make_tar(tmp_path / "a.tgz", {"a/x": b"1"})
     with pytest.raises(SourceError, match=f"^'{path}' has the sha256 {sha256(path)}, not {'0' * 64}; if it was meant"):
         fetch(at(path, sha256="0" * 64))
@@ -233,7 +233,7 @@ def test_addresses_that_differ_in_their_query_are_two(tmp_path: Path, web: str) 
 
 
 def test_a_server_that_calls_an_archive_an_encoding(tmp_path: Path, web: str) -> None:
-    """What is hashed is what others download and hash."""
+    """The hash is that of the downloaded bytes."""
     path = make_tar(tmp_path / "www" / "encoded.tgz", dict(FILES))
     assert fetch({"archive": {"url": f"{web}/encoded.tgz", "sha256": sha256(path)}}).folder
 
@@ -260,14 +260,14 @@ def test_a_password_of_a_download_is_used_and_not_kept(tmp_path: Path, web: str,
 
 
 @pytest.mark.parametrize("path", ["private/a.tgz", "missing.tgz"])
-def test_a_download_that_fails_tells_no_password(web: str, path: str) -> None:
+def test_the_message_of_a_failed_download_has_no_password(web: str, path: str) -> None:
     url = f"{web}/{path}?sign=s1gn".replace("//", "//me:wr0ng@")
     with pytest.raises(SourceError, match=f"^'{web}/{path}' can't be downloaded: .*40[14].*; check the url") as raised:
         fetch({"archive": {"url": url, "sha256": "0" * 64}})
     assert not [word for word in ("wr0ng", "s1gn") if word in str(raised.value)]
 
 
-def test_a_server_whose_certificate_nobody_knows_is_refused(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_with_an_untrusted_certificate_is_refused(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
     with pytest.raises(SourceError, match=r"can't be downloaded: .*certificate"):
         fetch({"archive": {"url": f"{web}/a.tgz", "sha256": "0" * 64}})
@@ -284,14 +284,14 @@ def test_a_download_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
         fetch({"archive": {"url": "https://h/a", "sha256": "0" * 64}})
 
 
-def test_an_unpacking_that_ends_anywhere_leaves_no_half_folder(tmp_path: Path, cache: Path) -> None:
+def test_an_interrupted_unpacking_leaves_no_partial_folder(tmp_path: Path, cache: Path) -> None:
     path = make_tar(tmp_path / "a.tgz", dict(FILES))
     for number in interruptions(lambda _: fetch(at(path))):
         for folder in cache.glob(f"sources/archive/{'?' * 64}"):
             assert names(folder) == ["app.py", "pkg/x", "run.sh"], f"interrupted before step {number}"
 
 
-def test_of_old_archives_the_newest_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+def test_the_newest_old_archives_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     monkeypatch.setattr(sources, "KEPT_ARCHIVES", 2)
     for number in range(4):
         found = fetch(at(make_tar(tmp_path / "a.tgz", {"x": b"%d" % number})))

@@ -28,7 +28,7 @@ PYUWSGI = "pyuwsgi==2.0.30 --hash=sha256:1"
 
 
 def ways(recipe: Recipe, *errors: str, built_by: str = "gcc-11") -> list[tuple[str, str, str]]:
-    """Requirement, compiler and flags of each attempt, of which the first ones fail like this and the next works."""
+    """Requirement, compiler and flags of each attempt. The first ones fail with these messages, the next one works."""
     tried: list[Attempt] = []
     for attempt in attempts(recipe, lambda: built_by, tried):
         tried.append(attempt)
@@ -61,14 +61,14 @@ PREBUILT = ("pyuwsgi", "", "")
         "nothing works",
     ],
 )
-def test_what_links_with_python_is_built_by_gcc_and_then_by_what_helps(
+def test_uwsgi_is_built_by_gcc_then_without_lto_then_by_pythons_gcc(
     errors: list[str], expected: list[tuple[str, str, str]]
 ) -> None:
     assert ways(replace(AUTO, prebuilt=PYUWSGI), *errors) == expected
 
 
 @pytest.mark.parametrize("line", [LTO_MISMATCH.splitlines()[number] for number in (0, 3)])
-def test_each_line_of_the_linker_tells_of_the_mismatch(line: str) -> None:
+def test_each_message_of_the_linker_is_recognized(line: str) -> None:
     """Of a long message there may be a part."""
     assert ways(AUTO, line) == [BY_GCC, WITHOUT_LTO]
 
@@ -99,11 +99,11 @@ def test_a_compiler_that_is_pinned_is_the_only_one_and_a_binary_has_to_be_allowe
     [([], [""]), ([NO_COMPILER], ["", "gcc"]), ([NO_HEADER], ["", "gcc"]), ([NOT_FOUND], [""])],
     ids=["wheels alone", "no compiler", "no header", "no such thing"],
 )
-def test_a_compiler_is_for_what_has_no_wheel(errors: list[str], expected: list[str]) -> None:
+def test_a_compiler_is_installed_only_if_a_wheel_is_missing(errors: list[str], expected: list[str]) -> None:
     assert [compiler for _, compiler, _ in ways(Recipe("flask"), *errors)] == expected
 
 
-def test_what_needs_a_librarys_headers_is_compiled_at_once() -> None:
+def test_requirements_with_build_packages_are_compiled_at_once() -> None:
     recipe = Recipe("psycopg2", build_packages=("libpq-dev",))
     assert ways(recipe) == [("psycopg2", "gcc", "")]
     assert ways(recipe, NO_HEADER) == [("psycopg2", "gcc", "")]
@@ -152,7 +152,7 @@ def test_an_explanation_has_each_attempt_with_its_last_words() -> None:
         ("Error: pg_config executable not found.", "pg_config"),
     ],
 )
-def test_an_explanation_tells_what_a_missing_file_takes(error: str, missing: str) -> None:
+def test_an_explanation_names_the_missing_header(error: str, missing: str) -> None:
     assert explain([Attempt("psycopg2", "gcc", error=error)]).splitlines()[-1] == (
         f"name the package that brings {missing} in build_packages of the app (apt-file search)"
     )
@@ -165,7 +165,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where wheels are to be."""
+    """The folder for wheels."""
     return tmp_path / "wheels"
 
 
@@ -219,7 +219,7 @@ def test_a_project_is_built_with_what_it_needs(
     assert python.requirements() == ["flask<4\n"]
 
 
-def test_what_a_project_needs_may_be_told_by_it_alone(
+def test_a_projects_dynamic_dependencies_are_built(
     host: Host, python: Python, folder: Path, project: Callable[..., Path]
 ) -> None:
     build(Recipe("", dependencies=""), python.path, folder, project())
@@ -243,7 +243,7 @@ def test_constraints_are_a_file_of_their_own(host: Host, python: Python, folder:
     assert python.constraints() == "click<9\n"
 
 
-def test_all_wheels_are_told_by_name_and_hash(host: Host, python: Python, folder: Path) -> None:
+def test_all_wheels_are_returned_by_name_and_hash(host: Host, python: Python, folder: Path) -> None:
     built = build(Recipe("uwsgi\n"), python.path, folder)
     assert [wheel["file"] for wheel in built.wheels] == [
         "click-8-py3-none-any.whl",
@@ -254,8 +254,10 @@ def test_all_wheels_are_told_by_name_and_hash(host: Host, python: Python, folder
     assert [str(attempt).rpartition(",")[0] for attempt in built.tried] == ["uwsgi by no compiler"]
 
 
-def test_what_can_be_built_without_a_compiler_is_built_with_one(host: Host, python: Python, folder: Path) -> None:
-    """An extension that is optional would be missing, on each host."""
+def test_a_wheel_that_was_built_without_a_compiler_is_built_again_with_one(
+    host: Host, python: Python, folder: Path
+) -> None:
+    """Otherwise an optional extension would be missing on each host."""
     python.builds_anyway()
     built = build(Recipe("markupsafe\n"), python.path, folder)
     assert [attempt.compiler for attempt in built.tried] == ["", "gcc"]
@@ -272,7 +274,7 @@ def test_two_builds_on_a_host_wait_for_each_other(
     assert host["calls"] == []
 
 
-def test_upgrades_of_the_host_are_told(host: Host, python: Python, folder: Path) -> None:
+def test_upgraded_packages_of_the_host_are_reported(host: Host, python: Python, folder: Path) -> None:
     host.write(upgrades=["libc6"])
     built = build(AUTO, python.path, folder)
     assert re.fullmatch(r"uwsgi==2\.0\.31 by gcc, \d+ s, upgraded libc6", str(built.tried[0]))
@@ -283,7 +285,7 @@ def test_variables_of_a_recipe_reach_pip(host: Host, python: Python, folder: Pat
     assert python.variables()[-1]["UWSGI_PROFILE_OVERRIDE"] == "ssl=false"
 
 
-def test_of_a_failed_attempt_nothing_is_left_for_the_next(host: Host, python: Python, folder: Path) -> None:
+def test_a_failed_attempt_leaves_nothing_for_the_next(host: Host, python: Python, folder: Path) -> None:
     python.fails_with(LTO_MISMATCH)
     built = build(AUTO, python.path, folder)
     assert {path.name for path in folder.iterdir()} == {wheel["file"] for wheel in built.wheels}
@@ -291,7 +293,7 @@ def test_of_a_failed_attempt_nothing_is_left_for_the_next(host: Host, python: Py
     assert [attempt.error.splitlines()[1:] for attempt in built.tried] == [LTO_MISMATCH.splitlines(), []]
 
 
-def test_where_nothing_works_nothing_is_left_and_all_is_told(host: Host, python: Python, folder: Path) -> None:
+def test_if_every_attempt_fails_nothing_is_left_and_all_are_reported(host: Host, python: Python, folder: Path) -> None:
     python.fails_with(LTO_MISMATCH, LTO_MISMATCH, "cannot link", "no such wheel")
     with pytest.raises(BuildFailed) as failed:
         build(replace(AUTO, prebuilt=PYUWSGI), python.path, folder)
@@ -346,9 +348,7 @@ def test_tools_are_installed_by_hash(host: Host, python: Python, folder: Path) -
 
 
 @pytest.mark.parametrize("isolation", [True, False])
-def test_a_recipe_tells_whether_what_builds_it_comes_from_the_index(
-    host: Host, python: Python, folder: Path, isolation: bool
-) -> None:
+def test_a_recipe_decides_about_build_isolation(host: Host, python: Python, folder: Path, isolation: bool) -> None:
     build(replace(AUTO, tools="wheel==1", isolation=isolation), python.path, folder)
     (call,) = python.calls()
     assert ("--no-build-isolation" in call) == (not isolation)
@@ -367,7 +367,7 @@ def test_the_login_of_an_index_is_in_a_file_of_the_sandbox_and_nowhere_else(
 def test_an_index_is_in_the_environment(
     host: Host, python: Python, folder: Path, monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
-    """And nobody's own settings count."""
+    """And no user's settings count."""
     monkeypatch.setenv("PIP_INDEX_URL", "https://elsewhere.example")
     build(replace(AUTO, tools="wheel==1", index_url=url), python.path, folder)
     seen = python.variables()

@@ -1,4 +1,4 @@
-"""Sources that an app's build has worked on: once per platform, complete or not there."""
+"""Built sources: once per platform, complete or not there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEY = "0123456789abcdef" * 4
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where built sources are kept."""
+    """The folder of built sources."""
     monkeypatch.setattr(built, "BUILT", tmp_path / "built")
     return tmp_path / "built"
 
@@ -37,7 +37,7 @@ class Build:
             tar.addfile(member, io.BytesIO(b"js"))
 
 
-def test_what_a_build_has_made_is_there_under_its_key_and_platform(folder: Path) -> None:
+def test_a_built_source_is_cached_by_key_and_platform(folder: Path) -> None:
     made = built.obtain(KEY, PLATFORM, Build())
     assert made == built.place(KEY, PLATFORM) == folder / "0123456789abcdef-debian-12-x86_64-cp311-1a2b3c4d"
     assert (made / "static/app.js").read_text() == "js"
@@ -51,7 +51,7 @@ def test_it_is_built_once_for_each_key_and_platform() -> None:
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/passwd"])
-def test_what_leads_out_of_the_source_is_refused_and_built_again_next_time(folder: Path, name: str) -> None:
+def test_a_link_out_of_the_source_is_refused_and_the_next_run_builds_again(folder: Path, name: str) -> None:
     build = Build(name)
     for _ in range(2):
         with pytest.raises(SourceError, match="what build has made can't be unpacked: has a member"):
@@ -86,12 +86,12 @@ def test_a_build_that_failed_is_not_tried_again_in_the_same_run(monkeypatch: pyt
     assert len(tried) == 2
 
 
-def test_what_is_no_tar_is_refused() -> None:
+def test_a_file_that_is_no_tar_is_refused() -> None:
     with pytest.raises(SourceError, match="what build has made can't be unpacked"):
         built.obtain(KEY, PLATFORM, Path.touch)
 
 
-def test_old_ones_are_discarded_but_for_the_newest(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+def test_old_built_sources_are_removed_except_the_newest(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setattr(cache, "KEPT_SECONDS", -1)
     for number in range(built.KEPT + 2):
         built.obtain(f"{number:064}"[::-1], PLATFORM, Build())

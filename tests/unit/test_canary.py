@@ -1,4 +1,4 @@
-"""What clients get from a release, read in nginx's log, and when that is not good enough."""
+"""The error rate of a canary in nginx's log, and when the release is refused."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_log_of_any_length_takes_little_memory(tmp_path: Path) -> None:
 def watched(
     clock: Clock, seen: Traffic, problem: str | None = None, seconds: float = 5, requests: int = 20, percent: float = 5
 ) -> tuple[Traffic, str | None]:
-    """The judgement over clients who get this, and a health path that says so."""
+    """The judgement of these requests and this answer of the health path."""
     return watch(lambda: seen, lambda: problem, seconds, requests, percent)
 
 
@@ -82,17 +82,17 @@ def test_a_good_release_is_watched_for_the_whole_time(clock: Clock) -> None:
     assert clock.passed >= 5
 
 
-def test_a_bad_one_is_not_watched_any_longer(clock: Clock) -> None:
+def test_a_bad_release_is_refused_at_once(clock: Clock) -> None:
     judged, words = watched(clock, Traffic(100, 50))
     assert words == f"50 of {judged.requests} requests failed, more than 5 %"
     assert clock.passed < 1
 
 
-def test_where_clients_send_too_few_its_health_path_is_asked(clock: Clock) -> None:
+def test_if_clients_send_too_few_requests_the_health_path_is_asked(clock: Clock) -> None:
     assert watched(clock, Traffic(), seconds=0) == (Traffic(20, 0), None)
 
 
-def test_it_is_asked_no_more_often_than_it_takes_to_know(clock: Clock) -> None:
+def test_the_health_path_is_not_asked_more_often_than_needed(clock: Clock) -> None:
     """Each answer may take as long as the longest request."""
     judged, words = watched(clock, Traffic(5, 0), "/healthz answered 500", seconds=0)
     assert judged == Traffic(7, 2)
@@ -100,6 +100,6 @@ def test_it_is_asked_no_more_often_than_it_takes_to_know(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize(("failed", "refused"), [(5, False), (6, True)])
-def test_so_many_percent_may_fail(clock: Clock, failed: int, refused: bool) -> None:
+def test_the_allowed_percentage_may_fail(clock: Clock, failed: int, refused: bool) -> None:
     _, words = watched(clock, Traffic(100, failed), seconds=0)
     assert bool(words) == refused

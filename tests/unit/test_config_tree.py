@@ -37,13 +37,13 @@ def module(
 
 @pytest.fixture
 def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str | None]]:
-    """What the service says it runs, answer by answer; the last one stays."""
+    """The hashes that the service reports, one by one; the last one stays."""
     answers: list[str | None] = [None]
     monkeypatch.setattr(trees, "running_tree", lambda _: answers.pop(0) if len(answers) > 1 else answers[0])
     return answers
 
 
-def test_a_change_is_told(module: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+def test_a_change_is_reported(module: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     module("a")
     result = module("b")
     assert result["changed"]
@@ -63,12 +63,12 @@ def test_contents_are_not_in_the_hosts_journal(
     assert result["diff"][0]["after"] == "canary"
 
 
-def test_a_removal_is_told(module: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+def test_a_removal_is_reported(module: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     module("a")
     assert module("none", names="")["removed"] == [f"{tmp_path}/etc/a.conf", f"{tmp_path}/etc/b.conf"]
 
 
-def test_no_change_is_told(module: Callable[..., dict[str, Any]]) -> None:
+def test_no_change_is_reported_for_the_same_tree(module: Callable[..., dict[str, Any]]) -> None:
     module("a")
     result = module("a")
     assert (result["changed"], result["written"], result["removed"]) == (False, [], [])
@@ -206,7 +206,7 @@ def test_wait_until_running_gives_up_with_what_runs(tmp_path: Path, running: lis
     assert config_tree.wait_until_running(Tree("nginx", tmp_path), "", "new", timeout=0) == "old"
 
 
-def test_what_only_handlers_apply_is_pending_until_they_have(module: Callable[..., dict[str, Any]]) -> None:
+def test_a_tree_that_handlers_apply_is_pending_until_they_have_run(module: Callable[..., dict[str, Any]]) -> None:
     assert module(running="handlers")["pending"]
     assert module(running="handlers")["changed"]
     assert not module(state="running", running="handlers")["changed"]

@@ -1,4 +1,4 @@
-"""Drained hosts: flag files in a folder, connections in a /proc made by hand, and a server that answers as told."""
+"""Drained hosts: flag files in a folder, connections in a /proc made by hand, and a server with given answers."""
 
 from __future__ import annotations
 
@@ -254,7 +254,7 @@ def test_connections_to_a_port_of_a_host_are_counted(tmp_path: Path) -> None:
         (f"{IPV4}:0050", "01"),
         (f"{IPV4}:0050", "02"),  # it is being opened
         (f"{IPV4}:0050", "06"),  # TIME_WAIT
-        (f"{IPV4}:0050", "08"),  # CLOSE_WAIT: the host has said all
+        (f"{IPV4}:0050", "08"),  # CLOSE_WAIT: the host has closed its end
         (f"{IPV4}:0016", "01"),  # ssh
         ("534D1EAC:0050", "01"),  # another host
     )
@@ -358,7 +358,7 @@ def test_a_host_that_fails_through_the_load_balancer_is_drained_again(balancer: 
     assert balancer.flags() == before
 
 
-def test_a_host_is_undrained_where_another_one_fails_a_check(balancer: Drains) -> None:
+def test_a_host_is_undrained_even_if_another_one_fails_a_check(balancer: Drains) -> None:
     drain(balancer, "app2")
     with server(200) as host, server(200, 502, 200) as own:
         assert undrain(balancer, host, own)
@@ -391,12 +391,12 @@ def test_check_mode_checks_no_host(balancer: Drains) -> None:
 
 
 def runs(live: str | None = A, **changed: Any) -> dict[str, Any]:
-    """What the module rollout returned of the app on a host."""
+    """The result of app_lock for the app on a host."""
     return {"live": live, "lock": {}, "singletons": False, **changed}
 
 
 def results(**hosts: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """What it returned on each host; a host that is None did not answer."""
+    """The results of all hosts; a host that is None did not answer."""
     return [
         {"item": host, **({"apps": {"blog": told}} if told else {"unreachable": True})} for host, told in hosts.items()
     ]

@@ -69,7 +69,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("script", ["server", "library"])
-def test_a_script_runs_where_the_environment_is_in_the_end(real: Path, script: str) -> None:
+def test_a_script_runs_from_the_final_path(real: Path, script: str) -> None:
     interpreter, module = subprocess.check_output([real / "bin" / script], text=True).split()
     assert Path(interpreter) == real / "bin" / "python"
     assert module.startswith(f"{real}/lib/")
@@ -98,7 +98,7 @@ def test_the_instance_folder_of_a_package_is_the_apps_own(real: Path) -> None:
     assert os.readlink(real / "var") == "../../shared/var"
 
 
-def test_a_record_tells_what_an_environment_was_made_of(real: Path) -> None:
+def test_a_record_has_the_inputs_of_an_environment(real: Path) -> None:
     record = json.loads((real / environments.RECORD).read_text())
     assert (record["python"], record["platform"], record["sets"]) == (sys.executable, PLATFORM, ["1a", "2b"])
     assert {wheel["sha256"] for wheel in record["wheels"]} == used_wheels(real.parent)
@@ -139,7 +139,7 @@ def test_a_script_of_a_wheel_lies_in_the_environment_or_nowhere(
 ) -> None:
     """Pip writes where an entry point's name leads: it must not be root who does."""
     ran: list[str] = []
-    monkeypatch.setattr(Sandbox, "_become", lambda box: ran.append(box.user) or ["setpriv", "--no-new-privs"])
+    monkeypatch.setattr(Sandbox, "_setpriv", lambda box: ran.append(box.user) or ["setpriv", "--no-new-privs"])
     wheel = make_wheel(tmp_path / "pool", "spy", scripts="../../../escaped = spy:main\n")
     environment = Environment(sys.executable, PLATFORM, ("1a",), (wheel,))
     with suppress(EnvironmentFailed):
@@ -184,7 +184,7 @@ def test_an_extension_whose_library_is_missing_is_refused(linked: Callable[..., 
     assert list(venvs.iterdir()) == []
 
 
-def test_an_extension_whose_libraries_are_there_is_taken(linked: Callable[..., Path], tmp_path: Path) -> None:
+def test_an_extension_whose_libraries_exist_is_accepted(linked: Callable[..., Path], tmp_path: Path) -> None:
     assert (linked("\\tlibpq.so.5 => /lib/libpq.so.5 (0x1)\\n") / "bin/python").exists()
     assert (tmp_path / "asked").read_text().endswith("/site-packages/.psycopg.so\n")
 
@@ -301,7 +301,7 @@ def test_a_failure_leaves_nothing_at_the_final_path(venvs: Path, made, step: str
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_after_a_failure_all_is_gone_and_it_can_be_built(venvs: Path, made, step: str) -> None:
+def test_after_a_failure_the_environment_can_be_built(venvs: Path, made, step: str) -> None:
     with pytest.raises(EnvironmentFailed):
         build_environment(venvs, made(failing=f'"{step}"'))
     assert list(venvs.iterdir()) == []
@@ -309,7 +309,7 @@ def test_after_a_failure_all_is_gone_and_it_can_be_built(venvs: Path, made, step
     assert [path.name for path in venvs.iterdir()] == [key]
 
 
-def test_what_an_interrupted_build_has_left_is_not_used(venvs: Path, made) -> None:
+def test_files_of_an_interrupted_build_are_not_used(venvs: Path, made) -> None:
     aside = venvs / f".{made().key}"
     aside.mkdir(parents=True)
     (aside / "left-over").touch()
@@ -317,12 +317,12 @@ def test_what_an_interrupted_build_has_left_is_not_used(venvs: Path, made) -> No
     assert not (venvs / key / "left-over").exists()
 
 
-def test_a_file_that_does_not_compile_is_its_packages_business(venvs: Path, made) -> None:
+def test_a_file_that_does_not_compile_is_no_failure(venvs: Path, made) -> None:
     key = build_environment(venvs, made(failing="compileall"))
     assert (venvs / key).is_dir()
 
 
-def test_a_failure_has_pips_words(venvs: Path, made) -> None:
+def test_the_message_of_a_failure_has_pips_output(venvs: Path, made) -> None:
     with pytest.raises(EnvironmentFailed, match=r"(?s)pip install .* -r .*out: the words\nerr: the reason$"):
         build_environment(venvs, made(failing='" -r "'))
 
@@ -358,7 +358,7 @@ def test_an_interpreter_that_cannot_be_run_is_named(venvs: Path, tmp_path: Path,
 # the wheels that are used
 
 
-def test_what_environments_were_made_from_is_used(venvs: Path, made) -> None:
+def test_wheels_of_environments_are_in_use(venvs: Path, made) -> None:
     wheel = make_wheel(venvs.parent / "pool", "uwsgi")
     build_environment(venvs, replace(made(), wheels=(wheel,), sets=("1a",)), venvs.parent / "pool")
     (venvs / "of-another-time").mkdir()

@@ -12,8 +12,8 @@ import pytest
 from ansible.module_utils.flaskfleet.files import (
     END_BYTES,
     Busy,
+    chown_tree,
     fsync_tree,
-    give,
     group_id,
     lock,
     point_symlink,
@@ -101,24 +101,26 @@ def test_a_tree_of_any_shape_is_removed_and_nothing_that_it_links_to(deep: Path)
     assert (deep.parent / "outside/file").exists()
 
 
-def test_a_tree_of_any_shape_is_given_away_and_nothing_that_it_links_to(deep: Path) -> None:
+def test_chown_tree_changes_a_tree_of_any_shape_and_follows_no_link(deep: Path) -> None:
     outside = deep.parent / "outside/file"
     before = outside.stat().st_ctime_ns
-    give(deep, os.getuid(), os.getgid())
+    chown_tree(deep, os.getuid(), os.getgid())
     assert (deep / "fifo").stat().st_uid == os.getuid()
     assert outside.stat().st_ctime_ns == before
 
 
-def test_what_cannot_be_given_away_is_told(tmp_path: Path) -> None:
+def test_a_failed_chown_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError):
-        give(tmp_path / "missing", os.getuid(), os.getgid())
+        chown_tree(tmp_path / "missing", os.getuid(), os.getgid())
 
 
 @pytest.mark.parametrize(
     ("size", "skip", "ends"),
     [(0, 0, (0, 0)), (9, 0, (9, 0)), (9, 4, (5, 0)), (9, 9, (9, 0)), (9, 99, (9, 0)), (1 << 30, 0, (END_BYTES,) * 2)],
 )
-def test_of_a_file_its_ends_are_read(tmp_path: Path, size: int, skip: int, ends: tuple[int, int]) -> None:
+def test_the_beginning_and_the_end_of_a_file_are_read(
+    tmp_path: Path, size: int, skip: int, ends: tuple[int, int]
+) -> None:
     path = tmp_path / "log"
     path.touch()
     os.truncate(path, size)
@@ -153,7 +155,7 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read_json(tmp_path / "a") == {"x": ["☃"]}
 
 
-def test_a_record_that_is_not_there_is_none(tmp_path: Path) -> None:
+def test_a_missing_record_is_none(tmp_path: Path) -> None:
     assert read_json(tmp_path / "a") is None
 
 
@@ -188,7 +190,7 @@ def test_an_unknown_name_is_a_key_error(look_up) -> None:
 # locks
 
 
-def test_a_lock_has_the_pid_of_who_is_in(tmp_path: Path) -> None:
+def test_a_lock_file_has_the_holders_pid(tmp_path: Path) -> None:
     (tmp_path / "lock").write_text("1234567890")
     with lock(tmp_path / "lock"):
         assert (tmp_path / "lock").read_text() == str(os.getpid())
@@ -200,13 +202,13 @@ def test_a_lock_makes_its_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("patience", [0, 5])
-def test_who_has_waited_long_enough_is_told_who_is_in(tmp_path: Path, clock: Clock, patience: float) -> None:
+def test_a_process_that_waits_too_long_gets_the_holders_pid(tmp_path: Path, clock: Clock, patience: float) -> None:
     with lock(tmp_path / "lock"), pytest.raises(Busy, match=f"^{os.getpid()}$"), lock(tmp_path / "lock", patience):
         pytest.fail("two have the lock")
     assert clock.passed == pytest.approx(patience, abs=0.2)
 
 
-def test_who_waits_gets_in_when_the_other_is_out(tmp_path: Path, clock: Clock) -> None:
+def test_a_waiting_process_gets_the_lock_when_it_is_released(tmp_path: Path, clock: Clock) -> None:
     first = lock(tmp_path / "lock")
     first.__enter__()
     clock.at[3] = lambda: first.__exit__(None, None, None)

@@ -1,4 +1,4 @@
-"""What hosts need to know of each other: addresses, and who serves which app."""
+"""What hosts need to know of each other: addresses, and the app servers of each app."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_host_has_an_address(variables: dict[str, str], expected: str) -> None
     assert fleet.address(variables, "localhost") == expected
 
 
-def test_a_name_that_nobody_knows_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_cannot_be_resolved_is_reported_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(name: str) -> str:
         raise OSError("Name or service not known")
 
@@ -49,7 +49,7 @@ def test_addresses_are_in_the_order_of_the_hosts() -> None:
     assert fleet.addresses(["app2", "app1"], hosts("10.0.0.1", "10.0.0.2")) == ["10.0.0.2", "10.0.0.1"]
 
 
-def test_an_app_is_balanced_over_those_that_have_it() -> None:
+def test_an_app_is_balanced_over_the_hosts_that_have_it() -> None:
     known = hosts("10.0.0.1", "10.0.0.2", "10.0.0.3")
     known["app2"] |= {"nginx_weight": 3, "nginx_http_port": 8080}
     known["app3"]["flask_apps"] = {}
@@ -86,7 +86,7 @@ def test_a_balancer_answers_to_the_names_that_all_hosts_have() -> None:
     [{"nginx_enabled": False}, {"flask_apps": {"blog": app(server_names=[])}}, {"flask_apps": None}],
     ids=["without nginx", "an app without a name", "without apps"],
 )
-def test_who_is_not_behind_nginx_is_not_balanced(variables: dict[str, Any]) -> None:
+def test_an_app_without_nginx_is_not_balanced(variables: dict[str, Any]) -> None:
     assert fleet.balanced(["app1"], hosts("10.0.0.1", **variables)) == []
 
 
@@ -99,9 +99,7 @@ def test_who_is_not_behind_nginx_is_not_balanced(variables: dict[str, Any]) -> N
     ],
     ids=["one", "two", "three"],
 )
-def test_there_is_a_pool_for_each_one_and_each_two_that_are_out_while_somebody_is_left(
-    names: str, suffixes: list[str]
-) -> None:
+def test_there_is_an_upstream_for_each_one_and_two_drained_hosts(names: str, suffixes: list[str]) -> None:
     pools = list(fleet.pools([{"name": name} for name in names]))
     assert [pool["suffix"] for pool in pools] == suffixes
     for pool in pools:

@@ -12,7 +12,7 @@ FLEET = {"app_servers": ["app1", "app2"], "load_balancers": ["lb1", "lb2"]}
 
 
 def fleet(**changed: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The variables of a fleet with which nothing is wrong, but for those of some hosts."""
+    """The valid variables of a fleet, changed for some hosts."""
     app = {"source": {"path": "/x"}, "wsgi": "blog:app", "server_names": ["blog.lan"]}
     hosts = {
         "app1": {"ansible_host": "10.0.0.1", "flask_apps": {"blog": app}},
@@ -56,7 +56,7 @@ OTHER = {"blog": {"source": {"path": "/x"}, "wsgi": "blog:app", "server_names": 
         "a limit of the balancer's",
     ],
 )
-def test_what_is_wrong_between_hosts_is_said(changed: dict[str, dict[str, Any]], words: str) -> None:
+def test_problems_between_hosts_are_reported(changed: dict[str, dict[str, Any]], words: str) -> None:
     (problem,) = check_fleet(FLEET, fleet(**changed))
     assert re.search(words, str(problem)), problem
 
@@ -71,7 +71,7 @@ def test_balancers_without_app_servers_are_refused() -> None:
     assert "has no host that load_balancers could send requests to" in str(problem)
 
 
-def test_a_name_that_nginx_can_not_have_is_refused() -> None:
+def test_a_host_name_that_nginx_cannot_have_is_refused() -> None:
     hosts = {**fleet(), "a b": fleet()["app1"]}
     (problem,) = check_fleet({**FLEET, "app_servers": ["a b"]}, hosts)
     assert "is no name for a host behind a balancer" in str(problem)

@@ -1,4 +1,4 @@
-"""What is on a host is told from its own records, also of what is no longer in the inventory."""
+"""The state of a host comes from its own records, also for apps that are no longer in the inventory."""
 
 from __future__ import annotations
 
@@ -69,28 +69,28 @@ def test_a_new_host_has_nothing(app: App, state: Path, host: Path) -> None:
     assert (found["apps"], found["drift"]) == ([], [])
 
 
-def test_what_was_edited_is_drift(tree: Path, live: App, state: Path, host: Path) -> None:
+def test_an_edited_file_is_drift(tree: Path, live: App, state: Path, host: Path) -> None:
     tree.write_text("by hand")
     assert look(state, live, host)["drift"] == ["/etc/nginx.conf was edited"]
 
 
-def test_an_app_that_was_removed_is_not_told(live: App, state: Path, host: Path) -> None:
+def test_a_removed_app_is_not_reported(live: App, state: Path, host: Path) -> None:
     presence.remove(live, False, ME)
     assert live.paths.journal_file.exists()
     assert look(state, live, host)["apps"] == []
 
 
-def test_an_app_is_told_while_its_lock_is_held(live: App, state: Path, host: Path) -> None:
+def test_an_app_is_reported_while_its_lock_is_held(live: App, state: Path, host: Path) -> None:
     with live.rollout_lock.one_step():
         assert [app["app"] for app in look(state, live, host)["apps"]] == ["blog"]
 
 
-def test_an_app_whose_folders_were_deleted_keeps_no_other_from_being_told(live: App, state: Path, host: Path) -> None:
+def test_other_apps_are_reported_if_the_folders_of_one_were_deleted(live: App, state: Path, host: Path) -> None:
     shutil.copy(live.paths.journal_file, live.paths.journal_file.with_name("shop.json"))
     assert [app["app"] for app in look(state, live, host)["apps"]] == ["blog"]
 
 
-def test_an_app_that_cannot_be_looked_at_keeps_no_other_from_being_told(
+def test_other_apps_are_reported_if_one_cannot_be_read(
     live: App, state: Path, host: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stuck(app: App) -> list[int]:
@@ -106,14 +106,14 @@ def test_now_is_in_seconds(app: App, state: Path, host: Path, monkeypatch: pytes
     assert look(state, app, host)["now"] == 1_700_000_000
 
 
-def test_looking_changes_nothing(tree: Path, live: App, state: Path, host: Path, snapshot) -> None:
+def test_gathering_changes_nothing(tree: Path, live: App, state: Path, host: Path, snapshot) -> None:
     before = snapshot(host)
     live.supervisor.rpc.calls.clear()
     look(state, live, host)
     assert (snapshot(host), live.supervisor.rpc.calls) == (before, [])
 
 
-def test_what_is_found_can_be_told(tree: Path, live: App, state: Path, host: Path) -> None:
+def test_the_state_can_be_written_as_json(tree: Path, live: App, state: Path, host: Path) -> None:
     tree.write_text("by hand")
     lines = status.lines(json.loads(json.dumps(look(state, live, host))), [])
     assert (lines[0].partition(" ")[0], lines[-1]) == ("blog:", "  drift     /etc/nginx.conf was edited")
@@ -138,7 +138,7 @@ def module(
     return execute
 
 
-def test_the_module_only_looks(module: Callable[[], dict[str, Any]]) -> None:
+def test_the_module_changes_nothing(module: Callable[[], dict[str, Any]]) -> None:
     result = module()
     assert (result["changed"], result["apps"], result["drift"]) == (False, [], [])
 
@@ -160,7 +160,7 @@ def test_services_that_do_not_run_are_drift(
     assert look(state, live, host)["drift"] == ["nginx does not run"]
 
 
-def test_a_host_is_told_without_its_supervisor(live: App, state: Path, host: Path) -> None:
+def test_a_host_without_supervisor_is_reported(live: App, state: Path, host: Path) -> None:
     found = fleet_state.look(state, Silent(), host)
     assert (found["apps"][0]["live"], found["apps"][0]["programs"], found["drift"]) == (B, [], [])
 
@@ -170,7 +170,7 @@ def test_a_host_is_told_without_its_supervisor(live: App, state: Path, host: Pat
     [("1", []), ("2", ["nginx runs another configuration than the one on disk"]), (None, ["nginx runs another"])],
     ids=["the one on disk", "another one", "no answer"],
 )
-def test_what_is_not_in_effect_is_drift(
+def test_a_pending_tree_is_drift(
     state: Path, app: App, host: Path, monkeypatch: pytest.MonkeyPatch, running: str | None, drift: list[str]
 ) -> None:
     monkeypatch.setattr(trees, "running_tree", lambda source: {"http://x/tree": running}[source])
@@ -187,12 +187,12 @@ def test_what_is_not_in_effect_is_drift(
         (f"shop-{B}", f"program shop-{B} is not flaskfleet's"),
     ],
 )
-def test_a_program_that_is_not_ours_is_drift(live: App, state: Path, host: Path, program: str, words: str) -> None:
+def test_an_unknown_program_is_drift(live: App, state: Path, host: Path, program: str, words: str) -> None:
     live.supervisor.rpc.run(program)
     assert look(state, live, host)["drift"] == [words]
 
 
-def test_a_program_of_ours_that_is_stopped_or_gone_is_drift(live: App, state: Path, host: Path) -> None:
+def test_a_stopped_or_missing_program_is_drift(live: App, state: Path, host: Path) -> None:
     rpc = live.supervisor.rpc
     processes = rpc.getAllProcessInfo()
     stopped = [{**one, "statename": "STOPPED"} for one in processes]
@@ -212,7 +212,7 @@ def test_a_program_of_ours_that_is_stopped_or_gone_is_drift(live: App, state: Pa
     ],
     ids=["as recorded", "newer", "older", "removed", "purged"],
 )
-def test_less_of_a_package_is_drift(
+def test_a_lower_version_of_a_package_is_drift(
     state: Path, app: App, host: Path, monkeypatch: pytest.MonkeyPatch, installed: str, drift: list[str]
 ) -> None:
     def run(argv: list[str], **_: object) -> SimpleNamespace:
@@ -225,7 +225,7 @@ def test_less_of_a_package_is_drift(
     assert look(state, app, host)["drift"] == drift
 
 
-def test_requests_that_should_be_over_are_told(live: App, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_beyond_harakiri_are_reported(live: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleet_state.time, "time", lambda: 1_700_000_000.0)
     limit = live.paths.entry(B)["harakiri_seconds"]
     running = [1_700_000_000 - limit, 1_699_999_999, 0]

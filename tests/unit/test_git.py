@@ -17,7 +17,7 @@ from interruption import interruptions
 from origins import checkouts, commit, git, https_server, make_repository, names, of, own_cache, publish
 from plugin_utils import git as git_module
 from plugin_utils import sources
-from plugin_utils.git import OF_A_REPOSITORY, Git
+from plugin_utils.git import REPOSITORY_VARIABLES, Git
 from plugin_utils.sources import SourceError, fetch, fetched
 
 GIT = shutil.which("git")
@@ -80,9 +80,7 @@ def test_a_branch_that_moves_is_followed_by_the_next_fetch_alone(origin: Path) -
     assert (first.folder / "app.py").read_text() == "1"
 
 
-def test_what_another_run_fetches_meanwhile_does_not_change_what_this_one_has(
-    origin: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fetch_of_another_run_does_not_change_this_runs_source(origin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mine = fetch(of(origin))
     commit(origin, app_py="2")
     with monkeypatch.context() as other:
@@ -165,14 +163,14 @@ def test_an_unknown_version(origin: Path, version: str) -> None:
         fetch(of(origin, version))
 
 
-def test_an_address_where_nothing_is(tmp_path: Path) -> None:
+def test_an_address_without_a_repository(tmp_path: Path) -> None:
     with pytest.raises(
         SourceError, match=f"^'{tmp_path}/x' can't be fetched, git says: .*does not .*repository.*must be"
     ):
         fetch(of(tmp_path / "x"))
 
 
-def test_what_was_not_fetched(origin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_that_was_not_fetched_is_refused(origin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SourceError, match=f"^'{origin}' was not fetched: run it through the playbooks"):
         fetched(of(origin))
     fetch(of(origin))
@@ -210,14 +208,14 @@ def test_submodules_and_theirs_are_part_of_it(origin: Path, tmp_path: Path) -> N
     commit(outer)
     git(origin, "submodule", "add", str(outer), "lib")
     commit(origin)
-    commit(inner, inner_txt="2")  # nobody has asked for it
+    commit(inner, inner_txt="2")  # it must not be used
     found = fetch(of(origin))
     assert names(found.folder) == [".gitmodules", "app.py", "lib/.gitmodules", "lib/deep/inner.txt", "lib/outer.txt"]
     assert (found.folder / "lib/deep/inner.txt").read_text() == "1"
     assert not [path for path in found.folder.rglob("*") if path.name == ".git"]
 
 
-def test_a_submodule_that_is_gone_leaves_no_checkout(origin: Path, tmp_path: Path, cache: Path) -> None:
+def test_a_missing_submodule_leaves_no_checkout(origin: Path, tmp_path: Path, cache: Path) -> None:
     lib = make_repository(tmp_path / "lib", lib_txt="1")
     git(origin, "submodule", "add", str(lib), "lib")
     commit(origin)
@@ -246,7 +244,7 @@ def test_hooks_of_the_user_do_not_run(origin: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("variable", sorted(OF_A_REPOSITORY))
+@pytest.mark.parametrize("variable", sorted(REPOSITORY_VARIABLES))
 def test_a_run_from_a_hook_of_another_repository(
     origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
@@ -258,7 +256,7 @@ def test_a_run_from_a_hook_of_another_repository(
 # killed, and at once
 
 
-def test_a_fetch_that_ends_anywhere_leaves_no_half_checkout(
+def test_an_interrupted_fetch_leaves_no_partial_checkout(
     origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit(origin, blog_py="1")
@@ -290,7 +288,7 @@ def test_the_next_fetch_finishes_one_that_was_killed(
         assert names(fetch(of(origin)).folder) == ["app.py"]
 
 
-def test_what_a_killed_git_leaves_does_not_stop_the_next(origin: Path, cache: Path) -> None:
+def test_lock_files_of_a_killed_git_are_removed(origin: Path, cache: Path) -> None:
     fetch(of(origin))
     (folder,) = cache.glob("sources/git/*")
     for name in ("packed-refs", "config", "HEAD", "shallow", "refs/heads/main", "refs/tags/v1"):
@@ -318,7 +316,7 @@ def test_many_at_once_have_the_same(origin: Path, cache: Path) -> None:
 
 
 @pytest.mark.parametrize(("age", "expected"), [(2 * DAY, 5), (DAY // 2, 8)])
-def test_of_old_checkouts_the_newest_stay_and_those_a_run_may_use(
+def test_the_newest_old_checkouts_are_kept_and_those_a_run_may_use(
     origin: Path, cache: Path, age: int, expected: int
 ) -> None:
     for number in range(7):
@@ -341,7 +339,7 @@ def test_notes_of_old_runs_go(origin: Path, cache: Path, monkeypatch: pytest.Mon
     assert fetched(of(origin)).folder
 
 
-# who may, and what nobody may see
+# credentials
 
 
 def test_a_password_in_an_url_is_used_and_not_kept(
@@ -367,7 +365,7 @@ def test_a_password_in_an_url_is_used_and_not_kept(
 
 
 @pytest.mark.parametrize("login", ["me:wr0ng@", "wr0ng@", ""])
-def test_without_the_right_password_nobody_is_asked(origin: Path, tmp_path: Path, web: str, login: str) -> None:
+def test_git_does_not_prompt_for_a_password(origin: Path, tmp_path: Path, web: str, login: str) -> None:
     publish(origin, tmp_path / "www" / "private" / "app.git")
     with pytest.raises(SourceError, match=f"^'{web}/private/app.git' can't be fetched, git says: ") as raised:
         fetch(of(f"{web}/private/app.git".replace("//", f"//{login}")))
@@ -465,7 +463,7 @@ def test_ssh_asks_nothing_and_is_the_one_that_the_user_has_set(
     assert ("-i deploy" in arguments) is (how != "ssh")
 
 
-def test_what_a_user_sets_for_git_by_environment_stays(
+def test_variables_that_a_user_sets_for_git_are_kept(
     origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
@@ -474,7 +472,7 @@ def test_what_a_user_sets_for_git_by_environment_stays(
     assert names(fetch(of("/elsewhere")).folder) == ["app.py"]
 
 
-def test_there_is_no_git(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_git_is_reported(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SourceError, match=f"^'{origin}' needs git, .*install it"):
         fetch(of(origin))

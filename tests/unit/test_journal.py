@@ -1,4 +1,4 @@
-"""What a host remembers of an app: the order of its releases, and nothing that never came."""
+"""The journal of an app: the order of its releases, without switches that never happened."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def path(tmp_path: Path) -> Path:
 
 
 def entries(*releases: str) -> list[dict[str, Any]]:
-    """What became live in this order, on a host whose clock went backwards."""
+    """Entries in this order, on a host whose clock went backwards."""
     return [{"release": release, "since": f"2026-11-{30 - day}"} for day, release in enumerate(releases)]
 
 
 def written(path: Path, *releases: str, voided: tuple[str, ...] = ()) -> Path:
-    """Have a record of what became live."""
+    """Write a journal with these entries."""
     record = Journal(path, None)
     record.history = entries(*releases)
     record.voided = {release: {"since": "2026-11-30", "by": "me"} for release in voided}
@@ -46,7 +46,7 @@ def test_a_host_that_never_had_the_app_remembers_nothing(path: Path) -> None:
     assert (record.history, record.voided, record.hooks, record.last(A)) == ([], {}, {}, {})
 
 
-def test_what_was_saved_is_remembered(path: Path) -> None:
+def test_a_saved_journal_is_read_again(path: Path) -> None:
     saved = Journal(path, None)
     saved.history = entries(A, B)
     saved.voided = {A: {"since": "2026-11-30", "by": "me"}}
@@ -56,7 +56,7 @@ def test_what_was_saved_is_remembered(path: Path) -> None:
     assert (record.history, record.voided, record.hooks) == (saved.history, saved.voided, saved.hooks)
 
 
-def test_what_was_not_saved_is_not_remembered(path: Path) -> None:
+def test_an_unsaved_change_is_lost(path: Path) -> None:
     written(path, A)
     Journal(path, A).history.clear()
     assert Journal(path, A).history == entries(A)
@@ -76,15 +76,15 @@ def test_only_root_reads_a_journal(path: Path) -> None:
     ],
     ids=["another one", "it came", "the one before", "a restart"],
 )
-def test_an_announcement_is_forgotten_where_the_rename_never_came(
+def test_an_entry_without_its_rename_is_dropped(
     path: Path, announced: list[str], live: str, remembered: list[str]
 ) -> None:
     assert Journal(written(path, *announced), live).history == entries(*remembered)
 
 
 @pytest.mark.parametrize(("live", "voided"), [(A, [B]), (f"{B}.1", [A]), (C, [A, B])])
-def test_what_is_live_is_not_voided(path: Path, live: str, voided: list[str]) -> None:
-    """It was made live by force, or the rollback from it never came."""
+def test_a_live_release_is_not_voided(path: Path, live: str, voided: list[str]) -> None:
+    """It was deployed by force, or the rollback from it never happened."""
     assert list(Journal(written(path, live, voided=(A, B)), live).voided) == voided
 
 
@@ -92,7 +92,7 @@ def test_the_order_counts_and_not_the_times(path: Path) -> None:
     assert Journal(written(path, A, B, C, A), A).newest_first() == [A, C, B]
 
 
-def test_what_was_live_twice_is_live_since_the_second_time(path: Path) -> None:
+def test_a_release_that_was_live_twice_is_live_since_the_second_time(path: Path) -> None:
     assert Journal(written(path, A, B, A), A).last(A) == entries(A, B, A)[-1]
 
 

@@ -59,7 +59,7 @@ def mode(path: Path) -> str:
 
 
 def lay(app: App, *names: str) -> None:
-    """Have releases on disk, each with an environment and a log of its own."""
+    """Put releases on disk, each with an environment and a log of its own."""
     app.paths.logs.mkdir(parents=True, exist_ok=True)
     for name in names:
         app.paths.path(name).mkdir(parents=True)
@@ -69,7 +69,7 @@ def lay(app: App, *names: str) -> None:
 
 
 def lived(app: App, *names: str, voided: tuple[str, ...] = ()) -> None:
-    """Have them been live in this order, on a host whose clock went backwards."""
+    """Record that releases were live in this order, on a host whose clock went backwards."""
     journal = Journal(app.paths.journal_file, None)
     journal.history = [{"release": name, "since": f"2026-11-{30 - day}"} for day, name in enumerate(names)]
     journal.voided = {name: {"since": "2026-11-01", "by": "me"} for name in voided}
@@ -80,7 +80,7 @@ def lived(app: App, *names: str, voided: tuple[str, ...] = ()) -> None:
 # prepared
 
 
-def test_prepare_makes_the_apps_folders_for_who_may_use_them(app: App, owners: Owners) -> None:
+def test_prepare_creates_the_apps_folders_with_their_owners(app: App, owners: Owners) -> None:
     staging.prepare(app.paths)
     assert {
         str(path): (mode(path), owners[str(path)])
@@ -99,13 +99,13 @@ OTHERS = Secrets("6" * 12, {"KEY": "0ther", "LINES": "one\ntwo\n", "EMPTY": "", 
 
 
 def secrets_of(app: App, release: str) -> dict[str, str]:
-    """What a release finds when it is started."""
+    """The secrets that a release reads at its start."""
     folder = app.paths.path(release) / "secrets"
     return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_secrets_are_readable_for_root_and_the_app_alone(prepared: App, owners: Owners) -> None:
-    secret_files.keep(prepared.paths, SECRETS)
+    secret_files.store(prepared.paths, SECRETS)
     kept = prepared.paths.home / "secrets" / SECRETS.id
     assert (kept / "env/KEY").read_text() == "s3cret\n"
     assert (kept / "files/instance/config.py").read_text() == "KEY = 's3cret'\n"
@@ -116,10 +116,10 @@ def test_secrets_are_readable_for_root_and_the_app_alone(prepared: App, owners: 
 
 
 def test_secrets_of_one_release_are_not_those_of_another(app: App, stage: Callable[..., Path]) -> None:
-    """A deploy that is refused leaves the live release with those that it was started with."""
+    """After a refused deploy the live release still has the secrets of its start."""
     for release, secrets in ((A, SECRETS), (B, OTHERS)):
         stage(release)
-        warm_up.equip(app, release, secrets)
+        warm_up.provide_files(app, release, secrets)
     assert secrets_of(app, A) == {name: content.decode() for name, content in SECRETS.contents.items()}
     assert secrets_of(app, B) == {name: content.decode() for name, content in OTHERS.contents.items()}
 
@@ -127,31 +127,31 @@ def test_secrets_of_one_release_are_not_those_of_another(app: App, stage: Callab
 def test_secrets_that_no_release_has_are_removed(app: App, stage: Callable[..., Path]) -> None:
     for release, secrets in ((A, SECRETS), (B, OTHERS)):
         stage(release)
-        warm_up.equip(app, release, secrets)
+        warm_up.provide_files(app, release, secrets)
     warm_up.discard(app, B)
     assert os.listdir(app.paths.home / "secrets") == [SECRETS.id]
 
 
 @pytest.mark.parametrize("secrets", [NO_SECRETS, SECRETS, OTHERS])
 def test_secrets_that_are_the_same_are_not_written(prepared: App, secrets: Secrets) -> None:
-    assert secret_files.keep(prepared.paths, secrets)
+    assert secret_files.store(prepared.paths, secrets)
     before = {path: path.stat().st_ino for path in (prepared.paths.home / "secrets").rglob("*")}
-    assert not secret_files.keep(prepared.paths, secrets)
+    assert not secret_files.store(prepared.paths, secrets)
     assert {path: path.stat().st_ino for path in (prepared.paths.home / "secrets").rglob("*")} == before
 
 
 @pytest.mark.parametrize("name", ["env/KEY", "files/instance/config.py"])
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("edited")], ids=["removed", "edited"])
 def test_secrets_that_were_damaged_are_repaired(prepared: App, name: str, damage: Callable[[Path], object]) -> None:
-    secret_files.keep(prepared.paths, SECRETS)
+    secret_files.store(prepared.paths, SECRETS)
     damage(prepared.paths.home / "secrets" / SECRETS.id / name)
-    assert secret_files.keep(prepared.paths, SECRETS)
+    assert secret_files.store(prepared.paths, SECRETS)
     assert (prepared.paths.home / "secrets" / SECRETS.id / name).read_bytes() == SECRETS.contents[name]
 
 
 def test_interrupted_secrets_are_complete_after_the_next_run(prepared: App) -> None:
-    for number in interruptions(lambda _: secret_files.keep(prepared.paths, SECRETS)):
-        secret_files.keep(prepared.paths, SECRETS)
+    for number in interruptions(lambda _: secret_files.store(prepared.paths, SECRETS)):
+        secret_files.store(prepared.paths, SECRETS)
         found = prepared.paths.home / "secrets" / SECRETS.id
         assert (found / "env/KEY").read_text() == "s3cret\n", f"interrupted before step {number}"
         shutil.rmtree(found)
@@ -163,7 +163,7 @@ def test_a_release_whose_secrets_were_removed_is_drift(app: App, switch: Callabl
     assert manifest.edited(app.paths, A) == [f"{app.paths.path(A)}/secrets was removed"]
 
 
-# what releases share
+# shared paths
 
 
 SHARING = {"shared_paths": ["instance", "data/app.db", "blog/static/media"]}
@@ -171,7 +171,7 @@ SHARING = {"shared_paths": ["instance", "data/app.db", "blog/static/media"]}
 
 @pytest.fixture
 def sharing(app: App, archive: Path, environment: Environment, tmp_path: Path) -> App:
-    """The app with a release that shares, and has some of it in its source."""
+    """The app with a release that has shared paths, some of them in its source."""
     source = tmp_path / "source"
     for name, content in {
         "instance/seed.txt": "from the source",
@@ -189,7 +189,7 @@ def sharing(app: App, archive: Path, environment: Environment, tmp_path: Path) -
         secret_files=("secret.py", "instance/key"),
     )
     staging.stage(app.paths, release, tmp_path / "sharing.tar.gz", environment)
-    warm_up.equip(app, A, replace(SECRETS, files={"secret.py": "S = 1", "instance/key": "k"}))
+    warm_up.provide_files(app, A, replace(SECRETS, files={"secret.py": "S = 1", "instance/key": "k"}))
     return app
 
 
@@ -210,15 +210,15 @@ def test_shared_paths_have_what_the_source_has_there(sharing: App) -> None:
     assert not (sharing.paths.home / "shared/data/app.db").exists()  # the app makes its file
 
 
-def test_what_is_shared_already_is_not_seeded_again(sharing: App) -> None:
+def test_an_existing_shared_path_is_not_seeded_again(sharing: App) -> None:
     for place in ("shared/instance/seed.txt", "media/static/media/logo.svg"):
         (sharing.paths.home / place).write_text("changed by the app")
-    warm_up.equip(sharing, A, SECRETS)
+    warm_up.provide_files(sharing, A, SECRETS)
     for place in ("shared/instance/seed.txt", "media/static/media/logo.svg"):
         assert (sharing.paths.home / place).read_text() == "changed by the app"
 
 
-def test_what_is_the_apps_is_made_by_the_app(sharing: App, as_me: list[tuple[int, int, list[str]]]) -> None:
+def test_the_apps_user_creates_the_apps_own_folders(sharing: App, as_me: list[tuple[int, int, list[str]]]) -> None:
     """The folders above may lead elsewhere by then: the app's user can write them."""
     made = {word for uid, _, argv in as_me if uid == APP_ID for word in argv}
     assert {
@@ -226,7 +226,7 @@ def test_what_is_the_apps_is_made_by_the_app(sharing: App, as_me: list[tuple[int
     } <= made
 
 
-def test_what_nginx_serves_is_the_webs_and_below_folders_of_roots(sharing: App, owners: Owners) -> None:
+def test_a_media_folder_is_in_nginxs_group_and_below_folders_of_root(sharing: App, owners: Owners) -> None:
     folder = sharing.paths.home / "media/static/media"
     assert (mode(folder), owners[f"{folder.parent}/.media.new"]) == ("2750", (APP_ID, WEB_ID))
     assert str(folder.parent) not in owners
@@ -242,12 +242,12 @@ def test_files_of_the_inventory_are_part_of_the_release(sharing: App) -> None:
 
 def test_a_copy_shares_what_the_release_shares(sharing: App) -> None:
     name = staging.copy(sharing.paths, A)
-    warm_up.equip(sharing, name, SECRETS)
+    warm_up.provide_files(sharing, name, SECRETS)
     assert (sharing.paths.path(name) / "src/instance/seed.txt").read_text() == "from the source"
     assert (sharing.paths.path(name) / "files/instance/motd").read_text() == "hi"
 
 
-def test_a_folder_that_the_app_can_not_make_is_told(app: App, stage: Callable[..., Path]) -> None:
+def test_a_folder_that_the_app_cannot_create_is_reported(app: App, stage: Callable[..., Path]) -> None:
     stage(A)
     (app.paths.home / "shared/uploads").write_text("a file")
     record = app.paths.record(A)
@@ -256,10 +256,10 @@ def test_a_folder_that_the_app_can_not_make_is_told(app: App, stage: Callable[..
     with pytest.raises(
         ReleaseFailed, match=r"^blog: shared_paths: uploads/here can't be made at .*File exists|Not a dir"
     ):
-        warm_up.equip(app, A, NO_SECRETS)
+        warm_up.provide_files(app, A, NO_SECRETS)
 
 
-def test_in_what_the_app_writes_root_makes_no_folder(sharing: App, tmp_path: Path) -> None:
+def test_root_creates_no_folder_below_one_that_the_app_writes(sharing: App, tmp_path: Path) -> None:
     """An earlier release has shared the folder above as a whole: by now there may be links in it."""
     (tmp_path / "etc").mkdir()
     (sharing.paths.home / "media/static/media/sub").symlink_to(tmp_path / "etc")
@@ -267,7 +267,7 @@ def test_in_what_the_app_writes_root_makes_no_folder(sharing: App, tmp_path: Pat
     record["inputs"]["entry"]["shared_paths"] = ["blog/static/media/sub/deeper"]
     write_json(sharing.paths.path(A) / "release.json", record)
     with pytest.raises(ReleaseFailed, match="which the app writes"):
-        warm_up.equip(sharing, A, NO_SECRETS)
+        warm_up.provide_files(sharing, A, NO_SECRETS)
     assert list((tmp_path / "etc").iterdir()) == []
 
 
@@ -295,23 +295,21 @@ def shared(prepared: App, owners: Owners) -> list[str]:
     return paths
 
 
-def test_what_another_user_has_left_is_the_apps(prepared: App, shared: list[str], owners: Owners) -> None:
-    """Its own link is, and not what that leads to."""
+def test_files_of_an_earlier_user_become_the_apps(prepared: App, shared: list[str], owners: Owners) -> None:
+    """The link itself changes its owner, and not its target."""
     staging.prepare(prepared.paths)
     assert {owners[path] for path in shared} == {(APP_ID, APP_ID)}
     assert owners[f"{prepared.paths.home}/venvs"] == (0, APP_ID)
 
 
-def test_what_another_user_has_left_is_the_apps_whatever_interrupts_that(
-    prepared: App, shared: list[str], owners: Owners
-) -> None:
+def test_an_interrupted_change_of_owner_is_finished(prepared: App, shared: list[str], owners: Owners) -> None:
     for number in interruptions(lambda _: staging.prepare(prepared.paths)):
         staging.prepare(prepared.paths)
         assert {owners[path] for path in shared} == {(APP_ID, APP_ID)}, f"interrupted before step {number}"
         owners.update(dict.fromkeys(shared, (4711, 4711)))
 
 
-def test_what_is_the_apps_already_is_not_looked_through(prepared: App, shared: list[str], owners: Owners) -> None:
+def test_folders_that_the_app_owns_are_not_searched(prepared: App, shared: list[str], owners: Owners) -> None:
     """It may be large."""
     staging.prepare(prepared.paths)
     owners[shared[-1]] = (0, 0)
@@ -340,7 +338,7 @@ def static_files(folder: Path) -> dict[str, tuple[int, str]]:
 
 @pytest.fixture
 def met(app: App, staged: Path, archive: Path, environment: Environment) -> App:
-    """The app with A live and B about to follow."""
+    """The app with A live and B warm."""
     (app.paths.home / "current").symlink_to(f"releases/{A}")
     staging.stage(app.paths, make_release(B), archive, environment)
     (app.paths.path(B) / "static/static/new.css").write_text("new {}")
@@ -349,7 +347,7 @@ def met(app: App, staged: Path, archive: Path, environment: Environment) -> App:
 
 
 @pytest.mark.parametrize(("one", "neighbour", "other"), [(A, "next", B), (B, "previous", A)])
-def test_neighbours_have_each_others_static_files_as_further_names(
+def test_the_live_and_the_next_release_have_each_others_static_files(
     met: App, one: str, neighbour: str, other: str
 ) -> None:
     """uWSGI serves no file outside a map's own folder, and a path with %2e%2e in it none that is not meant."""
@@ -358,23 +356,23 @@ def test_neighbours_have_each_others_static_files_as_further_names(
     assert found
 
 
-def test_neighbours_that_meet_again_have_what_is_there_now(met: App) -> None:
+def test_linking_static_files_again_replaces_the_links(met: App) -> None:
     (met.paths.path(B) / "static/static/new.css").unlink()
     static_links.link(met.paths, B)
     assert "static/new.css" not in static_files(met.paths.path(A) / "next")
 
 
-def test_a_release_that_will_not_follow_leaves_the_live_one_nothing(met: App) -> None:
+def test_a_discarded_release_leaves_no_static_files_in_the_live_one(met: App) -> None:
     static_links.unlink(met.paths)
     assert list((met.paths.path(A) / "next").iterdir()) == []
 
 
-def test_a_release_has_not_been_edited_where_it_has_met_another(met: App) -> None:
+def test_linked_static_files_are_no_drift(met: App) -> None:
     assert manifest.edited(met.paths, A) == []
 
 
 @pytest.mark.parametrize("live", [None, A])
-def test_a_release_does_not_meet_itself(app: App, staged: Path, live: str | None) -> None:
+def test_a_release_is_not_linked_to_itself(app: App, staged: Path, live: str | None) -> None:
     if live:
         (app.paths.home / "current").symlink_to(f"releases/{live}")
     static_links.link(app.paths, A)
@@ -401,7 +399,7 @@ def test_static_files_lie_below_their_url_prefix(staged: Path) -> None:
     }
 
 
-def test_a_static_file_is_a_further_name_of_the_sources(staged: Path) -> None:
+def test_a_static_file_is_a_hard_link_to_the_sources(staged: Path) -> None:
     assert (staged / "static/static/style.css").samefile(staged / "src/blog/static/style.css")
 
 
@@ -419,7 +417,7 @@ def test_the_record_is_kept(app: App, staged: Path) -> None:
     assert app.paths.entry(A)["static"] == STATIC
 
 
-def test_a_release_that_is_not_there_has_no_record(app: App) -> None:
+def test_a_missing_release_has_no_record(app: App) -> None:
     assert app.paths.record(A) == {}
 
 
@@ -452,7 +450,7 @@ def test_modes_of_a_release(app: App, staged: Path, name: str, expected: str, co
 
 
 @pytest.mark.parametrize("copied", [False, True], ids=["staged", "copied"])
-def test_who_owns_what_of_a_release(app: App, staged: Path, owners: Owners, copied: bool) -> None:
+def test_owners_of_a_release(app: App, staged: Path, owners: Owners, copied: bool) -> None:
     aside = app.paths.path(f".{staging.copy(app.paths, A) if copied else A}")
     assert {
         name: owners[f"{aside}/{name}"]
@@ -499,9 +497,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "package.tar.gz"
 
 
-def test_a_packages_static_files_are_further_names_of_its_own(
-    prepared: App, package: Path, environment: Environment
-) -> None:
+def test_a_packages_static_files_are_hard_links(prepared: App, package: Path, environment: Environment) -> None:
     staging.stage(prepared.paths, of_a_package(RELEASE), package, environment)
     release = prepared.paths.path(A)
     (installed,) = release.glob("venv/lib/python*/site-packages/blog/static/img/a.svg")
@@ -516,7 +512,7 @@ def test_a_static_folder_that_a_package_lacks_is_named(prepared: App, package: P
     assert list((prepared.paths.home / "releases").iterdir()) == []
 
 
-# what can't be staged
+# refused
 
 
 @pytest.fixture
@@ -561,7 +557,7 @@ def test_a_file_system_that_does_not_count_its_inodes_has_room(
     assert prepared.paths.path(RELEASE.id).is_dir()
 
 
-def test_an_environment_that_is_there_needs_no_room(
+def test_an_existing_environment_needs_no_room(
     app: App, staged: Path, archive: Path, environment: Environment, room: Callable[..., None]
 ) -> None:
     room(1, 100)
@@ -579,7 +575,7 @@ def test_an_environment_that_is_there_needs_no_room(
     ],
     ids=["a file that can't be written", "a record that can't be written"],
 )
-def test_what_fails_in_the_middle_leaves_nothing(
+def test_a_failed_stage_leaves_nothing(
     prepared: App, archive: Path, environment: Environment, broken: dict[str, object], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
@@ -599,7 +595,7 @@ def test_an_environment_that_fails_leaves_nothing(
     assert [path for name in ("releases", "venvs") for path in (prepared.paths.home / name).iterdir()] == []
 
 
-def test_what_fails_in_the_middle_leaves_the_environments_that_are_used(
+def test_a_failed_stage_keeps_environments_in_use(
     app: App, staged: Path, archive: Path, environment: Environment
 ) -> None:
     broken = {"no/such/folder": ""}
@@ -612,7 +608,7 @@ def test_what_fails_in_the_middle_leaves_the_environments_that_are_used(
 def test_an_interrupted_stage_leaves_nothing_at_the_final_path(
     prepared: App, archive: Path, environment: Environment, snapshot
 ) -> None:
-    """And another run leads there."""
+    """And another run stages it."""
     release = replace(RELEASE, env={"A": "a"})
     final = prepared.paths.path(A)
     expected = None
@@ -625,7 +621,7 @@ def test_an_interrupted_stage_leaves_nothing_at_the_final_path(
         shutil.rmtree(final)
 
 
-# copied, to run beside itself
+# copies
 
 
 @pytest.fixture
@@ -634,14 +630,14 @@ def copy(app: App, staged: Path) -> Path:
 
 
 @pytest.mark.parametrize(("release", "name"), [(A, f"{A}.1"), (f"{A}.1", f"{A}.2"), (f"{A}.9", f"{A}.10")])
-def test_a_copy_is_called_after_its_release(app: App, staged: Path, release: str, name: str) -> None:
+def test_a_copys_name_has_its_releases_id(app: App, staged: Path, release: str, name: str) -> None:
     if release != A:
         staged.rename(app.paths.path(release))
     assert staging.copy(app.paths, release) == name
     assert app.paths.on_disk() == sorted([release, name])
 
 
-def test_a_copy_is_called_like_nothing_that_is_on_disk(app: App, staged: Path, copy: Path) -> None:
+def test_a_copys_name_is_new(app: App, staged: Path, copy: Path) -> None:
     assert staging.copy(app.paths, A) == f"{A}.2"
 
 
@@ -653,7 +649,7 @@ def test_a_copy_has_what_a_release_has(staged: Path, copy: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["src/blog/__init__.py", "src/manage", "static/static/style.css"])
-def test_a_copys_files_are_further_names_of_the_same(staged: Path, copy: Path, name: str) -> None:
+def test_a_copys_files_are_hard_links(staged: Path, copy: Path, name: str) -> None:
     assert (copy / name).samefile(staged / name)
 
 
@@ -677,13 +673,13 @@ def test_a_copys_copy_has_its_own_name_everywhere(app: App, copy: Path) -> None:
 
 
 def test_a_copys_variables_are_its_own(staged: Path, copy: Path) -> None:
-    """Were they further names of the same files, a change would reach the release that is live."""
+    """Hard links would change the live release, too."""
     found = {path.name: path.read_text() for path in (copy / "env").iterdir()}
     assert found == {name: f"{value}\n" for name, value in {**RELEASE.env, "FLASKFLEET_RELEASE": f"{A}.1"}.items()}
     assert (staged / "env/FLASKFLEET_RELEASE").read_text() == f"{A}\n"
 
 
-def test_a_copys_record_is_that_of_its_release_but_for_the_name(app: App, copy: Path) -> None:
+def test_a_copys_record_differs_in_the_name_only(app: App, copy: Path) -> None:
     assert app.paths.record(copy.name) == {**RELEASE.record, "release": f"{A}.1"}
 
 
@@ -713,14 +709,14 @@ def test_an_interrupted_copy_leaves_the_release_and_nothing_beside_it(
         shutil.rmtree(copy)
 
 
-# found again
+# on disk
 
 
 def test_a_host_without_the_app_has_nothing(app: App) -> None:
     assert (app.paths.live(), app.paths.on_disk(), app.paths.previous(), app.paths.name_of(A)) == (None, [], None, None)
 
 
-def test_what_is_no_release_is_not_on_disk(app: App) -> None:
+def test_other_folders_are_no_releases(app: App) -> None:
     for name in (B, A, f"{A}.1", f".{C}", "lost+found", f"{D}.old", D[:11], D.upper()):
         app.paths.path(name).mkdir(parents=True)
     assert app.paths.on_disk() == [A, f"{A}.1", B]
@@ -736,7 +732,7 @@ def test_what_is_no_release_is_not_on_disk(app: App) -> None:
     ],
     ids=["its id", "its restart", "its last restart", "not there"],
 )
-def test_a_release_is_name_of_the_name_of_its_last_restart(app: App, names: list[str], kept: str | None) -> None:
+def test_name_of_is_the_name_of_the_last_restart(app: App, names: list[str], kept: str | None) -> None:
     lay(app, *names)
     assert app.paths.name_of(A) == kept
 
@@ -770,7 +766,7 @@ def test_a_release_is_name_of_the_name_of_its_last_restart(app: App, names: list
         "voided with its restart",
     ],
 )
-def test_what_was_live_before(
+def test_previous_is_the_release_that_was_live_before(
     app: App, history: list[str], gone: list[str], voided: list[str], before: str | None
 ) -> None:
     lay(app, *({*history} - {*gone}))
@@ -793,14 +789,14 @@ def test_what_was_live_before(
     ],
     ids=["some", "exactly", "fewer", "live again", "restarted", "restarted before"],
 )
-def test_of_what_was_live_the_last_are_left(app: App, history: list[str], keep: int, left: list[str]) -> None:
+def test_the_releases_that_were_live_last_are_kept(app: App, history: list[str], keep: int, left: list[str]) -> None:
     lay(app, *{*history})
     lived(app, *history)
     pruning.prune(app.paths, keep, set())
     assert app.paths.on_disk() == left
 
 
-def test_what_was_never_live_is_pruned(app: App) -> None:
+def test_a_release_that_was_never_live_is_pruned(app: App) -> None:
     lay(app, A, B, C)
     lived(app, A, C)
     pruning.prune(app.paths, 5, set())
@@ -808,7 +804,7 @@ def test_what_was_never_live_is_pruned(app: App) -> None:
 
 
 @pytest.mark.parametrize("stays", ["asked for", "previous"])
-def test_what_is_still_needed_is_left_whatever_its_age(app: App, stays: str) -> None:
+def test_a_release_in_use_is_kept_whatever_its_age(app: App, stays: str) -> None:
     lay(app, A, B, C, D)
     lived(app, A, B, C, D)
     if stays == "previous":
@@ -835,19 +831,17 @@ def pruned(app: App) -> App:
     return app
 
 
-def test_a_pruned_releases_logs_are_gone(pruned: App) -> None:
+def test_a_pruned_releases_logs_are_removed(pruned: App) -> None:
     assert sorted(path.name for path in pruned.paths.logs.iterdir()) == [f"{A}.1.log", f"{B}.log", "mailer.log"]
 
 
-def test_environments_that_nothing_uses_are_gone(pruned: App) -> None:
-    """The router does."""
+def test_unused_environments_are_removed(pruned: App) -> None:
+    """The router uses it."""
     assert sorted(path.name for path in (pruned.paths.home / "venvs").iterdir()) == [f"{A}.1", B, "router"]
 
 
 @pytest.mark.parametrize("user", ["blog", "shop"])
-def test_old_wheels_stay_that_an_environment_of_any_app_was_made_from(
-    app: App, host: Path, environment: Environment, user: str
-) -> None:
+def test_old_wheels_of_any_apps_environment_are_kept(app: App, host: Path, environment: Environment, user: str) -> None:
     used, unused = (wheel["sha256"] for wheel in environment.wheels or ())
     for name in (used, unused):
         os.utime(app.paths.pool / name, (0, 0))
@@ -860,13 +854,13 @@ def test_old_wheels_stay_that_an_environment_of_any_app_was_made_from(
     assert [path.name for path in app.paths.pool.iterdir()] == [used]
 
 
-def test_wheels_that_came_today_stay(app: App, environment: Environment) -> None:
+def test_wheels_that_are_younger_than_a_day_are_kept(app: App, environment: Environment) -> None:
     """A release that is about to be staged needs them."""
     pruning.prune_environments(app.paths)
     assert len(list(app.paths.pool.iterdir())) == 2
 
 
-def test_an_environment_that_another_release_uses_is_left(app: App, stage: Callable[..., Path]) -> None:
+def test_an_environment_that_another_release_uses_is_kept(app: App, stage: Callable[..., Path]) -> None:
     for name in (A, B):
         stage(name)
     lived(app, A, B)
@@ -886,11 +880,11 @@ def test_an_interrupted_removal_leaves_a_whole_release_or_none(app: App, stage: 
             stage(A)
 
 
-def test_a_release_that_is_not_there_can_be_removed(prepared: App) -> None:
+def test_removing_a_missing_release_does_nothing(prepared: App) -> None:
     pruning.remove_release(prepared.paths, A)
 
 
-# edited
+# drift
 
 
 def test_a_release_as_it_was_written_is_not_edited(app: App, staged: Path) -> None:
@@ -924,13 +918,13 @@ def test_an_edited_file_is_named(app: App, staged: Path, edit: Callable[[Path], 
 
 
 @pytest.mark.parametrize("name", ["run/uwsgi.sock", "src/blog/__pycache__/more.pyc", "venv/added.py"])
-def test_what_a_running_app_writes_is_no_edit(app: App, staged: Path, name: str) -> None:
+def test_files_that_a_running_app_writes_are_no_drift(app: App, staged: Path, name: str) -> None:
     (staged / name).write_text("x")
     assert manifest.edited(app.paths, A) == []
 
 
-def test_what_the_apps_user_puts_into_its_run_folder_is_not_looked_at(app: App, staged: Path) -> None:
-    """Any number of folders deep, with fifos that nobody writes to and links of any length."""
+def test_the_apps_run_folder_is_not_searched(app: App, staged: Path) -> None:
+    """With folders of any depth, fifos without a writer, and links of any length."""
     os.mkfifo(staged / "run/fifo")
     (staged / "run/link").symlink_to("a/" * 2047)
     folder = os.open(staged / "run", os.O_RDONLY)
@@ -945,10 +939,10 @@ def test_what_the_apps_user_puts_into_its_run_folder_is_not_looked_at(app: App, 
     assert os.listdir(app.paths.home / "releases") == []
 
 
-def test_the_run_folder_is_handed_over_when_all_else_is_done(
+def test_the_run_folder_is_given_to_the_app_last(
     app: App, stage: Callable[..., Path], owners: Owners, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The app's user could put a fifo there that root would wait for."""
+    """The app's user could create a fifo there, on which root would wait."""
     aside, durable = app.paths.path(f".{A}"), staging.fsync_tree
     owned: dict[Path, tuple[int, int]] = {}
 

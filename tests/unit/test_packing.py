@@ -63,7 +63,7 @@ def test_a_package_has_an_empty_source(tmp_path: Path) -> None:
     assert members(tmp_path / "a.tar.gz") == {}
 
 
-# its hash
+# hash of a source
 
 
 def test_the_same_source_elsewhere_has_the_same_hash(source: Path, tmp_path: Path) -> None:
@@ -117,14 +117,14 @@ def test_one_file_does_not_pass_for_two(tmp_path: Path, separator: str) -> None:
     assert source_hash(tmp_path) != one
 
 
-def test_the_hash_knows_of_the_executable_bit_what_the_archive_does(source: Path) -> None:
-    """Whoever asks: root may execute what anybody may."""
+def test_the_hash_has_the_same_executable_bits_as_the_archive(source: Path) -> None:
+    """For any user, because root may execute a file that any user may."""
     before = source_hash(source), archive_of(source).read_bytes()
     (source / "app.py").chmod(0o645)
     assert (source_hash(source), archive_of(source).read_bytes()) == before
 
 
-# its archive
+# archive
 
 
 STATIC = {"/static": "pkg/static", "/favicon.ico": "pkg/icons/a.ico"}
@@ -160,7 +160,7 @@ def test_an_unpacked_archive_is_the_source_and_what_is_served(site: Path, tmp_pa
     assert (tmp_path / "out/static/favicon.ico").samefile(tmp_path / "out/src/pkg/icons/a.ico")
 
 
-def test_an_archive_tells_nothing_of_when_it_was_packed(site: Path) -> None:
+def test_an_archive_has_no_time_of_packing(site: Path) -> None:
     """RFC 1952, 2.3.1: MTIME, and no FLG for a file's name. The same goes for what is compressed within."""
     archive = archive_of(site, STATIC)
     with tarfile.open(archive) as tar:
@@ -169,7 +169,7 @@ def test_an_archive_tells_nothing_of_when_it_was_packed(site: Path) -> None:
         assert compressed[3:8] == bytes(5)
 
 
-def test_an_archive_tells_nothing_of_who_packed_it(site: Path) -> None:
+def test_an_archive_has_no_owner(site: Path) -> None:
     with tarfile.open(archive_of(site, STATIC)) as tar:
         assert {(entry.uid, entry.gid, entry.uname, entry.gname) for entry in tar} == {(0, 0, "", "")}
 
@@ -211,7 +211,7 @@ def test_times_of_another_kind_make_another_hash(source: Path, monkeypatch: pyte
 # what nginx serves
 
 
-def test_what_is_served_is_another_name_of_the_file(site: Path) -> None:
+def test_a_served_file_is_a_hard_link(site: Path) -> None:
     found = members(archive_of(site, STATIC))
     assert {name: target for name, target in found.items() if not name.startswith("src/")} == {
         "static/favicon.ico": "src/pkg/icons/a.ico",
@@ -222,7 +222,7 @@ def test_what_is_served_is_another_name_of_the_file(site: Path) -> None:
     }
 
 
-def test_all_names_of_what_is_served_have_its_time(site: Path) -> None:
+def test_all_names_of_a_served_file_have_its_time(site: Path) -> None:
     """A client that is given the one form may ask whether the other has changed since."""
     with tarfile.open(archive_of(site, STATIC)) as tar:
         names = ("src/pkg/static/app.css", "static/static/app.css", "static/static/app.css.gz")
@@ -243,7 +243,7 @@ def test_all_names_of_what_is_served_have_its_time(site: Path) -> None:
         ("x.css.gz", 1024, False),
     ],
 )  # fmt: skip
-def test_what_is_compressed(source: Path, name: str, size: int, is_compressed: bool) -> None:
+def test_large_text_files_are_compressed(source: Path, name: str, size: int, is_compressed: bool) -> None:
     write(source, f"assets/{name}", "x" * size)
     found = members(archive_of(source, {"/s": "assets"}))
     assert f"static/s/{name}" in found
@@ -251,14 +251,14 @@ def test_what_is_compressed(source: Path, name: str, size: int, is_compressed: b
 
 
 @pytest.mark.parametrize(("noise", "is_compressed"), [(1 << 13, True), (1 << 14, False)])
-def test_what_is_hardly_smaller_stays_as_it_is(source: Path, noise: int, is_compressed: bool) -> None:
+def test_a_file_that_hardly_shrinks_is_not_compressed(source: Path, noise: int, is_compressed: bool) -> None:
     """Of 16 KiB, the half or all is noise."""
     content = b"".join(hashlib.sha256(b"%d" % number).digest() for number in range(noise // 32))
     write(source, "assets/x.js", content.ljust(1 << 14, b"x"))
     assert ("static/s/x.js.gz" in members(archive_of(source, {"/s": "assets"}))) is is_compressed
 
 
-def test_a_tenth_must_be_saved(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compression_must_save_a_tenth(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(source, "assets/x.js", "x" * 2000)
     for size, is_compressed in ((1800, True), (1801, False)):
         monkeypatch.setattr(packing, "_compressed", lambda path, size=size: b"x" * size)
@@ -321,7 +321,7 @@ def test_a_link_to_nothing_is_not_served(source: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["../node_modules/x.js", "../lib/__pycache__/x.js"])
-def test_a_link_to_what_is_left_out_is_refused_by_name(source: Path, target: str) -> None:
+def test_a_link_to_an_excluded_file_is_refused_by_name(source: Path, target: str) -> None:
     write(source, "assets/y.js", "y")
     write(source / "assets", target, "x")
     (source / "assets/x.js").symlink_to(target)
@@ -336,7 +336,7 @@ def test_a_source_and_a_static_folder_may_be_behind_links(site: Path, tmp_path: 
     assert members(archive_of(tmp_path / "alias", {"/s": "assets"})).items() >= expected.items()
 
 
-def test_of_two_prefixes_the_longer_one_has_its_files(source: Path) -> None:
+def test_a_longer_prefix_wins_over_a_shorter_one(source: Path) -> None:
     write(source, "one/b/x", "1")
     write(source, "one/b/y", "1")
     write(source, "two/x", "2")
@@ -352,7 +352,7 @@ def test_a_file_and_a_folder_of_one_name_are_refused(source: Path) -> None:
         served(source, {"/a": "one", "/a/b": "two"})
 
 
-# archives that are kept
+# cache
 
 
 def test_an_archive_is_packed_once(site: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -363,9 +363,7 @@ def test_an_archive_is_packed_once(site: Path, cache: Path, monkeypatch: pytest.
     assert packed(site, contents(site).files, STATIC, "1a2b") == archive
 
 
-def test_of_many_that_want_an_archive_at_once_one_packs(
-    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_if_many_want_an_archive_at_once_one_packs(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fork = multiprocessing.get_context("fork")
 
     def slowly(*arguments: Any) -> None:
@@ -384,7 +382,7 @@ def test_of_many_that_want_an_archive_at_once_one_packs(
     assert (tmp_path / "packs").read_text() == "x"
 
 
-def test_nobody_ever_sees_half_an_archive(site: Path, cache: Path) -> None:
+def test_no_process_sees_a_partial_archive(site: Path, cache: Path) -> None:
     expected = archive_of(site, STATIC).read_bytes()
     files = contents(site).files
     for number in interruptions(lambda _: packed(site, files, STATIC, "1a2b")):
@@ -399,7 +397,7 @@ def test_a_source_that_cannot_be_packed_leaves_nothing(source: Path, cache: Path
 
 
 @pytest.mark.parametrize(("age", "expected"), [(2 * 86400, 10), (3600, 12)])
-def test_of_old_archives_the_newest_stay_and_those_a_run_may_use(source: Path, age: int, expected: int) -> None:
+def test_the_newest_old_archives_are_kept_and_those_a_run_may_use(source: Path, age: int, expected: int) -> None:
     for number in range(11):
         archive = packed(source, [], {}, f"{number}")
         os.utime(archive, (time.time() - age + number,) * 2)
@@ -450,7 +448,7 @@ def test_a_further_wheel_that_changes_makes_another_release(identify: Callable[.
     assert len({without, before, identify(wheels=[str(wheels)])}) == 3
 
 
-def test_where_a_further_wheel_lies_makes_no_other_release(identify: Callable[..., str], wheels: Path) -> None:
+def test_the_path_of_a_further_wheel_makes_no_other_release(identify: Callable[..., str], wheels: Path) -> None:
     before = identify(wheels=[str(wheels)])
     moved = wheels.rename(wheels.with_name("moved"))
     assert identify(wheels=[str(moved)]) == before
@@ -475,12 +473,12 @@ def test_the_key_is_readable_for_its_owner_alone(cache: Path) -> None:
     assert (cache / "release.key").stat().st_mode & 0o777 == 0o600
 
 
-def test_nobody_ever_sees_half_a_key(cache: Path) -> None:
+def test_no_process_sees_a_partial_key(cache: Path) -> None:
     for number in interruptions(lambda _: release_key()):
         assert not (cache / "release.key").exists() or len(release_key()) == 64, f"interrupted before step {number}"
 
 
-def test_who_wants_the_key_while_it_is_made_has_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_that_make_the_key_get_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ansible forks for each host, and all of them want it at once."""
     meanwhile = []
 
@@ -522,7 +520,7 @@ def templates(tmp_path: Path) -> list[Path]:
 
 @pytest.fixture
 def identify(entry: dict[str, Any], templates: list[Path]) -> Callable[..., str]:
-    """A function that tells the digest of the inputs, some of which are other ones."""
+    """A function that returns the digest of the inputs with some of them changed."""
 
     def inputs(source: str = "1a", required: Required = FLASK, listen: int = 1024, **changed: Any) -> str:
         return digest(release_inputs({**entry, **changed}, source, required, templates, {"listen": listen}))
@@ -575,11 +573,13 @@ def test_a_template_that_changes_makes_another_release(
 @pytest.mark.parametrize(
     "changed", [{"server_names": ["www.example"]}, {"nginx_directives": ["x 1"]}, {"name": "shop"}]
 )
-def test_what_steers_other_roles_makes_no_other_release(identify: Callable[..., str], changed: dict[str, Any]) -> None:
+def test_options_that_steer_other_roles_make_no_other_release(
+    identify: Callable[..., str], changed: dict[str, Any]
+) -> None:
     assert identify(**changed) == identify()
 
 
-def test_where_the_source_lies_makes_no_other_release(entry: dict[str, Any], templates: list[Path]) -> None:
+def test_the_path_of_the_source_makes_no_other_release(entry: dict[str, Any], templates: list[Path]) -> None:
     moved = {**entry, "source": {"path": "/srv/checkouts/blog"}}
     assert release_inputs(moved, "1a", FLASK, templates, {}) == release_inputs(entry, "1a", FLASK, templates, {})
 
@@ -605,7 +605,7 @@ def test_inputs_are_what_a_record_can_hold(entry: dict[str, Any], templates: lis
     assert json.loads(json.dumps(inputs)) == inputs
 
 
-# what a host has packed
+# app_release
 
 
 @pytest.fixture

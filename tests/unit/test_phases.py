@@ -1,4 +1,4 @@
-"""Phases of a rollout: in their order for all apps, and what a failure leaves out."""
+"""Phases of a rollout: in their order for all apps, and the phases that a failure skips."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def niced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch, niced: list[int]) -> list[str]:
-    """The phases that were taken, each with its app; each tells of itself."""
+    """The phases that were taken, each with its app."""
     taken: list[str] = []
 
     def record(phase: str) -> Callable[..., dict[str, Any]]:
@@ -62,7 +62,7 @@ def test_a_phase_is_taken_for_all_apps_before_the_next(apps: Any, taken: list[st
     }  # fmt: skip
 
 
-def test_what_one_phase_has_changed_stays_a_change(apps: Any, taken: list[str]) -> None:
+def test_a_change_of_one_phase_stays_a_change(apps: Any, taken: list[str]) -> None:
     assert phases.run(["switch", "watch"], apps(blog=()))["blog"]["changed"]
     assert not phases.run(["watch"], apps(blog=()))["blog"]["changed"]
 
@@ -78,20 +78,20 @@ def test_after_a_failure_the_other_apps_are_tried_and_no_phase_follows(apps: Any
     assert failure.value.results["shop"]["switch"]
 
 
-def test_old_releases_are_retired_even_where_a_hook_fails(apps: Any, taken: list[str]) -> None:
+def test_old_releases_are_retired_even_if_a_hook_fails(apps: Any, taken: list[str]) -> None:
     with pytest.raises(RolloutFailed, match=r"^blog: after_switch failed$") as failure:
         phases.run(["after_switch", "retire"], apps(blog=("after_switch",), shop=()))
     assert taken == ["after_switch blog", "after_switch shop", "retire blog", "retire shop"]
     assert failure.value.results["blog"]["retire"]
 
 
-def test_all_that_fails_of_an_app_is_told(apps: Any, taken: list[str]) -> None:
+def test_all_failures_of_an_app_are_reported(apps: Any, taken: list[str]) -> None:
     with pytest.raises(RolloutFailed) as failure:
         phases.run(["after_switch", "retire"], apps(blog=("after_switch", "retire")))
     assert failure.value.results["blog"]["failed"] == "blog: after_switch failed\nblog: retire failed"
 
 
-def test_a_fault_of_ours_keeps_no_other_app_from_its_rollback(
+def test_an_unexpected_error_keeps_no_other_app_from_its_rollback(
     apps: Any, taken: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     two = apps(blog=(), shop=())
@@ -115,7 +115,7 @@ def test_a_fault_of_ours_keeps_no_other_app_from_its_rollback(
         (["roll_back"], []),
     ],
 )  # fmt: skip
-def test_what_serves_clients_goes_before_what_is_warmed_up_or_retired(
+def test_live_programs_have_priority_over_warm_up_and_retire(
     apps: Any, taken: list[str], niced: list[int], asked: list[str], steps: list[int]
 ) -> None:
     app = apps(blog=())
@@ -132,7 +132,7 @@ def test_while_another_run_holds_the_lock_of_an_app_none_is_warmed_up(apps: Any,
     assert (taken, failure.value.holder) == ([], record)
 
 
-def test_a_rollback_leaves_alone_what_another_run_does(apps: Any, taken: list[str]) -> None:
+def test_a_rollback_leaves_a_lock_of_another_run_alone(apps: Any, taken: list[str]) -> None:
     two = apps(blog=(), shop=())
     two[0][0].rollout_lock.acquire({"process": "desktop 1", "by": "you@desktop", "what": "deploy"})
     two[1][0].rollout_lock.acquire({**ME, "what": "deploy"})

@@ -1,4 +1,4 @@
-"""Supervisor's programs are added, started, stopped and removed by name: none is touched for another's sake."""
+"""Supervisor's programs are added, started, stopped and removed by name, without touching others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from pathlib import Path
 from xmlrpc.client import Fault
 
 import pytest
-from ansible.module_utils.flaskfleet.programs import NICENESS, POLL_SECONDS, SUPERVISOR_SECONDS, Programs, lower
+from ansible.module_utils.flaskfleet.programs import (
+    NICENESS,
+    POLL_SECONDS,
+    SUPERVISOR_SECONDS,
+    Programs,
+    lower_priority,
+)
 from conftest import Clock
 from supervisor import State, Supervisor
 
@@ -19,7 +25,7 @@ STOPPING = ("STOPPING", 4711)
 
 @pytest.fixture(autouse=True)
 def killed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """What was killed: group and signal."""
+    """The groups that were killed, with the signal."""
     groups: list[tuple[int, int]] = []
     monkeypatch.setattr(os, "killpg", lambda group, number: groups.append((group, number)))
     return groups
@@ -43,7 +49,7 @@ def calls(supervisor: Supervisor, method: str) -> list[str]:
     return [call.partition(" ")[2] for call in supervisor.calls if call.startswith(f"{method} ")]
 
 
-# looked at
+# state
 
 
 def test_programs_are_known_whatever_their_state(programs: Programs, supervisor: Supervisor) -> None:
@@ -181,7 +187,7 @@ def test_a_program_of_which_one_process_fails_does_not_settle(programs: Programs
 # stopped
 
 
-def test_what_is_stopped_is_forgotten(programs: Programs, supervisor: Supervisor) -> None:
+def test_a_stopped_program_is_removed(programs: Programs, supervisor: Supervisor) -> None:
     for program in ("a", "b", "c"):
         supervisor.run(program)
     programs.stop(["a", "b"], 30)
@@ -198,7 +204,7 @@ def test_programs_are_stopped_at_the_same_time(programs: Programs, supervisor: S
     assert (stopped_at, supervisor.states()) == ([0, 0], {})
 
 
-def test_a_program_that_is_slow_to_end_is_waited_for(programs: Programs, supervisor: Supervisor, clock: Clock) -> None:
+def test_stop_waits_for_a_slow_program(programs: Programs, supervisor: Supervisor, clock: Clock) -> None:
     supervisor.run("a")
     supervisor.end = [STOPPING]
     clock.at[29] = lambda: supervisor.run("a", ("STOPPED", 0))
@@ -217,7 +223,7 @@ def test_a_program_that_never_ends_is_a_fault_in_the_end(
 
 
 @pytest.mark.parametrize("names", [[], ["unknown"]])
-def test_what_supervisor_does_not_know_is_stopped_already(programs: Programs, clock: Clock, names: list[str]) -> None:
+def test_stopping_an_unknown_program_does_nothing(programs: Programs, clock: Clock, names: list[str]) -> None:
     programs.stop(names, 30)
     assert clock.passed == 0
 
@@ -225,7 +231,7 @@ def test_what_supervisor_does_not_know_is_stopped_already(programs: Programs, cl
 # killed
 
 
-def test_a_killed_program_is_ended_with_each_processs_group_and_forgotten(
+def test_a_kill_ends_the_group_of_each_process_and_removes_the_program(
     programs: Programs, supervisor: Supervisor, killed: list[tuple[int, int]]
 ) -> None:
     programs.start("b")
@@ -233,7 +239,7 @@ def test_a_killed_program_is_ended_with_each_processs_group_and_forgotten(
     assert (killed, supervisor.states()) == ([(4711, signal.SIGKILL), (4712, signal.SIGKILL)], {})
 
 
-def test_a_kill_waits_for_nothing_that_does_not_end(
+def test_a_kill_does_not_wait_for_a_graceful_end(
     programs: Programs, supervisor: Supervisor, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     supervisor.run("a")
@@ -244,7 +250,7 @@ def test_a_kill_waits_for_nothing_that_does_not_end(
 
 
 @pytest.mark.parametrize("state", ["STOPPED", "EXITED", "FATAL"])
-def test_a_program_that_has_ended_is_forgotten_without_a_kill(
+def test_a_program_that_has_ended_is_removed_without_a_kill(
     programs: Programs, supervisor: Supervisor, state: str, killed: list[tuple[int, int]]
 ) -> None:
     supervisor.run("a", (state, 0))
@@ -252,7 +258,7 @@ def test_a_program_that_has_ended_is_forgotten_without_a_kill(
     assert (supervisor.states(), killed, calls(supervisor, "stopProcessGroup")) == ({}, [], [])
 
 
-def test_a_program_that_ends_before_the_kill_is_forgotten(
+def test_a_program_that_ends_before_the_kill_is_removed(
     programs: Programs, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killpg(*_: int) -> None:
@@ -270,7 +276,7 @@ def test_an_unknown_program_needs_no_kill(programs: Programs, killed: list[tuple
 
 
 @pytest.mark.parametrize("end", [lambda programs: programs.stop(["a"], 30), lambda programs: programs.kill("a")])
-def test_a_program_that_was_ended_can_start_anew(
+def test_a_killed_program_can_be_started_again(
     programs: Programs, supervisor: Supervisor, end: Callable[[Programs], object]
 ) -> None:
     for _ in range(2):
@@ -279,13 +285,13 @@ def test_a_program_that_was_ended_can_start_anew(
     assert calls(supervisor, "startProcessGroup") == ["a", "a"]
 
 
-# yielding
+# priority
 
 
-def test_a_process_group_yields_and_no_other() -> None:
+def test_only_the_process_group_gets_a_lower_priority() -> None:
     with subprocess.Popen(["sleep", "60"], process_group=0) as one, subprocess.Popen(["sleep", "60"]) as other:
         try:
-            lower([one.pid], os.getuid())
+            lower_priority([one.pid], os.getuid())
             assert [os.getpriority(os.PRIO_PROCESS, process.pid) for process in (one, other)] == [
                 NICENESS, os.getpriority(os.PRIO_PROCESS, 0)
             ]  # fmt: skip
@@ -294,7 +300,7 @@ def test_a_process_group_yields_and_no_other() -> None:
             other.kill()
 
 
-def test_what_ended_meanwhile_is_no_error() -> None:
+def test_a_process_group_that_has_ended_is_no_error() -> None:
     with subprocess.Popen(["true"], process_group=0) as process:
         pass
-    lower([process.pid], os.getuid())
+    lower_priority([process.pid], os.getuid())

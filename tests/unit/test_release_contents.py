@@ -1,4 +1,4 @@
-"""All of a source is part of a release, but for what is left out by name or by a pattern."""
+"""The files of a source that are part of a release, and the exclusion by name or pattern."""
 
 from __future__ import annotations
 
@@ -75,38 +75,38 @@ def test_a_link_to_itself_is_part_of_it(source: Path) -> None:
 
 @pytest.fixture
 def pages(source: Path) -> Path:
-    """A source whose pages load what npm has brought into the folder that nginx serves."""
+    """A source whose pages load files that npm has installed below the static folder."""
     for name in ("static/app.js", "static/node_modules/bootstrap/b.js", "node_modules/vite/v.js", "docs/a.md", "a.log"):
         write(source, name, name)
     return source
 
 
 def names(source: Path, *arguments: Any) -> list[str]:
-    """The paths of a release's files, but for those of every source here."""
+    """The paths of a release's files, without those of every source here."""
     found = (str(path.relative_to(source)) for path in contents(source, *arguments).files)
     return [name for name in found if name not in {*FILES, "link"}]
 
 
-def test_what_pages_load_is_part_of_it(pages: Path) -> None:
+def test_folders_of_pages_named_like_environments_are_included(pages: Path) -> None:
     assert names(pages, {}, ["static"]) == [
         "a.log", "docs/a.md", "static/app.js", "static/node_modules/bootstrap/b.js",
     ]  # fmt: skip
     assert contents(pages, {}, ["static"]).left_out == ["node_modules/"]
 
 
-def test_a_folder_of_static_in_what_is_left_out_is_part_of_it(pages: Path) -> None:
+def test_a_static_folder_below_an_excluded_folder_is_included(pages: Path) -> None:
     write(pages, "node_modules/.bin/vite", "")
     assert names(pages, {}, ["node_modules/vite"])[-2:] == ["node_modules/vite/v.js", "static/app.js"]
     assert contents(pages, {}, ["node_modules/vite"]).left_out == ["node_modules/", "static/node_modules/"]
 
 
-def test_of_a_folder_of_static_behind_a_link_nothing_is_left_out(pages: Path, tmp_path: Path) -> None:
+def test_a_static_folder_behind_a_link_is_included(pages: Path, tmp_path: Path) -> None:
     (pages / "assets").symlink_to("static")
     (tmp_path / "alias").symlink_to("source")
     assert "static/node_modules/bootstrap/b.js" in names(tmp_path / "alias", {}, ["assets"])
 
 
-def test_what_is_left_out_is_told_except_what_nobody_misses(pages: Path) -> None:
+def test_excluded_paths_are_returned_except_caches(pages: Path) -> None:
     for name in (".git/config", "pkg/__pycache__/a.pyc", "venv/pyvenv.cfg", "static/.git/config"):
         write(pages, name, "")
     assert contents(pages, {"exclude": ["*.log"]}, ["static"]).left_out == [
@@ -125,11 +125,11 @@ def test_what_is_left_out_is_told_except_what_nobody_misses(pages: Path) -> None
         (["!/node_modules/"], ["a.log", "docs/a.md", "node_modules/vite/v.js", "static/app.js"]),
     ],
 )
-def test_what_is_excluded_in_the_words_of_gitignore(pages: Path, exclude: list[str], expected: list[str]) -> None:
+def test_exclude_has_gitignores_patterns(pages: Path, exclude: list[str], expected: list[str]) -> None:
     assert names(pages, {"exclude": exclude}) == expected
 
 
-def test_a_gitignore_counts_where_that_is_asked_for(pages: Path) -> None:
+def test_gitignore_files_count_if_the_option_is_set(pages: Path) -> None:
     write(pages, ".gitignore", "*.log\n*.js\n")
     write(pages, "static/.gitignore", "!app.js\n")
     assert names(pages) == [".gitignore", "a.log", "docs/a.md", "static/.gitignore", "static/app.js"]

@@ -1,4 +1,4 @@
-"""A release is seen by nobody until it is warm, live with one rename, and stopped when its last request is done."""
+"""A release gets no request until it is warm, becomes live with one rename, and stops after its last request."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ Killed = list[tuple[int, int]]
 
 @pytest.fixture(autouse=True)
 def killed(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Killed:
-    """What was killed: group and signal."""
+    """The groups that were killed, with the signal."""
     groups: Killed = []
     monkeypatch.setattr(os, "killpg", lambda group, number: groups.append((group, number)))
     return groups
@@ -68,23 +68,23 @@ def supervisor(app: App) -> Supervisor:
 
 @pytest.fixture
 def staged(stage: Stage) -> Path:
-    """Where the release A lies."""
+    """The folder of the release A."""
     return stage(A)
 
 
 def calls(app: App, *methods: str) -> list[str]:
-    """What Supervisor was told, like ``startProcessGroup blog-mailer``."""
+    """The calls of Supervisor, like ``startProcessGroup blog-mailer``."""
     return [call for call in app.supervisor.rpc.calls if call.partition(" ")[0] in methods]
 
 
 def try_out(app: App, release: str) -> None:
-    """Have a release run that was staged, and is not live yet."""
+    """Warm up a release."""
     shutil.copy(app.paths.path(release) / "supervisor.conf", app.paths.trial / f"{app.programs.name(release)}.conf")
     app.supervisor.start(app.programs.name(release))
 
 
 def names(folder: Path) -> list[str]:
-    """What is in a folder, none where it is not there."""
+    """The names in a folder; none if it does not exist."""
     return sorted(os.listdir(folder)) if folder.exists() else []
 
 
@@ -93,13 +93,13 @@ def names(folder: Path) -> list[str]:
 
 @pytest.fixture
 def workers() -> list[dict[str, Any]]:
-    """What the stats socket says of the workers."""
+    """The workers for the stats socket."""
     return [{"id": number, "requests": 1, "status": "idle"} for number in (1, 2)]
 
 
 @pytest.fixture
 def start(app: App, workers: list[dict[str, Any]]) -> Iterator[Callable[..., list[Any]]]:
-    """A function that tells what A answers once it is started; the list it returns has its servers."""
+    """A function that sets the answers of A for its start; it returns the list of its servers."""
     with ExitStack() as stack:
 
         def prepare(answer: Any = OK) -> list[Any]:
@@ -132,7 +132,7 @@ def test_a_release_is_warm_when_every_worker_has_answered(app: App, staged: Path
 
 
 def test_a_warm_release_is_what_next_points_at(app: App, staged: Path, start) -> None:
-    """Its static files are there for those whom another host answers with it."""
+    """A client that got its page from another host finds its static files here, too."""
     start()
     (app.paths.home / "next").symlink_to(f"releases/{C}")
     warm_up.warm_up(app, A)
@@ -181,7 +181,7 @@ def test_every_process_is_asked(
     assert len(servers[0].requests) == asked
 
 
-def test_it_is_asked_until_the_last_worker_has_answered(
+def test_the_health_path_is_asked_until_every_worker_has_answered(
     app: App, staged: Path, start, workers: list[dict[str, Any]]
 ) -> None:
     workers[1]["requests"] = 0
@@ -204,10 +204,10 @@ LOADING = b"HTTP/1.1 503 Service Unavailable\r\n\r\nloading"
     ("recovers", "problem"),
     [((1, 2), None), ((1,), "answered 503: loading, after"), ((), "answered 503: loading, after")],
 )
-def test_an_app_that_is_ill_at_first_may_recover_in_every_worker(
+def test_an_app_that_fails_at_first_may_recover_in_every_worker(
     hasty: App, start, workers: list[dict[str, Any]], recovers: tuple[int, ...], problem: str | None
 ) -> None:
-    """What has failed may be one worker, and what answers since then the others."""
+    """One worker may always fail while the others answer."""
     answers = iter([LOADING] * 3)
 
     def answer(_: dict[str, str]) -> bytes:
@@ -277,7 +277,7 @@ def test_an_app_with_a_worker_that_never_answers_is_refused(hasty: App, start, w
 
 
 def test_a_program_that_supervisor_cannot_read_is_refused(app: App, staged: Path) -> None:
-    """Left in place it would keep Supervisor from reading any other app's."""
+    """Otherwise Supervisor could not read the files of any other app."""
     (staged / "supervisor.conf").write_text("not a section")
     with pytest.raises(ReleaseFailed, match="CANT_REREAD"):
         warm_up.warm_up(app, A)
@@ -309,7 +309,7 @@ BANNER = """*** Starting uWSGI 2.0.31 (64bit) on [Sun Nov 22 12:00:00 2026] ***
     ],
     ids=["long", "what uWSGI says", "a start that failed before", "not UTF-8", "empty", "no log"],
 )
-def test_a_refusal_has_the_apps_last_words(hasty: App, log: str | None, words: str) -> None:
+def test_a_refusal_has_the_end_of_the_log(hasty: App, log: str | None, words: str) -> None:
     if log is not None:
         hasty.supervisor.rpc.on_start = lambda _: (hasty.paths.logs / f"{A}.log").write_text(
             log, errors="surrogateescape"
@@ -318,7 +318,7 @@ def test_a_refusal_has_the_apps_last_words(hasty: App, log: str | None, words: s
         warm_up.warm_up(hasty, A)
 
 
-def test_of_a_log_its_ends_are_read_and_shown(app: App, staged: Path) -> None:
+def test_the_beginning_and_the_end_of_a_log_are_shown(app: App, staged: Path) -> None:
     """The app writes what it likes: a gigabyte in one line, or uWSGI's words again and again."""
     with (app.paths.logs / f"{A}.log").open("wb") as log:
         log.write(b"first\n" + b"[uWSGI] getting INI configuration from /x\n" * 5_000)
@@ -334,7 +334,7 @@ def test_of_a_log_its_ends_are_read_and_shown(app: App, staged: Path) -> None:
 
 
 @pytest.mark.parametrize(("rotated", "words"), [(False, "new"), (True, "rotated")])
-def test_a_refusal_has_nothing_of_an_earlier_run(hasty: App, rotated: bool, words: str) -> None:
+def test_a_refusal_has_no_log_of_an_earlier_run(hasty: App, rotated: bool, words: str) -> None:
     log = hasty.paths.logs / f"{A}.log"
     log.write_text("yesterday's words\n" * 9)
     hasty.supervisor.rpc.on_start = lambda _: log.write_text("rotated\n" if rotated else log.read_text() + "new\n")
@@ -372,7 +372,7 @@ def test_a_refused_release_leaves_the_live_one_alone(hasty: App, switch: Switch,
     assert 815 not in dict(killed)
 
 
-def test_a_refused_release_that_was_live_once_stays_on_disk(app: App, switch: Switch) -> None:
+def test_a_refused_release_that_was_live_before_stays_on_disk(app: App, switch: Switch) -> None:
     switch(A, B)
     app.supervisor.stop([PROGRAM], 0)
     app.supervisor.rpc.life = [("RUNNING", 4711), ("EXITED", 0)]
@@ -409,15 +409,13 @@ def test_a_live_release_starts_after_a_reboot(warm: App) -> None:
     assert names(warm.paths.trial) == []
 
 
-def test_going_live_touches_no_process(warm: App, killed: Killed) -> None:
+def test_a_switch_touches_no_process(warm: App, killed: Killed) -> None:
     before = list(warm.supervisor.rpc.calls)
     switching.switch(warm, A, ME, "deploy")
     assert (warm.supervisor.rpc.calls, killed) == (before, [])
 
 
-def test_the_journal_says_what_became_live_when_from_what_and_by_whom(
-    warm: App, set_time: Callable[[str], None]
-) -> None:
+def test_the_journal_records_a_switch(warm: App, set_time: Callable[[str], None]) -> None:
     set_time("2026-11-22T17:30:00Z")
     switching.switch(warm, A, ME, "deploy")
     assert warm.paths.journal().history == [
@@ -436,13 +434,13 @@ def test_the_live_log_has_a_name_that_stays(switch: Switch) -> None:
     assert os.readlink(app.paths.logs / "current.log") == f"{B}.log"
 
 
-def test_what_was_live_is_what_previous_points_at(switch: Switch) -> None:
+def test_previous_points_at_the_release_that_was_live(switch: Switch) -> None:
     app = switch(A, B)
     assert os.readlink(app.paths.home / "previous") == f"releases/{A}"
 
 
 def test_a_restart_leaves_previous_alone(switch: Switch) -> None:
-    """Clients have pages of that release; the restarted one has the same files."""
+    """Clients have pages of the previous release; the restarted one has the same files as before."""
     app = switch(A, B)
     staging.copy(app.paths, B)
     switch(f"{B}.1", what="restart")
@@ -456,7 +454,7 @@ def test_a_rollback_voids_what_it_leaves(switch: Switch, what: str, voided: set[
     assert app.paths.journal().voided.keys() == voided
 
 
-def test_a_rollback_says_who_has_voided_a_release(switch: Switch, set_time: Callable[[str], None]) -> None:
+def test_a_rollback_records_the_user_that_voided_a_release(switch: Switch, set_time: Callable[[str], None]) -> None:
     app = switch(A, B)
     set_time("2026-11-22T17:30:00Z")
     switch(A, what="rollback")
@@ -492,10 +490,10 @@ def test_a_release_that_ended_before_the_switch_is_refused(switch: Switch, stage
 
 
 @pytest.mark.parametrize("what", ["deploy", "rollback"])
-def test_whatever_interrupts_going_live_current_points_at_what_a_reboot_starts(
+def test_after_an_interrupted_switch_a_reboot_starts_what_current_points_at(
     switch: Switch, stage: Stage, what: str
 ) -> None:
-    """The journal says so, and another run leads there."""
+    """The journal agrees, and another run finishes the switch."""
     app = switch(A)
     stage(B)
     journal = app.paths.journal_file.read_bytes()
@@ -539,8 +537,8 @@ def test_a_program_is_registered_for_good_before_current_moves(warm: App, monkey
     assert registered == [([f"{PROGRAM}.conf"], None, [A])]
 
 
-def test_a_first_release_that_was_interrupted_is_a_leftover_for_another(warm: App, stage: Stage) -> None:
-    """Else it would run and start with the host forever, and be what a rollback leads to."""
+def test_a_later_run_cleans_up_an_interrupted_first_release(warm: App, stage: Stage) -> None:
+    """Otherwise it would start at each boot, and a rollback would switch to it."""
     for number in interruptions(lambda _: switching.switch(warm, A, ME, "first release")):
         if not warm.paths.live():
             warm_up.clean_up(warm, B, keep_warm=False)
@@ -603,7 +601,7 @@ def test_a_live_release_that_does_not_run_is_run_again(mailing: App, stop: Calla
     assert (mailing.paths.conf_d / f"{PROGRAM}.conf").read_text() == RELEASE.files["supervisor.conf"]
 
 
-def test_a_live_release_that_does_not_start_is_a_failure_with_its_last_words(live: App) -> None:
+def test_a_live_release_that_does_not_start_is_a_failure_with_the_end_of_its_log(live: App) -> None:
     live.supervisor.rpc.run(PROGRAM, ("EXITED", 0))
     live.supervisor.rpc.life = [("STARTING", 1), ("BACKOFF", 0)]
     (live.paths.logs / f"{A}.log").write_text("ImportError\n")
@@ -636,7 +634,7 @@ def test_a_start_touches_no_other_program(live: App) -> None:
     ],
     ids=["nothing", "what is live has ended", "the one before", "it was to stay", "a trial", "a further program"],
 )
-def test_an_app_is_settled_when_what_is_live_runs_alone(
+def test_an_app_is_settled_if_only_the_live_release_runs(
     switch: Switch, leave: Callable[[App], object], keep_warm: bool, settled: bool
 ) -> None:
     app = switch(A, B)
@@ -668,7 +666,7 @@ def test_workers_start_with_the_host(mailing: App, switch: Switch) -> None:
 
 
 def test_an_old_worker_has_ended_before_the_new_one_starts(mailing: App, switch: Switch, clock: Clock) -> None:
-    """Two schedulers at a time would do everything twice."""
+    """Two schedulers would run every job twice."""
     switch(B, programs=MAILER)
     supervisor, old, new = mailing.supervisor.rpc, f"{PROGRAM}-mailer", f"blog-{B}-mailer"
     supervisor.end = [("STOPPING", 4711)]
@@ -693,14 +691,14 @@ def test_a_worker_that_a_release_has_no_more_ends(mailing: App, switch: Switch) 
     )
 
 
-def test_a_worker_of_a_release_that_is_gone_ends(mailing: App, switch: Switch) -> None:
+def test_a_worker_of_a_removed_release_is_stopped(mailing: App, switch: Switch) -> None:
     switch(B)
     shutil.rmtree(mailing.paths.path(A))
     mailing.programs.swap_further()
     assert f"{PROGRAM}-mailer" not in mailing.supervisor.known()
 
 
-def test_a_swap_touches_nobody_elses_programs(mailing: App, switch: Switch) -> None:
+def test_a_swap_touches_no_other_apps_programs(mailing: App, switch: Switch) -> None:
     others = ["blog-http", f"shop-{A}-mailer", f"blog-shop-{A}-mailer", "blog-mailer"]
     for program in others:
         mailing.supervisor.rpc.run(program)
@@ -716,7 +714,7 @@ def test_a_swap_touches_nobody_elses_programs(mailing: App, switch: Switch) -> N
 @pytest.mark.parametrize(
     "change", [lambda app: app.programs.swap_further(), lambda app: warm_up.clean_up(app, None, keep_warm=False)]
 )
-def test_an_app_whose_name_looks_like_another_ones_worker_is_left_alone(
+def test_an_app_named_like_another_apps_worker_is_left_alone(
     mailing: App, switch: Switch, change: Callable[[App], object]
 ) -> None:
     """``blog-202401011200-eu`` is an app, unless ``blog`` has such a release."""
@@ -759,7 +757,7 @@ def test_a_refused_file_that_was_there_already_goes(live: App) -> None:
 def test_a_router_that_supervisor_refuses_is_not_registered(app: App, environment: Environment) -> None:
     staging.prepare(app.paths)
     with pytest.raises(ReleaseFailed, match=r"Supervisor refuses blog-http\.conf"):
-        http_router.route(app, "no section", environment)
+        http_router.configure(app, "no section", environment)
     assert names(app.paths.conf_d) == []
 
 
@@ -785,28 +783,28 @@ def kept_warm(switch: Switch) -> App:
     return switch(A, B)
 
 
-def test_new_secrets_stop_what_runs_with_others(kept_warm: App) -> None:
-    """A rollback would make it live with yesterday's; what is live is never stopped for that."""
-    warm_up.equip(kept_warm, A, SECRETS)
-    assert (kept_warm.programs.registered(), secret_files.has(kept_warm.paths, A, SECRETS)) == ({B}, True)
-    warm_up.equip(kept_warm, B, SECRETS)
+def test_new_secrets_stop_a_warm_release_with_old_ones(kept_warm: App) -> None:
+    """A rollback would switch to it with the old secrets. The live release is never stopped for new secrets."""
+    warm_up.provide_files(kept_warm, A, SECRETS)
+    assert (kept_warm.programs.registered(), secret_files.has_set(kept_warm.paths, A, SECRETS)) == ({B}, True)
+    warm_up.provide_files(kept_warm, B, SECRETS)
     assert kept_warm.programs.registered() == {B}
 
 
 def test_the_same_secrets_stop_nothing(kept_warm: App) -> None:
-    warm_up.equip(kept_warm, A, NO_SECRETS)
+    warm_up.provide_files(kept_warm, A, NO_SECRETS)
     assert kept_warm.programs.registered() == {A, B}
 
 
-def test_new_secrets_stop_what_has_the_old_ones_whatever_interrupts_that(kept_warm: App, switch: Switch) -> None:
-    for number in interruptions(lambda _: warm_up.equip(kept_warm, A, SECRETS)):
-        warm_up.equip(kept_warm, A, SECRETS)
+def test_an_interrupted_change_of_secrets_is_finished(kept_warm: App, switch: Switch) -> None:
+    for number in interruptions(lambda _: warm_up.provide_files(kept_warm, A, SECRETS)):
+        warm_up.provide_files(kept_warm, A, SECRETS)
         assert kept_warm.programs.registered() == {B}, f"interrupted before step {number}"
-        warm_up.equip(kept_warm, A, NO_SECRETS)
+        warm_up.provide_files(kept_warm, A, NO_SECRETS)
         switch(A, B)
 
 
-# what interrupted runs have left
+# leftovers of interrupted runs
 
 
 @pytest.fixture
@@ -829,16 +827,16 @@ def left(switch: Switch, stage: Stage) -> App:
     ],
     ids=["for nobody", "but for a rollback", "for it", "for a rollback", "for a rollback to what is warm"],
 )
-def test_what_was_left_ends(
+def test_leftover_releases_are_stopped(
     left: App, target: str | None, keep_warm: bool, running: set[str], on_disk: list[str]
 ) -> None:
-    """What was live once stays on disk."""
+    """A release that was live stays on disk."""
     warm_up.clean_up(left, target, keep_warm)
     assert {release for release in (A, B, C) if left.supervisor.is_running(f"blog-{release}")} == running
     assert (left.programs.registered(), left.paths.on_disk(), left.paths.live()) == (running, on_disk, B)
 
 
-def test_what_was_never_live_is_killed_and_what_was_is_drained(
+def test_a_release_that_was_never_live_is_killed_and_others_are_drained(
     left: App, killed: Killed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked_at = set()
@@ -849,7 +847,7 @@ def test_what_was_never_live_is_killed_and_what_was_is_drained(
     assert looked_at == {f"{left.paths.path(A)}/run/uwsgi.sock"}
 
 
-def test_of_two_that_were_live_the_one_before_is_kept_warm(switch: Switch) -> None:
+def test_the_previous_release_is_kept_warm(switch: Switch) -> None:
     app = switch(A, B, C)
     warm_up.clean_up(app, None, keep_warm=True)
     assert app.programs.registered() == {B, C}
@@ -862,7 +860,7 @@ def test_a_voided_release_is_not_kept_warm(switch: Switch) -> None:
     assert app.programs.registered() == {A}
 
 
-def test_what_was_staged_halfway_or_in_vain_is_gone(live: App, stage: Stage) -> None:
+def test_partly_staged_and_unused_releases_are_removed(live: App, stage: Stage) -> None:
     stage(B)
     live.paths.path(f".{C}").mkdir()
     warm_up.clean_up(live, None, keep_warm=False)
@@ -876,7 +874,7 @@ def test_a_target_that_runs_and_is_not_on_disk_is_ended(left: App, killed: Kille
     assert killed
 
 
-def test_where_nothing_is_live_leftovers_end_too(app: App, stage: Stage) -> None:
+def test_leftovers_are_stopped_even_if_no_release_is_live(app: App, stage: Stage) -> None:
     for release in (A, B):
         stage(release)
         try_out(app, release)
@@ -884,7 +882,7 @@ def test_where_nothing_is_live_leftovers_end_too(app: App, stage: Stage) -> None
     assert (app.programs.registered(), app.paths.on_disk()) == ({B}, [B])
 
 
-def test_nobody_elses_programs_end(left: App) -> None:
+def test_no_other_apps_programs_are_stopped(left: App) -> None:
     others = [f"shop-{A}", f"blog-shop-{A}", "blog-http", "blogs"]
     for program in others:
         left.supervisor.rpc.run(program)
@@ -908,7 +906,7 @@ def test_a_program_whose_folders_were_deleted_by_hand_ends(live: App) -> None:
 # retired
 
 
-def test_what_is_not_live_any_more_is_stopped_and_kept_on_disk(switch: Switch) -> None:
+def test_an_old_release_is_stopped_and_kept_on_disk(switch: Switch) -> None:
     app = switch(A, B)
     switching.retire(app, 5, keep_warm=False)
     assert (app.programs.registered(), names(app.paths.conf_d), app.paths.on_disk()) == (
@@ -919,20 +917,20 @@ def test_what_is_not_live_any_more_is_stopped_and_kept_on_disk(switch: Switch) -
     assert switching.is_settled(app, False)
 
 
-def test_what_was_live_before_may_stay_up(switch: Switch) -> None:
+def test_the_previous_release_may_keep_running(switch: Switch) -> None:
     app = switch(A, B, C)
     switching.retire(app, 5, keep_warm=True)
     assert app.programs.registered() == {B, C}
     assert switching.is_settled(app, True)
 
 
-def test_what_is_older_is_pruned(switch: Switch) -> None:
+def test_older_releases_are_pruned(switch: Switch) -> None:
     app = switch(A, B, C)
     switching.retire(app, 2, keep_warm=False)
     assert app.paths.on_disk() == [B, C]
 
 
-def test_what_a_worker_still_runs_from_stays_on_disk(mailing: App, switch: Switch) -> None:
+def test_a_release_that_a_worker_still_runs_stays_on_disk(mailing: App, switch: Switch) -> None:
     switch(B, C, programs=MAILER)
     mailing.supervisor.rpc.run(f"blog-{C}", ("FATAL", 0))
     mailing.supervisor.rpc.life = [("BACKOFF", 0)]
@@ -947,7 +945,7 @@ def test_retiring_swaps_the_workers(mailing: App, switch: Switch) -> None:
     assert mailing.supervisor.known() == {f"blog-{B}", f"blog-{B}-mailer"}
 
 
-def test_retiring_runs_what_is_live_again(switch: Switch) -> None:
+def test_retiring_starts_a_stopped_live_release(switch: Switch) -> None:
     app = switch(A, B)
     app.supervisor.rpc.run(f"blog-{B}", ("FATAL", 0))
     switching.retire(app, 5, keep_warm=False)
@@ -956,14 +954,14 @@ def test_retiring_runs_what_is_live_again(switch: Switch) -> None:
 
 @pytest.mark.parametrize("stop", [pytest.param(stop, id=name) for name, stop in STOPS + MAILER_STOPS])
 def test_retiring_leaves_a_settled_app(mailing: App, stop: Callable[[App], object]) -> None:
-    """Or a deploy of what is live would repair it again each time."""
+    """Otherwise a deploy of the live release would repair it each time."""
     stop(mailing)
     assert not switching.is_settled(mailing, False)
     switching.retire(mailing, 5, keep_warm=False)
     assert switching.is_settled(mailing, False)
 
 
-def test_a_worker_that_fails_keeps_nothing_from_being_retired(mailing: App, switch: Switch) -> None:
+def test_old_releases_are_retired_even_if_a_worker_fails(mailing: App, switch: Switch) -> None:
     switch(B, C, programs=MAILER)
     mailing.rollout_lock.acquire(ROLLOUT)
     mailing.supervisor.rpc.life = [("BACKOFF", 0)]
@@ -972,8 +970,8 @@ def test_a_worker_that_fails_keeps_nothing_from_being_retired(mailing: App, swit
     assert (mailing.programs.registered(), mailing.paths.on_disk(), mailing.rollout_lock.record()) == ({C}, [B, C], {})
 
 
-def test_what_cannot_be_stopped_keeps_no_rollout_open(switch: Switch) -> None:
-    """Nobody is at work any more; who comes next is told what is wrong, and not to wait."""
+def test_the_lock_is_released_even_if_a_program_cannot_be_stopped(switch: Switch) -> None:
+    """The run has ended, so the next one must fail with the reason and not with a lock."""
     app = switch(A, B)
     app.rollout_lock.acquire(ROLLOUT)
     app.supervisor.rpc.end = [("STOPPING", 4711)]
@@ -982,7 +980,7 @@ def test_what_cannot_be_stopped_keeps_no_rollout_open(switch: Switch) -> None:
     assert app.rollout_lock.record() == {}
 
 
-def test_of_an_interrupted_removal_the_next_run_leaves_nothing(switch: Switch) -> None:
+def test_the_next_run_finishes_an_interrupted_removal(switch: Switch) -> None:
     """Neither files nor logs."""
     app = switch(A, B, C)
     switching.retire(app, 5, keep_warm=False)
@@ -999,7 +997,7 @@ def test_of_an_interrupted_removal_the_next_run_leaves_nothing(switch: Switch) -
 
 @pytest.fixture
 def connected(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many clients each look at a socket finds; the last one stays."""
+    """How many clients each poll of a socket finds; the last number stays."""
     counts = [0]
     monkeypatch.setattr(app_programs, "unix_connections", lambda path: counts.pop(0) if len(counts) > 1 else counts[0])
     return counts
@@ -1021,7 +1019,7 @@ def test_a_socket_is_drained_when_it_stays_quiet(
     assert left == [len(looks) + 9 - enough]
 
 
-def test_what_is_drained_yields_before_it_stops(
+def test_a_drained_release_gets_a_lower_priority_before_it_stops(
     switch: Switch, monkeypatch: pytest.MonkeyPatch, lowered: list[tuple[int, int]]
 ) -> None:
     app = switch(A, B)
@@ -1038,7 +1036,7 @@ def test_what_is_drained_yields_before_it_stops(
     assert seen == [("look",)] * 3 + [("stop", (old, APP_ID))]
 
 
-def test_a_request_that_never_ends_is_waited_for_until_nobody_wants_its_answer(
+def test_a_drain_waits_for_a_request_no_longer_than_clients_do(
     switch: Switch, connected: list[int], clock: Clock
 ) -> None:
     app = switch(A, B, harakiri_seconds=40)
@@ -1083,7 +1081,7 @@ def test_a_worker_in_the_middle_of_a_request_has_its_time_to_end(switch: Switch,
     assert supervisor.states() == {f"blog-{B}": "RUNNING"}
 
 
-def test_where_nothing_is_to_be_stopped_nobody_waits(live: App, clock: Clock) -> None:
+def test_nothing_to_stop_needs_no_wait(live: App, clock: Clock) -> None:
     live.supervisor.rpc.calls.clear()
     before = clock.passed
     warm_up.clean_up(live, None, keep_warm=False)
@@ -1094,7 +1092,7 @@ def test_where_nothing_is_to_be_stopped_nobody_waits(live: App, clock: Clock) ->
 
 
 @pytest.mark.parametrize("target", [B, C], ids=["after its switch", "before it"])
-def test_an_undone_rollout_leaves_what_was_live(switch: Switch, target: str) -> None:
+def test_a_rollback_keeps_the_release_that_was_live(switch: Switch, target: str) -> None:
     app = switch(A, B)
     app.rollout_lock.acquire({**ROLLOUT, "target": target, "before": A if target == B else B})
     assert switching.roll_back(app, keep_warm=False)
@@ -1102,7 +1100,7 @@ def test_an_undone_rollout_leaves_what_was_live(switch: Switch, target: str) -> 
     assert (app.paths.live(), app.programs.registered(), app.rollout_lock.record()) == (live, {live}, {})
 
 
-def test_what_an_interrupted_rollout_has_made_live_is_not_undone_by_one_that_did_not_begin(switch: Switch) -> None:
+def test_a_rollout_without_a_target_does_not_undo_an_interrupted_one(switch: Switch) -> None:
     app = switch(A, B)
     app.rollout_lock.acquire({**ROLLOUT, "before": A})
     app.rollout_lock.acquire({**ROLLOUT, "process": "desktop 1", "target": None}, break_lock=True)
@@ -1127,7 +1125,7 @@ def shell(text: str) -> str:
     return f'sh -c "{text}"'
 
 
-def test_a_hook_says_what_it_was_and_what_it_has_said(hook: Callable[..., list[str]]) -> None:
+def test_a_hooks_command_and_output_are_returned(hook: Callable[..., list[str]]) -> None:
     command = shell("echo \u2603; echo to stderr >&2; printf 'no end'")
     assert hook(command, "true") == [f"$ {command}", "\u2603", "to stderr", "no end", "$ true"]
 
@@ -1137,11 +1135,11 @@ def test_hooks_run_in_the_releases_environment(hook: Callable[..., list[str]], s
     assert hook(shell("echo $VARIABLE"))[1:] == ["x"]
 
 
-def test_hooks_are_not_asked_anything(hook: Callable[..., list[str]]) -> None:
+def test_hooks_have_no_input(hook: Callable[..., list[str]]) -> None:
     assert hook("cat") == ["$ cat"]
 
 
-def test_what_a_hook_says_need_not_be_text(hook: Callable[..., list[str]]) -> None:
+def test_a_hooks_output_need_not_be_text(hook: Callable[..., list[str]]) -> None:
     assert hook(r"printf '\377'")[1:] == ["\ufffd"]
 
 
@@ -1153,7 +1151,9 @@ def test_a_hook_is_done_once_for_a_release(app: App, hook: Callable[..., list[st
     assert app.paths.journal().hooks[A].keys() == {command, "true"}
 
 
-def test_another_release_has_its_own(app: App, hook: Callable[..., list[str]], stage: Stage, tmp_path: Path) -> None:
+def test_hooks_run_again_for_another_release(
+    app: App, hook: Callable[..., list[str]], stage: Stage, tmp_path: Path
+) -> None:
     command = shell(f"echo x >> {tmp_path}/done")
     hook(command)
     stage(B)
@@ -1162,7 +1162,7 @@ def test_another_release_has_its_own(app: App, hook: Callable[..., list[str]], s
 
 
 def test_a_restart_of_a_release_has_its_hooks_done(app: App, hook: Callable[..., list[str]]) -> None:
-    """It is kept under that name: when it is deployed again, its migrations have run."""
+    """If it is deployed again, its migrations must not run again."""
     hook("true")
     assert hooks.run(app.paths, staging.copy(app.paths, A), ["true"], 10, once=True)[0].startswith("$ true: done at ")
 
@@ -1172,7 +1172,7 @@ def test_a_hook_after_the_switch_runs_each_time(app: App, hook: Callable[..., li
     assert A not in app.paths.journal().hooks
 
 
-def test_a_hook_that_fails_is_the_last(app: App, hook: Callable[..., list[str]]) -> None:
+def test_no_hook_runs_after_one_that_fails(app: App, hook: Callable[..., list[str]]) -> None:
     command = shell("echo no such table; exit 3")
     with pytest.raises(ReleaseFailed) as failed:
         hook("true", command, "false")
@@ -1186,7 +1186,7 @@ def test_a_hook_that_cannot_be_read_is_a_failure(hook: Callable[..., list[str]])
 
 
 def has_ended(pid: int) -> bool:
-    """Whether a process is gone, or would be if somebody asked for its status."""
+    """Whether a process has ended; it may be a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
@@ -1204,7 +1204,7 @@ def test_a_hook_that_takes_too_long_is_killed_with_all_that_it_has_started(hook:
     assert all(map(has_ended, started))
 
 
-def test_a_hook_that_has_started_a_daemon_is_not_waited_for_longer(hook: Callable[..., list[str]]) -> None:
+def test_a_hooks_daemon_is_not_waited_for(hook: Callable[..., list[str]]) -> None:
     """Its group is not the hook's any more, and it has the hook's output open."""
     before = time.perf_counter()
     with pytest.raises(ReleaseFailed, match="did not end within"):
@@ -1219,39 +1219,39 @@ def test_a_hook_that_has_started_a_daemon_is_not_waited_for_longer(hook: Callabl
 def routed(app: App, environment: Environment) -> App:
     """The app with a router, before any release."""
     staging.prepare(app.paths)
-    http_router.route(app, ROUTER, environment)
+    http_router.configure(app, ROUTER, environment)
     app.supervisor.rpc.calls.clear()
     return app
 
 
 def test_an_app_without_a_router_needs_none(app: App) -> None:
-    assert not http_router.route(app, None, None)
+    assert not http_router.configure(app, None, None)
     assert app.supervisor.rpc.calls == []
 
 
 def test_a_router_runs_from_an_environment_of_its_own(app: App, environment: Environment) -> None:
     staging.prepare(app.paths)
-    assert http_router.route(app, ROUTER, environment)
+    assert http_router.configure(app, ROUTER, environment)
     assert names(app.paths.home / "venvs") == [app.paths.target("router")]
     assert app.supervisor.rpc.runs == {"blog-http": ROUTER}
     assert app.supervisor.is_running("blog-http")
 
 
 def test_a_router_that_is_the_same_is_left_alone(routed: App, environment: Environment) -> None:
-    assert not http_router.route(routed, ROUTER, environment)
+    assert not http_router.configure(routed, ROUTER, environment)
     assert routed.supervisor.rpc.calls == []
 
 
-def test_a_router_that_changes_is_started_anew(routed: App, environment: Environment) -> None:
+def test_a_router_that_changes_is_restarted(routed: App, environment: Environment) -> None:
     changed = ROUTER.replace("8080", "8081")
-    assert http_router.route(routed, changed, environment)
+    assert http_router.configure(routed, changed, environment)
     assert routed.supervisor.rpc.runs == {"blog-http": changed}
     assert (routed.paths.conf_d / "blog-http.conf").read_text() == changed
 
 
-def test_a_router_with_another_uwsgi_is_started_anew(routed: App, environment: Environment) -> None:
+def test_a_router_with_another_uwsgi_is_restarted(routed: App, environment: Environment) -> None:
     before = routed.paths.target("router")
-    assert http_router.route(routed, ROUTER, replace(environment, sets=("another uWSGI",)))
+    assert http_router.configure(routed, ROUTER, replace(environment, sets=("another uWSGI",)))
     assert routed.paths.target("router") != before
     assert calls(routed, "stopProcessGroup", "startProcessGroup") == [
         "stopProcessGroup blog-http",
@@ -1262,12 +1262,12 @@ def test_a_router_with_another_uwsgi_is_started_anew(routed: App, environment: E
 @pytest.mark.parametrize("state", ["STOPPED", "EXITED", "FATAL", "BACKOFF"])
 def test_a_router_that_does_not_run_is_started(routed: App, environment: Environment, state: str) -> None:
     routed.supervisor.rpc.run("blog-http", (state, 0))
-    assert http_router.route(routed, ROUTER, environment)
+    assert http_router.configure(routed, ROUTER, environment)
     assert routed.supervisor.is_running("blog-http")
 
 
-def test_a_router_that_is_no_longer_wanted_is_gone(routed: App) -> None:
-    assert http_router.route(routed, None, None)
+def test_an_unwanted_router_is_removed(routed: App) -> None:
+    assert http_router.configure(routed, None, None)
     assert (routed.supervisor.known(), names(routed.paths.conf_d), routed.paths.target("router")) == (set(), [], None)
 
 
@@ -1275,26 +1275,26 @@ def test_a_router_that_does_not_start_is_a_failure(app: App, environment: Enviro
     staging.prepare(app.paths)
     app.supervisor.rpc.life = [("STARTING", 1), ("BACKOFF", 0)]
     with pytest.raises(ReleaseFailed, match=rf"^blog-http does not start; see {app.paths.logs}/http\.log$"):
-        http_router.route(app, ROUTER, environment)
+        http_router.configure(app, ROUTER, environment)
 
 
-def test_an_interrupted_router_is_the_new_one_after_the_next_run(routed: App, environment: Environment) -> None:
+def test_the_next_run_finishes_an_interrupted_change_of_a_router(routed: App, environment: Environment) -> None:
     changed = ROUTER.replace("8080", "8081")
-    for number in interruptions(lambda _: http_router.route(routed, changed, environment)):
-        http_router.route(routed, changed, environment)
+    for number in interruptions(lambda _: http_router.configure(routed, changed, environment)):
+        http_router.configure(routed, changed, environment)
         assert routed.supervisor.rpc.runs["blog-http"] == changed, f"interrupted before step {number}"
-        http_router.route(routed, ROUTER, environment)
+        http_router.configure(routed, ROUTER, environment)
 
 
-def test_an_interrupted_end_of_a_router_is_its_end_after_the_next_run(routed: App, environment: Environment) -> None:
-    for number in interruptions(lambda _: http_router.route(routed, None, None)):
-        http_router.route(routed, None, None)
+def test_the_next_run_finishes_an_interrupted_removal_of_a_router(routed: App, environment: Environment) -> None:
+    for number in interruptions(lambda _: http_router.configure(routed, None, None)):
+        http_router.configure(routed, None, None)
         assert (routed.supervisor.known(), names(routed.paths.conf_d), routed.paths.target("router")) == (
             set(),
             [],
             None,
         ), f"interrupted before step {number}"
-        http_router.route(routed, ROUTER, environment)
+        http_router.configure(routed, ROUTER, environment)
 
 
 def test_a_deploy_leaves_the_router_alone(routed: App, switch: Switch) -> None:
@@ -1304,7 +1304,7 @@ def test_a_deploy_leaves_the_router_alone(routed: App, switch: Switch) -> None:
     assert (routed.paths.home / "router").resolve(strict=True).is_dir()
 
 
-# gone
+# removed
 
 
 @pytest.fixture
@@ -1313,15 +1313,15 @@ def whole(mailing: App, switch: Switch, environment: Environment) -> App:
     switch(B, programs=MAILER)
     mailing.programs.swap_further()
     for release in (A, B):
-        warm_up.equip(mailing, release, SECRETS)
-    http_router.route(mailing, ROUTER, environment)
+        warm_up.provide_files(mailing, release, SECRETS)
+    http_router.configure(mailing, ROUTER, environment)
     (mailing.paths.home / "shared" / "db.sqlite").write_text("rows")
     (mailing.paths.logs / f"{B}.log").write_text("words\n")
     mailing.rollout_lock.acquire(ROLLOUT)
     return mailing
 
 
-def test_a_removed_app_leaves_what_is_its_own(whole: App) -> None:
+def test_a_removed_app_leaves_shared_folders_and_logs(whole: App) -> None:
     assert presence.remove(whole, False, ME)
     assert (whole.supervisor.known(), names(whole.paths.conf_d), names(whole.paths.trial)) == (set(), [], [])
     assert [str(path.relative_to(whole.paths.home)) for path in sorted(whole.paths.home.rglob("*"))] == [
@@ -1333,22 +1333,22 @@ def test_a_removed_app_leaves_what_is_its_own(whole: App) -> None:
     assert whole.rollout_lock.record() == {}
 
 
-def test_what_a_removed_app_leaves_is_roots(whole: App, owners: dict[str, tuple[int, int]]) -> None:
-    """Or who gets the user's number next, has it."""
+def test_files_of_a_removed_app_become_roots(whole: App, owners: dict[str, tuple[int, int]]) -> None:
+    """Otherwise the next user with the number would own it."""
     presence.remove(whole, False, ME)
     shared = whole.paths.home / "shared"
     assert [owners[str(path)] for path in (shared, shared / "db.sqlite")] == [(0, 0), (0, 0)]
 
 
-def test_a_removed_apps_logs_are_roots(whole: App, owners: dict[str, tuple[int, int]]) -> None:
+def test_logs_of_a_removed_app_become_roots(whole: App, owners: dict[str, tuple[int, int]]) -> None:
     presence.remove(whole, False, ME)
     assert [owners[str(path)] for path in (whole.paths.logs, whole.paths.logs / f"{B}.log")] == [(0, 0), (0, 0)]
 
 
-def test_what_the_apps_user_runs_ends_before_anything_is_removed(
+def test_processes_of_the_apps_user_end_before_anything_is_removed(
     whole: App, ended_users: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A daemon of its own would live on with a number that the next app gets, or swap what root is about to change."""
+    """A daemon could keep a number that the next app gets, or replace files that root is about to change."""
     seen: list[list[str]] = []
     monkeypatch.setattr(
         presence, "end_processes", lambda uid: (ended_users.append(uid), seen.append(names(whole.paths.home)))
@@ -1358,7 +1358,7 @@ def test_what_the_apps_user_runs_ends_before_anything_is_removed(
     assert {"current", "releases", "shared"} <= {*seen[0]}
 
 
-def test_what_the_apps_user_has_left_in_folders_for_all_is_removed_as_that_user(
+def test_files_of_the_apps_user_in_shared_folders_are_removed_as_that_user(
     whole: App, as_me: list[tuple[int, int, list[str]]], host: Path
 ) -> None:
     """The next user of its number would own it."""
@@ -1367,13 +1367,15 @@ def test_what_the_apps_user_has_left_in_folders_for_all_is_removed_as_that_user(
     assert (APP_ID, APP_ID, mine) in as_me
 
 
-def test_what_another_ones_user_runs_goes_on(whole: App, ended_users: list[int], host_users: dict[str, str]) -> None:
+def test_processes_of_another_user_are_not_killed(
+    whole: App, ended_users: list[int], host_users: dict[str, str]
+) -> None:
     host_users["blog"] = "/home/blog"
     presence.remove(whole, True, ME)
     assert ended_users == []
 
 
-def test_a_removal_is_remembered(whole: App, set_time: Callable[[str], None]) -> None:
+def test_a_removal_is_in_the_journal(whole: App, set_time: Callable[[str], None]) -> None:
     set_time("2026-11-22T17:30:00Z")
     presence.remove(whole, False, ME)
     assert whole.paths.journal().history[-1] == {
@@ -1398,7 +1400,7 @@ def test_a_purged_app_leaves_nothing(whole: App) -> None:
 
 
 @pytest.mark.parametrize("purge", [False, True])
-def test_an_app_that_is_gone_is_not_removed_again(whole: App, purge: bool) -> None:
+def test_a_removed_app_is_not_removed_again(whole: App, purge: bool) -> None:
     presence.remove(whole, purge, ME)
     whole.supervisor.rpc.calls.clear()
     assert not presence.remove(whole, purge, ME)
@@ -1418,7 +1420,7 @@ def test_a_host_without_the_app_has_nothing_to_remove(host: Path, purge: bool) -
 
 @pytest.fixture
 def foreign(host: Path, host_users: dict[str, str]) -> App:
-    """Not an app of ours: an FTP server's user, folders and programs."""
+    """A foreign user with folders and programs, like an FTP server's."""
     app = App("ftp", Supervisor(), host)
     host_users["ftp"] = "/srv/ftp"
     for path in (app.paths.home / "releases", app.paths.home / "shared", app.paths.logs, app.paths.conf_d):
@@ -1429,7 +1431,7 @@ def foreign(host: Path, host_users: dict[str, str]) -> App:
 
 
 @pytest.mark.parametrize("purge", [False, True])
-def test_what_has_no_record_is_not_removed(
+def test_an_app_without_a_journal_is_not_removed(
     foreign: App, host: Path, host_users: dict[str, str], snapshot, purge: bool
 ) -> None:
     before = snapshot(host)
@@ -1447,7 +1449,7 @@ def test_what_has_no_record_is_not_removed(
     [("/srv/blog", True, []), ("/srv/blog", False, ["blog"]), ("/var/lib/blog", True, ["blog"])],
     ids=["the app's", "there before the app", "with another home"],
 )
-def test_a_user_is_removed_where_it_was_created_for_the_app(
+def test_a_user_is_removed_only_if_it_was_created_for_the_app(
     whole: App, host_users: dict[str, str], home: str, recorded: bool, left: list[str]
 ) -> None:
     host_users["blog"] = home
@@ -1461,7 +1463,7 @@ def test_a_user_is_removed_where_it_was_created_for_the_app(
 @pytest.mark.parametrize("purge", [False, True])
 def test_a_first_release_that_failed_can_be_removed(app: App, host_users: dict[str, str], purge: bool) -> None:
     staging.prepare(app.paths)
-    secret_files.keep(app.paths, SECRETS)
+    secret_files.store(app.paths, SECRETS)
     assert presence.remove(app, purge, ME)
     assert (names(app.paths.home), host_users, presence.is_present(app, purge)) == (
         [] if purge else ["shared"],
@@ -1476,7 +1478,7 @@ def test_a_user_that_was_created_is_the_apps(app: App, host_users: dict[str, str
 
 
 def test_an_app_is_recorded_before_its_user(host: Path, host_users: dict[str, str], monkeypatch) -> None:
-    """What ends between the two leaves no user that nobody removes."""
+    """An interruption between the two leaves no user behind for ever."""
 
     def end(*_: str) -> None:
         raise KeyboardInterrupt
@@ -1489,7 +1491,9 @@ def test_an_app_is_recorded_before_its_user(host: Path, host_users: dict[str, st
 
 
 @pytest.mark.parametrize(("home", "removed"), [("/srv/blog", True), ("/home/blog", False)])
-def test_another_ones_user_is_not_the_apps(app: App, host_users: dict[str, str], home: str, removed: bool) -> None:
+def test_a_user_that_was_not_created_for_the_app_is_refused(
+    app: App, host_users: dict[str, str], home: str, removed: bool
+) -> None:
     if removed:
         presence.remove(app, False, ME)
     host_users["blog"] = home
@@ -1497,7 +1501,7 @@ def test_another_ones_user_is_not_the_apps(app: App, host_users: dict[str, str],
         presence.create(app)
 
 
-def test_an_app_whose_user_is_gone_can_be_removed(whole: App, host_users: dict[str, str]) -> None:
+def test_an_app_without_its_user_can_be_removed(whole: App, host_users: dict[str, str]) -> None:
     host_users.clear()
     assert presence.remove(whole, False, ME)
     assert (whole.supervisor.known(), names(whole.paths.home)) == (set(), ["shared"])
@@ -1534,7 +1538,7 @@ def test_an_interrupted_removal_is_finished_by_the_next(
         stage(A)
         try_out(app, A)
         switching.switch(app, A, ME, "first release")
-        http_router.route(app, ROUTER, environment)
+        http_router.configure(app, ROUTER, environment)
 
     install()
     for number in interruptions(remove):
@@ -1547,13 +1551,11 @@ def test_an_interrupted_removal_is_finished_by_the_next(
         install()
 
 
-# programs that run on one host
+# singletons
 
 
-def test_what_runs_on_one_host_leaves_this_one_for_good(
-    mailing: App, switch: Switch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Supervisor does not start it again when it is started anew itself."""
+def test_singletons_that_leave_a_host_stay_away(mailing: App, switch: Switch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Supervisor does not start them at its own next start."""
     switch(A)
     entry = mailing.paths.entry(A)
     entry["programs"]["mailer"]["run_on"] = "one"
@@ -1566,11 +1568,11 @@ def test_what_runs_on_one_host_leaves_this_one_for_good(
         assert (file.exists(), mailing.supervisor.is_running(program)) == (here, here)
 
 
-# looked at
+# reports
 
 
-def test_a_current_that_leads_nowhere_is_no_live_release(app: App, switch: Switch) -> None:
-    """It is told as drift, and the next run of site.yml releases the app anew."""
+def test_a_dangling_current_is_no_live_release(app: App, switch: Switch) -> None:
+    """It is drift, and the next run of site.yml releases the app again."""
     switch(A)
     shutil.rmtree(app.paths.path(A))
     assert (app.paths.live(), app_state.report(app)["live"]) == (None, None)
@@ -1592,7 +1594,7 @@ def test_a_release_whose_start_fails_for_a_full_disk_is_not_left_running(
     assert (app.programs.registered(), names(app.paths.trial), staged.exists()) == (set(), [], False)
 
 
-def test_a_report_tells_all_of_an_app(whole: App, switch: Switch, set_time: Callable[[str], None]) -> None:
+def test_a_report_has_the_whole_state_of_an_app(whole: App, switch: Switch, set_time: Callable[[str], None]) -> None:
     set_time("2026-11-22T17:30:00Z")
     switch(A, what="rollback")
     whole.supervisor.rpc.run(f"shop-{A}")
@@ -1623,7 +1625,7 @@ def test_a_report_tells_all_of_an_app(whole: App, switch: Switch, set_time: Call
 
 
 @pytest.mark.parametrize("here", [True, False])
-def test_a_report_tells_whether_what_runs_on_one_host_only_runs_here(
+def test_a_report_has_whether_singletons_run_on_this_host(
     app: App, switch: Switch, monkeypatch: pytest.MonkeyPatch, here: bool
 ) -> None:
     switch(A)
@@ -1634,7 +1636,7 @@ def test_a_report_tells_whether_what_runs_on_one_host_only_runs_here(
 
 
 @pytest.mark.parametrize("file", ["supervisor.conf", "programs.conf"])
-def test_a_file_of_the_live_release_that_was_removed_is_told(whole: App, switch: Switch, file: str) -> None:
+def test_a_removed_file_of_the_live_release_is_reported(whole: App, switch: Switch, file: str) -> None:
     switch(A)
     (whole.paths.path(A) / file).unlink()
     assert f"{whole.paths.path(A) / file} was removed" in app_state.report(whole)["edited"]

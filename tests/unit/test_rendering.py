@@ -1,4 +1,4 @@
-"""A folder of templates becomes a tree of files, named by a hash of what is in it."""
+"""A folder of templates becomes a config tree, which is named by a hash over its files."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_an_undefined_variable_is_an_error(text: Callable[..., str]) -> None:
         text("{{ misspelt }}\n")
 
 
-def test_the_header_says_what_to_edit_and_which_template(write: Callable[[str, str], Path]) -> None:
+def test_the_header_names_the_inventory_and_the_template(write: Callable[[str, str], Path]) -> None:
     template = write("a.conf.j2", "{{ ansible_managed | comment }}\n")
     assert render(Templar(DataLoader()), template, {}) == (
         f"#\n# Ansible managed: edits are overwritten, edit the inventory.\n# Template: {template}\n#\n"
@@ -143,7 +143,7 @@ def test_paths_mirror_the_hosts(write, tree) -> None:
     }
 
 
-def test_what_is_no_template_is_left_out(write, tree) -> None:
+def test_other_files_than_templates_are_ignored(write, tree) -> None:
     write("etc/README.md", "x")
     assert tree()[0] == {}
 
@@ -163,7 +163,7 @@ def test_paths_that_match_a_pattern_are_left_out(write, tree, exclude: list[str]
     assert tree(exclude=exclude)[0].keys() == left
 
 
-def test_what_is_left_out_is_not_rendered(write, tree) -> None:
+def test_excluded_templates_are_not_rendered(write, tree) -> None:
     write("etc/a.conf.j2", "{{ only_with_systemd }}")
     assert tree(exclude=["/etc/*"])[0] == {}
 
@@ -227,7 +227,7 @@ def test_a_changed_mode_changes_the_hash(two: None, tree) -> None:
     assert tree(a=1)[1] != tree(a=1, modes={"*": "0600"})[1]
 
 
-def test_the_hash_stands_where_a_template_asks_for_it(write, tree) -> None:
+def test_the_hash_replaces_the_variable_in_templates(write, tree) -> None:
     write("etc/a.conf.j2", "return 200 {{ config_tree_hash }};\nagain {{ config_tree_hash }}\n")
     write("etc/b.conf.j2", "{{ config_tree_hash }}")
     files, name = tree()

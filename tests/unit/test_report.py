@@ -1,4 +1,4 @@
-"""The fleet's report: what is told of each host, who disagrees, and the page, as a browser has it."""
+"""The fleet's report: the state of each host, disagreements, and the page in a browser."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HOSTILE = "<script>document.title='mine'</script>"
 
 
 def app(live: str = A, **changed: Any) -> dict[str, Any]:
-    """What a host tells of an app."""
+    """The state of an app on a host."""
     program = {"name": f"blog-{live}", "program": f"blog-{live}", "state": "RUNNING", "pid": 7, "since": 1}
     return {
         "app": "blog", "live": live, "since": "2026-11-22T17:30:00Z", "by": ME, "what": "deploy",
@@ -27,32 +27,32 @@ def app(live: str = A, **changed: Any) -> dict[str, Any]:
 
 
 def state(*apps: dict[str, Any], **changed: Any) -> dict[str, Any]:
-    """What the module fleet_state tells."""
+    """The result of the module fleet_state."""
     disk = {"/": {"free": 5 * 10**9, "size": 10**10}}
     found = {"apps": [*apps], "drift": [], "platform": "Debian 12 x86_64", "disk": disk, "drained": [], "now": 1}
     return {"__status_state": {**found, "has_address": False, **changed}}
 
 
 def fleet(**changed: dict[str, Any]) -> dict[str, Any]:
-    """What playbooks/status.yml has registered on hosts with which nothing is wrong, but for some."""
+    """The variables that playbooks/status.yml registers on hosts without drift, changed for some hosts."""
     hosts = {"lb1": state(has_address=True), **{name: state(app()) for name in GROUPS["app_servers"]}}
     return {name: {"ansible_host": "10.0.0.1", **one, **changed.get(name, {})} for name, one in hosts.items()}
 
 
-def test_balancers_come_first_and_all_is_told() -> None:
+def test_the_report_has_balancers_first_and_every_value() -> None:
     told = report.report(GROUPS, fleet())
     assert [host["name"] for host in told["hosts"]] == ["lb1", "app1", "app2", "app3"]
     assert (told["drift"], report.summary(told)) == (0, [])
     assert told["hosts"][1]["apps"][0]["live"] == A
 
 
-def test_an_address_is_told_as_it_is_written() -> None:
-    """A container is reached by a name that nobody can resolve."""
+def test_an_address_is_reported_as_in_the_inventory() -> None:
+    """A container's name can't be resolved."""
     hosts = {**fleet(app1={"ansible_host": "no.such.name.invalid"}), "app2": state(app())}
     assert [host["address"] for host in report.report(GROUPS, hosts)["hosts"]][1:3] == ["no.such.name.invalid", "app2"]
 
 
-def test_a_host_that_is_not_part_of_the_run_is_not_told() -> None:
+def test_a_host_that_is_not_part_of_the_run_is_not_reported() -> None:
     hosts = fleet()
     hosts["app2"] = {}
     assert "app2" not in [host["name"] for host in report.report(GROUPS, hosts)["hosts"]]
@@ -62,23 +62,23 @@ def test_a_host_that_is_not_part_of_the_run_is_not_told() -> None:
     ("found", "words"),
     [({"unreachable": True, "msg": "no route to host"}, "no route to host"), ({"failed": True}, "it does not answer")],
 )
-def test_a_host_that_can_not_be_asked_is_told(found: dict[str, Any], words: str) -> None:
+def test_a_host_that_does_not_answer_is_reported(found: dict[str, Any], words: str) -> None:
     told = report.report(GROUPS, fleet(app2={"__status_state": found}))
     assert report.summary(told) == [f"app2: {words}"]
     assert told["drift"] == 1
 
 
-def test_drift_is_told_by_host() -> None:
+def test_drift_is_reported_by_host() -> None:
     told = report.report(GROUPS, fleet(app1=state(app(), drift=["x was edited", "y was removed"])))
     assert (told["drift"], report.summary(told)) == (2, ["app1: x was edited", "app1: y was removed"])
 
 
-def test_the_host_that_runs_what_most_do_not_is_told() -> None:
+def test_a_host_with_another_release_than_most_is_drift() -> None:
     hosts = fleet(app1=state(app(f"{A}.1")), app3=state(app(B)))
     assert report.summary(report.report(GROUPS, hosts)) == [f"app3: blog is at {B}, and at {A} on most hosts"]
 
 
-def test_what_is_asked_for_and_not_live_is_no_drift() -> None:
+def test_undeployed_changes_are_no_drift() -> None:
     asked = {"__status_asked": {"results": [{"app": "blog", "undeployed": ["processes 2 → 8"]}, {"skipped": True}]}}
     told = report.report(GROUPS, fleet(app1=asked))
     assert (told["hosts"][1]["apps"][0]["undeployed"], told["drift"]) == (["processes 2 → 8"], 0)
@@ -114,7 +114,7 @@ def browser(tmp_path: Path):
     return open_
 
 
-def test_the_page_of_a_sound_fleet_says_so(browser) -> None:
+def test_the_page_of_a_fleet_without_drift_reports_that(browser) -> None:
     dom = browser(page(fleet()))
     assert "<title>All is well" in dom
     assert re.search(r"<h1>\s*No drift found\s*</h1>", dom)
@@ -129,7 +129,7 @@ def test_a_drained_host_is_on_the_page_and_is_no_drift() -> None:
     assert f"<dt>drained</dt><dd>{words}</dd>" in report.page(told)
 
 
-def test_the_page_tells_drift_first(browser) -> None:
+def test_the_page_has_drift_first(browser) -> None:
     hosts = fleet(app2=state(app(stuck=[17]), drift=["/etc/nginx/nginx.conf was edited"]), app3={"__status_state": {}})
     dom = browser(page(hosts))
     assert "Drift in 2 places" in dom
@@ -138,7 +138,7 @@ def test_the_page_tells_drift_first(browser) -> None:
     assert dom.count('class="bad"') == 3
 
 
-def test_what_hosts_say_is_not_run(browser) -> None:
+def test_text_from_hosts_is_escaped(browser) -> None:
     hostile = state(app(source={"path": HOSTILE}, by=HOSTILE), drift=[HOSTILE], platform=HOSTILE)
     dom = browser(page(fleet(app1=hostile)))
     assert "<title>1 to look at" in dom
@@ -159,13 +159,13 @@ def test_the_page_is_not_wider_than_the_window(browser, width: int) -> None:
         ([False, True, False], []),
         (
             [True, True, False],
-            [f"{name}: blog: what runs on one host only runs on app1, app2" for name in ("app1", "app2")],
+            [f"{name}: blog: singletons run on app1, app2, not on one host" for name in ("app1", "app2")],
         ),
-        ([False, False, False], ["app1: blog: what runs on one host only runs on none"]),
+        ([False, False, False], ["app1: blog: singletons run on no host"]),
     ],
     ids=["on one", "on two", "on none"],
 )
-def test_what_runs_on_one_host_only_does(having: list[bool], words: list[str]) -> None:
+def test_singletons_on_several_hosts_or_on_none_are_drift(having: list[bool], words: list[str]) -> None:
     hosts = fleet(
         **{name: state(app(singletons=here)) for name, here in zip(GROUPS["app_servers"], having, strict=True)}
     )
@@ -173,6 +173,6 @@ def test_what_runs_on_one_host_only_does(having: list[bool], words: list[str]) -
 
 
 @pytest.mark.parametrize("absent", [{}, {"__status_state": {"msg": "no route"}}], ids=["not asked", "silent"])
-def test_a_host_that_did_not_tell_may_run_it(absent: dict[str, Any]) -> None:
+def test_a_host_that_did_not_answer_may_run_singletons(absent: dict[str, Any]) -> None:
     hosts = {**fleet(app1=state(app(singletons=False)), app2=state(app(singletons=False))), "app3": absent}
-    assert not [words for words in report.summary(report.report(GROUPS, hosts)) if "one host only" in words]
+    assert not [words for words in report.summary(report.report(GROUPS, hosts)) if "singletons" in words]

@@ -1,4 +1,4 @@
-"""What an app requires is read as pip and its lock file's own tool read it, and needs no file of the source then."""
+"""Requirements are read as pip and the lock file's own tool read them, into lines that need no other file."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_further_requirements_come_with_any_source(read: Read) -> None:
     assert required(Fetched(None, {}), package).lines == "isso==0.13.0\nsetuptools\npsycopg2-binary==2.9.*\n"
 
 
-def test_further_requirements_need_hashes_where_others_have_them(read: Read) -> None:
+def test_further_requirements_need_hashes_if_others_have_them(read: Read) -> None:
     with pytest.raises(SourceError, match=r"^further_requirements: 'click==8' has no --hash, and others have"):
         read(LOCKED, further_requirements=["click==8"])
     assert read(LOCKED, further_requirements=[f"click==8 {HASH}"]).lines.endswith(f"click==8 {HASH}\n")
@@ -245,7 +245,7 @@ def test_the_project_itself_is_a_requirement(read: Read, source: Path, line: str
     assert sorted(found.lines.splitlines()) == sorted(f"rich\n{lines}".splitlines())
 
 
-def test_the_project_is_installed_where_that_is_asked_for(read: Read, source: Path) -> None:
+def test_the_project_is_installed_if_install_is_set(read: Read, source: Path) -> None:
     write(source, "pyproject.toml", PROJECT)
     assert read("rich\n").project is None
     assert read("rich\n", install=True, extras=["mail"]) == Required("rich\nflask>=3\nflask-mail\n", "", "[mail]")
@@ -259,7 +259,7 @@ def test_a_lock_with_hashes_has_what_the_project_needs(read: Read, source: Path)
 
 
 @pytest.mark.parametrize("project", ["", '[project]\ndynamic = ["dependencies"]\n', "[tool.poetry]\n"])
-def test_what_a_project_needs_may_be_told_by_its_build_alone(read: Read, source: Path, project: str) -> None:
+def test_a_project_may_have_dynamic_dependencies(read: Read, source: Path, project: str) -> None:
     if project:
         write(source, "pyproject.toml", project)
     assert read("rich\n-e .\n") == Required("rich\n", "", "", resolved=False)
@@ -278,7 +278,7 @@ def test_what_a_project_needs_may_be_told_by_its_build_alone(read: Read, source:
         ('dynamic = ["version"]\ndependencies = ["flask"]', "flask\n"),
     ],
 )
-def test_of_a_pyproject_the_dependencies_are_taken(read: Read, project: str, expected: str) -> None:
+def test_the_dependencies_of_a_pyproject_are_read(read: Read, project: str, expected: str) -> None:
     assert read(f"[project]\n{project}\n", "pyproject.toml") == Required(expected)
 
 
@@ -292,7 +292,7 @@ def test_of_a_pyproject_the_dependencies_are_taken(read: Read, project: str, exp
         ({"groups": ["prod"]}, ["gevent", "sentry-sdk"]),
     ],
 )
-def test_of_a_pyproject_extras_and_groups_are_taken(read: Read, options: dict[str, Any], expected: list[str]) -> None:
+def test_extras_and_groups_of_a_pyproject_are_read(read: Read, options: dict[str, Any], expected: list[str]) -> None:
     assert read(PROJECT, "pyproject.toml", **options).lines.splitlines() == ["flask>=3", *expected]
 
 
@@ -327,7 +327,7 @@ def test_a_pyproject_that_cannot_be_read_is_refused_by_name(
         ({"extras": ["mail"]}, "extras are of the project, which it does not name; add install: true"),
     ],
 )
-def test_what_a_plain_file_does_not_have_is_refused(
+def test_extras_and_groups_of_a_plain_file_are_refused(
     read: Read, source: Path, options: dict[str, Any], words: str
 ) -> None:
     write(source, "pyproject.toml", PROJECT)
@@ -380,7 +380,7 @@ def test_a_pylock_is_read_with_the_hashes_of_all_files(read: Read, name: str) ->
     ]
 
 
-def test_of_a_pylock_extras_and_groups_are_taken(read: Read) -> None:
+def test_extras_and_groups_of_a_pylock_are_read(read: Read) -> None:
     _, psycopg2, pytest_, _ = read(PYLOCK, "pylock.toml", extras=["pg"], groups=["prod"]).lines.splitlines()
     assert psycopg2.startswith("psycopg2==2.9 ; python_version >= '3' and sys_platform")
     assert pytest_.startswith("pytest==8 ; python_version < '3' or python_version < '3' --hash")
@@ -463,7 +463,7 @@ def test_a_lock_of_uv_is_exported_by_uv(
     assert sorted(path.name for path in source.iterdir()) == ["pyproject.toml", "uv.lock"]
 
 
-def test_what_a_tool_refuses_is_told_in_its_words(read: Read, source: Path) -> None:
+def test_a_refusal_has_the_tools_output(read: Read, source: Path) -> None:
     write(source, "pyproject.toml", UV_PROJECT)
     with pytest.raises(SourceError, match=f"^{source}/uv.lock: its tool says: .*mail"):
         read(UV_LOCK, "uv.lock", extras=["mail"])
@@ -504,7 +504,7 @@ def test_a_tool_has_a_home_of_its_own(source: Path, tool: Path, cache: Path) -> 
     assert tool.read_text().split() == ["called", str(source), str(cache / "exported/aside")]
 
 
-def test_a_tool_that_cannot_be_run_is_told(source: Path, tool: Path) -> None:
+def test_a_tool_that_cannot_be_run_is_reported(source: Path, tool: Path) -> None:
     tool.with_suffix("").unlink()
     write(source, "pyproject.toml", "")
     with pytest.raises(SourceError, match=f"^{source}/poetry.lock: .*/bin/python can't be run: "):

@@ -1,4 +1,4 @@
-"""What is not trusted runs as another user, and leaves plain files or nothing."""
+"""Untrusted code runs as another user, and leaves plain files or nothing."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ def sh(box: Sandbox) -> Callable[[str], str]:
     return lambda script: box.run(["sh", "-c", script])
 
 
-# who runs
+# users
 
 
-def test_a_command_runs_as_the_user_and_no_program_gives_it_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Sandbox, "_become", BECOME)
-    assert Sandbox("_flaskfleet_build", Path("/box"))._become() == [
+def test_a_command_runs_as_the_user_without_new_privileges(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Sandbox, "_setpriv", BECOME)
+    assert Sandbox("_flaskfleet_build", Path("/box"))._setpriv() == [
         "setpriv", "--reuid=_flaskfleet_build", "--regid=_flaskfleet_build", "--clear-groups", "--no-new-privs",
     ]  # fmt: skip
 
 
-def test_a_set_user_id_program_counts_for_nothing(sh: Callable[[str], str]) -> None:
+def test_a_set_user_id_program_gives_no_privileges(sh: Callable[[str], str]) -> None:
     assert "NoNewPrivs:\t1\n" in sh("cat /proc/self/status")
 
 
 @pytest.mark.parametrize("user", ["root", "blog", OWNER])
-def test_nobody_elses_processes_are_killed(user: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_other_users_processes_are_killed(user: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
     monkeypatch.setattr(sandbox, "_run", asked.append)
     with pytest.raises(CommandFailed, match=f"^{user} is no user of a sandbox"):
@@ -53,7 +53,7 @@ def test_nobody_elses_processes_are_killed(user: str, monkeypatch: pytest.Monkey
     assert asked == [["timeout", "--signal=KILL", "5", *as_user]]
 
 
-@pytest.mark.parametrize(("stopped", "tries"), [(2, 3), (99, sandbox.KILLS)])
+@pytest.mark.parametrize(("stopped", "tries"), [(2, 3), (99, sandbox.KILL_TRIES)])
 def test_a_kill_that_the_user_stops_is_tried_again(stopped: int, tries: int, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
 
@@ -63,7 +63,7 @@ def test_a_kill_that_the_user_stops_is_tried_again(stopped: int, tries: int, mon
             raise CommandFailed("Killed")
 
     monkeypatch.setattr(sandbox, "_run", run)
-    with pytest.raises(CommandFailed) if stopped >= sandbox.KILLS else nullcontext():
+    with pytest.raises(CommandFailed) if stopped >= sandbox.KILL_TRIES else nullcontext():
         END(Sandbox("_flaskfleet_build", Path("/box")))
     assert len(asked) == tries
 
@@ -92,32 +92,32 @@ def test_a_command_has_its_own_home_and_none_of_the_hosts_settings(
     assert sh("pwd").strip() == str(box.work)
 
 
-# what it says
+# output
 
 
-def test_a_command_that_fails_does_so_in_its_words(sh: Callable[[str], str]) -> None:
+def test_the_message_of_a_failed_command_has_its_output(sh: Callable[[str], str]) -> None:
     with pytest.raises(CommandFailed, match=r"(?s)^sh -c .*\nout\nerr$"):
         sh("echo out; echo err >&2; exit 3")
 
 
-def test_a_process_that_is_left_behind_holds_nobody_up(sh: Callable[[str], str]) -> None:
+def test_a_process_that_is_left_behind_is_not_waited_for(sh: Callable[[str], str]) -> None:
     os.kill(int(sh("sleep 600 & echo $!")), signal.SIGKILL)
 
 
-def test_a_command_has_its_time(box: Sandbox) -> None:
+def test_a_command_has_a_time_limit(box: Sandbox) -> None:
     with pytest.raises(CommandFailed, match=r"begun\nit did not end within 0.5 seconds"):
         box.run(["sh", "-c", "echo begun; exec sleep 60"], within=0.5)
 
 
-def test_of_a_long_output_the_end_is_told(sh: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_of_a_long_output_is_kept(sh: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "OUTPUT_BYTES", 5)
     assert sh("seq 1 100000; echo end") == "\nend\n"
 
 
-# what is left
+# cleaning up
 
 
-def test_nothing_is_left_of_a_sandbox_also_not_of_a_killed_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sandbox_leaves_nothing_not_even_after_a_killed_run(monkeypatch: pytest.MonkeyPatch) -> None:
     (sandbox.SANDBOXES / "build/work/old").mkdir(parents=True)
     with sandbox.sandbox("build", 0) as box:
         assert [path.name for path in box.work.iterdir()] == ["tmp"]
@@ -130,12 +130,12 @@ def test_folders_are_closed_to_others(box: Sandbox) -> None:
     assert modes == ["0o750", "0o755", "0o700"]
 
 
-def test_one_at_a_time_is_in() -> None:
+def test_one_process_at_a_time_uses_a_sandbox() -> None:
     with lock(sandbox.SANDBOXES / "build.lock"), pytest.raises(Busy), sandbox.sandbox("build", 0):
         pass
 
 
-# what root takes
+# taking files
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_files_become_readable_and_nothing_more(take: Callable[[str], Path]) -> 
     assert (taken / "lib/one").read_text() == "one\n"
 
 
-def test_an_environments_links_are_taken(take: Callable[[str], Path]) -> None:
+def test_an_environments_links_are_accepted(take: Callable[[str], Path]) -> None:
     taken = take("mkdir bin lib; ln -s /usr/bin/python3 bin/python; ln -s lib lib64")
     assert os.readlink(taken / "bin/python") == "/usr/bin/python3"
 
@@ -174,9 +174,7 @@ def test_an_environments_links_are_taken(take: Callable[[str], Path]) -> None:
         ("echo > y; ln y x.whl", "[xy](.whl)?"),
     ],
 )
-def test_what_could_be_anything_else_is_not_taken(
-    take: Callable[[str], Path], tmp_path: Path, script: str, name: str
-) -> None:
+def test_other_files_are_refused(take: Callable[[str], Path], tmp_path: Path, script: str, name: str) -> None:
     with pytest.raises(CommandFailed, match=f"root does not take .*/out/{name}: it is no plain file"):
         take(script)
     assert not (tmp_path / "taken").exists()
@@ -190,7 +188,7 @@ def test_no_name_hides_a_link(box: Sandbox, tmp_path: Path, name: str) -> None:
         box.take(box.work / "out", tmp_path / "taken")
 
 
-def test_of_what_is_not_taken_the_first_is_told(take: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_refused_file_is_named(take: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """There may be any number, with long names: root does not list them all."""
     said, run = [], sandbox._run
     monkeypatch.setattr(sandbox, "_run", lambda *how: (said.append(run(*how)), said[-1])[1])
@@ -199,14 +197,14 @@ def test_of_what_is_not_taken_the_first_is_told(take: Callable[[str], Path], mon
     assert max(map(len, said)) < 100
 
 
-def test_a_file_of_somebody_else_is_not_taken(box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_another_user_is_refused(box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (box.work / "out").mkdir()
     box.user = next(name for name in ("root", "nobody") if name != OWNER)
     with pytest.raises(CommandFailed, match=f"{re.escape(str(box.work))}/out: it is no plain file of {box.user}"):
         box.take(box.work / "out", tmp_path / "taken")
 
 
-def test_what_a_build_has_left_is_removed_however_deep_it_is() -> None:
+def test_files_of_a_build_are_removed_at_any_depth() -> None:
     """Python's own removal of a tree calls itself for each folder, and ends with a RecursionError."""
     with sandbox.sandbox("build", 0) as box:
         there = os.open(box.work, os.O_RDONLY)

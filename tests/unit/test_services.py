@@ -1,4 +1,4 @@
-"""What a service says about itself, over the sockets and protocols that it really has."""
+"""The state of services, over real sockets and protocols."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_an_answer_has_a_status_and_a_body(sock: Path, answer: bytes, expected: 
 
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 304)])
-def test_an_answer_may_tell_the_length_of_a_body_that_it_has_not(sock: Path, method: str, status: int) -> None:
+def test_an_answer_without_a_body_may_have_a_content_length(sock: Path, method: str, status: int) -> None:
     with uwsgi_server(sock, f"HTTP/1.1 {status} Status\r\nContent-Length: 9\r\n\r\n".encode()):
         assert uwsgi_request(str(sock), {"REQUEST_METHOD": method}, timeout=5) == (status, b"")
 
@@ -81,7 +81,7 @@ def test_an_answer_may_tell_the_length_of_a_body_that_it_has_not(sock: Path, met
     [b"", b"HTTP/1.1 200 OK", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", b"garbage\r\n\r\n"],
     ids=["nothing", "half a head", "half a body", "garbage"],
 )
-def test_an_answer_that_is_not_complete_is_none(sock: Path, answer: bytes) -> None:
+def test_an_incomplete_answer_is_an_error(sock: Path, answer: bytes) -> None:
     with uwsgi_server(sock, answer), pytest.raises(ConnectionError, match="without a complete answer"):
         uwsgi_request(str(sock), {}, timeout=5)
 
@@ -92,7 +92,7 @@ def test_an_app_that_hangs_is_given_up(sock: Path) -> None:
 
 
 @pytest.mark.parametrize("left_over", [False, True])
-def test_a_socket_nobody_listens_on_is_an_os_error(sock: Path, left_over: bool) -> None:
+def test_a_socket_without_a_listener_is_an_os_error(sock: Path, left_over: bool) -> None:
     if left_over:
         with uwsgi_server(sock):
             pass
@@ -101,14 +101,14 @@ def test_a_socket_nobody_listens_on_is_an_os_error(sock: Path, left_over: bool) 
 
 
 @pytest.mark.parametrize(("length", "complete"), [(300_000, True), (300_001, False)])
-def test_of_a_large_body_the_beginning_is_kept_and_its_length_checked(sock: Path, length: int, complete: bool) -> None:
+def test_the_beginning_of_a_large_body_is_kept_and_its_length_checked(sock: Path, length: int, complete: bool) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % length
     with uwsgi_server(sock, head + b"x" * 300_000), nullcontext() if complete else pytest.raises(ConnectionError):
         assert uwsgi_request(str(sock), {}, timeout=5) == (200, b"x" * (ANSWER_BYTES - len(head)))
 
 
 class Attacker(socketserver.BaseRequestHandler):
-    """Sends the same again and again, until nobody listens."""
+    """Sends the same again and again, until the client closes."""
 
     words, pause = b"x" * 65536, 0.0
 
@@ -142,8 +142,8 @@ def test_an_answer_without_end_is_given_up_in_time_and_takes_no_memory(
 
 
 @pytest.mark.parametrize("kind", ["link", "fifo", "file", "folder"])
-def test_what_is_no_socket_is_not_asked(sock: Path, host: Path, kind: str) -> None:
-    """The app's user may put anything there: a link to another app's socket, a fifo that nobody writes to."""
+def test_a_file_that_is_no_socket_is_refused(sock: Path, host: Path, kind: str) -> None:
+    """The app's user may put anything there: a link to another app's socket, a fifo without a writer."""
     with uwsgi_server(host / "other.sock"):
         {
             "link": lambda: sock.symlink_to("other.sock"),
@@ -160,7 +160,7 @@ def test_what_is_no_socket_is_not_asked(sock: Path, host: Path, kind: str) -> No
 WORKER = {"id": 1, "requests": 7, "status": "busy"}
 
 
-def test_workers_say_what_they_are_at(sock: Path) -> None:
+def test_workers_have_their_current_requests(sock: Path) -> None:
     cores = [{"in_request": 1, "req_info": {"request_start": 9}}, {"in_request": 0, "req_info": {"request_start": 8}}]
     with stats_server(sock, lambda: {"workers": [{**WORKER, "cores": cores}, {**WORKER, "id": 2}]}):
         assert uwsgi_workers(str(sock)) == [Worker(1, 7, "busy", [9]), Worker(2, 7, "busy", [])]
@@ -187,7 +187,7 @@ def test_workers_say_what_they_are_at(sock: Path) -> None:
     ],
     ids=lambda answer: str(answer)[:80],
 )
-def test_odd_stats_are_none(sock: Path, answer: Any) -> None:
+def test_invalid_stats_are_an_error(sock: Path, answer: Any) -> None:
     with stats_server(sock, lambda: answer), pytest.raises(ConnectionError, match="does not answer uWSGI's stats"):
         uwsgi_workers(str(sock))
 
@@ -195,7 +195,7 @@ def test_odd_stats_are_none(sock: Path, answer: Any) -> None:
 @pytest.mark.parametrize(
     "words", [b"[" * 100_000, b"\xff\xfe", b"9" * 5000, b""], ids=["deep", "bytes", "digits", "none"]
 )
-def test_what_is_no_json_is_none(sock: Path, words: bytes) -> None:
+def test_invalid_json_is_an_error(sock: Path, words: bytes) -> None:
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             self.request.sendall(words)
@@ -217,7 +217,7 @@ def test_what_is_no_json_is_none(sock: Path, words: bytes) -> None:
     ],
     ids=["nginx", "an error page", "somebody else", "nothing"],
 )
-def test_nginx_tells_its_tree_on_a_socket(sock: Path, answer: bytes, tree: str | None) -> None:
+def test_nginx_reports_its_tree_on_a_socket(sock: Path, answer: bytes, tree: str | None) -> None:
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             assert self.rfile.readline() == b"GET /tree HTTP/1.1\r\n"
@@ -228,7 +228,7 @@ def test_nginx_tells_its_tree_on_a_socket(sock: Path, answer: bytes, tree: str |
 
 
 @pytest.mark.parametrize("identifier", ["flaskfleet-0123456789ab", "web-1-0123456789ab"])
-def test_supervisor_tells_its_tree_in_its_identifier(sock: Path, identifier: str) -> None:
+def test_supervisor_reports_its_tree_in_its_identifier(sock: Path, identifier: str) -> None:
     with xmlrpc_server(sock, {"supervisor.getIdentification": lambda: identifier}):
         assert running_tree(f"supervisor:{sock}") == "0123456789ab"
 
@@ -238,12 +238,12 @@ def test_a_supervisor_that_answers_with_a_fault_runs_no_tree(sock: Path) -> None
         assert running_tree(f"supervisor:{sock}") is None
 
 
-def test_nobody_runs_no_tree(sock: Path) -> None:
+def test_a_service_that_does_not_answer_has_no_tree(sock: Path) -> None:
     assert running_tree(f"supervisor:{sock}") is None
     assert running_tree(f"nginx:{sock}") is None
 
 
-def test_somebody_elses_server_runs_no_tree(sock: Path) -> None:
+def test_a_foreign_server_has_no_tree(sock: Path) -> None:
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             self.rfile.readline()
@@ -289,7 +289,7 @@ def test_supervisor_raises_a_fault(sock: Path) -> None:
     ],
     ids=["ours", "somebody else's of that name", "none"],
 )
-def test_a_packet_filter_tells_its_tree_by_a_chain(
+def test_a_packet_filter_reports_its_tree_by_a_chain(
     monkeypatch: pytest.MonkeyPatch, listed: str, tree: str | None
 ) -> None:
     asked = []
@@ -303,7 +303,7 @@ def test_a_packet_filter_tells_its_tree_by_a_chain(
     assert asked == [["list", "table", "inet", "flaskfleet"]]
 
 
-def test_where_there_is_no_nft_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_nft_there_is_no_tree(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(*_: object, **__: object) -> None:
         raise FileNotFoundError(2, "No such file", "/usr/sbin/nft")
 

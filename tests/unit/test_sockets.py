@@ -1,4 +1,4 @@
-"""Who listens where: sockets of this process, and a /proc made by hand for what can't be seen."""
+"""Listening sockets and connections: those of this process, and a fake /proc for others."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_an_owner_has_the_name_of_its_program(tcp: socket.socket) -> None:
     assert tcp_owners(tcp.getsockname()[1])[0].name == Path("/proc/self/comm").read_text().strip()
 
 
-def test_a_descriptor_that_closes_while_we_look_hides_nothing() -> None:
+def test_a_descriptor_that_closes_meanwhile_hides_no_other() -> None:
     """The folder of descriptors itself is one: it has the lowest free number and is closed when it has been listed."""
     with Path(os.devnull).open() as lower, listener(socket.AF_INET, ("127.0.0.1", 0)) as higher:
         assert lower.fileno() < higher.fileno()
@@ -90,7 +90,7 @@ def test_a_name_makes_no_other_socket(unix: socket.socket) -> None:
         assert unix_connections(path) == 0
 
 
-def test_where_the_kernel_does_not_tell_its_table_does(unix: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_sock_diag_clients_are_counted_by_name(unix: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sockets, "SOCK_DIAG_BY_FAMILY", 99)
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(unix.getsockname())
@@ -143,13 +143,13 @@ def test_every_process_that_holds_the_socket_is_found_once(proc: Path) -> None:
     assert tcp_owners(80, proc) == [Owner(8, "nginx"), Owner(9, "nginx")]
 
 
-def test_a_process_that_ends_while_we_look_is_left_out(proc: Path) -> None:
+def test_a_process_that_ends_meanwhile_is_left_out(proc: Path) -> None:
     (proc / "7").mkdir()
     process(proc, 8, "nginx", 11)
     assert tcp_owners(80, proc) == [Owner(8, "nginx")]
 
 
-def test_a_port_nobody_listens_on_has_no_owner(proc: Path) -> None:
+def test_a_port_without_a_listener_has_no_owner(proc: Path) -> None:
     assert tcp_owners(8080, proc) == []
 
 
@@ -159,13 +159,13 @@ def test_a_host_without_ipv6_has_owners(proc: Path) -> None:
     assert tcp_owners(80, proc) == [Owner(8, "nginx")]
 
 
-# who is connected
+# connections
 
 
 @pytest.mark.parametrize(("path", "clients"), [("/run/a.sock", 2), ("/run/a.socket", 1), ("/run/a", 0), ("", 0)])
 def test_clients_are_those_that_were_accepted_or_wait_in_the_queue(proc: Path, path: str, clients: int) -> None:
     """Neither the listening socket itself is, nor the clients' own ends, which have no path."""
-    assert sockets._clients_by_name(path, proc) == clients
+    assert sockets._count_clients_by_name(path, proc) == clients
 
 
 def test_a_table_of_any_length_takes_little_memory(proc: Path) -> None:
@@ -175,14 +175,14 @@ def test_a_table_of_any_length_takes_little_memory(proc: Path) -> None:
     table.write_text(table.read_text() + row * 50_000)
     tracemalloc.start()
     try:
-        assert sockets._clients_by_name("/run/a.sock", proc) == 2
+        assert sockets._count_clients_by_name("/run/a.sock", proc) == 2
         assert tracemalloc.get_traced_memory()[1] < table.stat().st_size / 10
     finally:
         tracemalloc.stop()
 
 
 def test_a_host_that_shows_no_sockets_has_no_clients(tmp_path: Path) -> None:
-    assert sockets._clients_by_name("/run/a.sock", tmp_path) == 0
+    assert sockets._count_clients_by_name("/run/a.sock", tmp_path) == 0
 
 
 def test_a_client_counts_from_its_connect_until_both_are_done(unix: socket.socket) -> None:

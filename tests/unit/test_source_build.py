@@ -91,7 +91,7 @@ def test_commands_run_in_the_source_with_the_environments_programs_first(
 @pytest.mark.parametrize(
     ("command", "words"), [("sh -c 'echo broken; exit 3'", "broken"), ("no-such-command", "no-such-command")]
 )
-def test_a_command_that_fails_is_told_with_its_words_and_nothing_is_made(
+def test_a_failed_command_is_reported_with_its_output_and_makes_nothing(
     module: Execute, packages: list[list[str]], tmp_path: Path, command: str, words: str
 ) -> None:
     result = module(command, "hello never")
@@ -104,7 +104,7 @@ def test_a_command_that_fails_is_told_with_its_words_and_nothing_is_made(
 @pytest.mark.parametrize(
     ("made", "kind"), [("ln -s /etc/shadow odd", tarfile.SYMTYPE), ("mkfifo odd", tarfile.FIFOTYPE)]
 )
-def test_root_reads_nothing_of_what_was_made(module: Execute, tmp_path: Path, made: str, kind: bytes) -> None:
+def test_root_reads_no_file_of_the_build(module: Execute, tmp_path: Path, made: str, kind: bytes) -> None:
     """It is packed by the sandbox's user, as it is; the controller refuses to unpack what is odd."""
     assert not module(made).get("failed")
     with tarfile.open(tmp_path / "built.tar") as tar:

@@ -44,9 +44,9 @@ def test_the_compiler_that_has_built_an_interpreter(tmp_path: Path, compiler: st
 
 
 def during(host: Host, python: Python, folder: Path, *meanwhile: Callable[[], None], **changed: Any) -> dict[str, str]:
-    """Build with a compiler; what was installed during the build. What happens meanwhile does so at its end."""
+    """Build with a compiler; the packages that were installed during the build. ``meanwhile`` is called at its end."""
     seen: list[dict[str, str]] = []
-    wheel = builds._wheel
+    wheel = builds._run_pip_wheel
 
     def watch(*arguments: Any) -> str:
         said = wheel(*arguments)
@@ -56,7 +56,7 @@ def during(host: Host, python: Python, folder: Path, *meanwhile: Callable[[], No
         return said
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(builds, "_wheel", watch)
+        patch.setattr(builds, "_run_pip_wheel", watch)
         build(replace(WITH_HEADERS, **changed), python.path, folder)
     return seen[-1]
 
@@ -67,7 +67,7 @@ def test_a_compiler_is_there_for_the_build_alone(host: Host, python: Python, fol
     assert (host["installed"], host.noted.exists()) == (BEFORE, False)
 
 
-def test_a_compiler_is_gone_after_a_build_that_fails(host: Host, python: Python, folder: Path) -> None:
+def test_a_compiler_is_removed_after_a_failed_build(host: Host, python: Python, folder: Path) -> None:
     python.fails_with("no")
     with pytest.raises(BuildFailed):
         build(WITH_HEADERS, python.path, folder)
@@ -81,13 +81,13 @@ def test_only_what_was_missing_is_installed_and_removed_again(host: Host, python
     assert host["installed"] == before
 
 
-def test_where_all_is_there_nothing_is_installed_or_removed(host: Host, python: Python, folder: Path) -> None:
+def test_if_nothing_is_missing_nothing_is_installed_or_removed(host: Host, python: Python, folder: Path) -> None:
     host.install(gcc="manual", gcc_12="auto", cpp_12="auto", libc6_dev="auto", python3_dev="manual")
     during(host, python, folder)
     assert host["calls"] == []
 
 
-def test_what_another_package_provides_already_is_no_failure(host: Host, python: Python, folder: Path) -> None:
+def test_a_package_that_another_one_provides_is_no_failure(host: Host, python: Python, folder: Path) -> None:
     host.write(provides={"libc-dev": "libc6-dev"})
     host.install(gcc="manual", libc6_dev="manual")
     before = host["installed"]
@@ -95,13 +95,13 @@ def test_what_another_package_provides_already_is_no_failure(host: Host, python:
     assert host["installed"] == before
 
 
-def test_what_was_removed_but_for_its_settings_is_not_there(host: Host, python: Python, folder: Path) -> None:
+def test_a_removed_package_with_its_settings_left_is_missing(host: Host, python: Python, folder: Path) -> None:
     """The fake distribution has such a vim."""
     during(host, python, folder, packages=("vim",))
     assert host.asked("install") == ["vim gcc"]
 
 
-def test_what_has_a_wheel_needs_no_compiler(host: Host, python: Python, folder: Path) -> None:
+def test_requirements_with_wheels_need_no_compiler(host: Host, python: Python, folder: Path) -> None:
     build(Recipe("flask", packages=("gcc",)), python.path, folder)
     assert host["calls"] == []
 
@@ -125,7 +125,7 @@ def test_upgrades_that_came_along_are_not_removed(host: Host, python: Python, fo
     assert host["installed"] == BEFORE
 
 
-def test_what_is_to_be_kept_stays_and_is_removed_by_the_next_build_that_keeps_nothing(
+def test_kept_packages_are_removed_by_the_next_build_that_keeps_nothing(
     host: Host, python: Python, folder: Path
 ) -> None:
     there = during(host, python, folder, keep_toolchain=True)
@@ -134,13 +134,13 @@ def test_what_is_to_be_kept_stays_and_is_removed_by_the_next_build_that_keeps_no
     assert host["installed"] == BEFORE
 
 
-def test_what_is_kept_or_in_use_is_not_cleaned_up(host: Host, python: Python, folder: Path) -> None:
+def test_kept_packages_and_those_in_use_are_not_cleaned_up(host: Host, python: Python, folder: Path) -> None:
     there = during(host, python, folder, clean_up, keep_toolchain=True)
     clean_up()
     assert host["installed"].keys() == there.keys()
 
 
-def test_wheels_are_kept_where_their_compiler_cannot_be_removed(
+def test_a_build_succeeds_even_if_the_compiler_cannot_be_removed(
     host: Host, python: Python, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another apt holds the lock, for one; the next run cleans up."""
@@ -158,20 +158,20 @@ def test_wheels_are_kept_where_their_compiler_cannot_be_removed(
     assert (host["installed"], host.noted.exists()) == (BEFORE, False)
 
 
-def test_what_others_need_by_now_stays(host: Host, python: Python, folder: Path) -> None:
+def test_packages_that_others_need_by_then_stay(host: Host, python: Python, folder: Path) -> None:
     during(host, python, folder, lambda: host.install(make="auto", build_essential="manual"))
     assert {"build-essential", "gcc", "gcc-12"} <= host["installed"].keys()
     assert not host.noted.exists()
 
 
-def test_what_somebody_has_asked_for_meanwhile_stays_with_what_it_needs(
+def test_packages_that_a_user_has_installed_meanwhile_stay_with_their_dependencies(
     host: Host, python: Python, folder: Path
 ) -> None:
     during(host, python, folder, lambda: host.install(gcc="manual"))
     assert {"gcc", "gcc-12", "cpp-12", "libc6-dev"} <= host["installed"].keys()
 
 
-def test_what_somebody_has_asked_for_meanwhile_stays(host: Host, python: Python, folder: Path) -> None:
+def test_packages_that_a_user_has_installed_meanwhile_stay(host: Host, python: Python, folder: Path) -> None:
     during(host, python, folder, lambda: host.install(cpp_12="manual", libc6_dev="manual"))
     assert host["installed"] == {**BEFORE, "cpp-12": "manual", "libc6-dev": "manual"}
 
@@ -195,7 +195,7 @@ def kill(at: str, python: Python, folder: Path, recipe: Recipe = WITH_HEADERS) -
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         patch.setattr(toolchain, "_run", until(toolchain._run))
         patch.setattr(Sandbox, "run", until(Sandbox.run))
-        patch.setattr(toolchain, "_remove", lambda: None)
+        patch.setattr(toolchain, "_remove_packages", lambda: None)
         build(recipe, python.path, folder)
 
 
@@ -214,7 +214,7 @@ def test_a_build_that_was_killed_is_cleaned_up_without_another(host: Host, pytho
         assert (host["installed"], host.noted.exists()) == (BEFORE, False)
 
 
-def test_a_build_that_was_killed_before_it_has_installed_anything_is_none(
+def test_a_build_that_was_killed_before_it_installed_anything_leaves_nothing_to_remove(
     host: Host, python: Python, folder: Path
 ) -> None:
     kill("--simulate install", python, folder)
@@ -250,7 +250,7 @@ def test_another_run_of_apt_is_waited_for(host: Host, python: Python, folder: Pa
     assert [call.split()[-1] for call in host["calls"] if call.endswith(" update")] == ["update"] * 3
 
 
-def test_another_run_of_apt_that_does_not_end_is_told(
+def test_another_run_of_apt_that_does_not_end_is_reported(
     host: Host, python: Python, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host.write(locked=99)
@@ -259,7 +259,7 @@ def test_another_run_of_apt_that_does_not_end_is_told(
         build(replace(AUTO, gcc="9"), python.path, folder)
 
 
-def test_a_compiler_that_the_distribution_has_not_is_told(host: Host, python: Python, folder: Path) -> None:
+def test_a_compiler_that_the_distribution_lacks_is_reported(host: Host, python: Python, folder: Path) -> None:
     host.write(fails=99)
     with pytest.raises(BuildFailed, match=r"(?s)tried uwsgi==2.0.31 by gcc-9, \d+ s:.*Unable to locate package"):
         build(replace(AUTO, gcc="9"), python.path, folder)

@@ -29,7 +29,7 @@ def file(me: dict[str, str]) -> Callable[..., File]:
 
 @pytest.fixture
 def files(tree: Tree, file: Callable[..., File]) -> list[File]:
-    """What was written to the host before the test."""
+    """The tree that was written before the test."""
     written = [file("a", "a"), file("b", "b"), file("sub/c", "c", "0600")]
     present(tree, written, "1", [], check_mode=False)
     return written
@@ -100,7 +100,7 @@ def test_a_new_hash_of_the_same_files_reaches_the_manifest(tree: Tree, files: li
     ],
     ids=["content", "not UTF-8", "removed", "mode", "a symlink to the same content", "a dangling symlink"],
 )
-def test_drift_is_put_right(tree: Tree, files: list[File], drift: Callable[[Path], object]) -> None:
+def test_drift_is_repaired(tree: Tree, files: list[File], drift: Callable[[Path], object]) -> None:
     path = tree.target("/etc/a.conf")
     drift(path)
     changes = present(tree, files, "1", [], check_mode=False)
@@ -138,7 +138,7 @@ def test_a_foreign_file_stays(tree: Tree, files: list[File]) -> None:
     assert foreign.read_text() == "mine"
 
 
-def test_a_file_that_is_gone_already_is_no_change(tree: Tree, files: list[File]) -> None:
+def test_a_file_that_was_removed_already_is_no_change(tree: Tree, files: list[File]) -> None:
     tree.target("/etc/a.conf").unlink()
     assert not present(tree, files[1:], "2", [], check_mode=False)
 
@@ -159,12 +159,12 @@ def test_a_refused_tree_changes_nothing(tree: Tree, files: list[File], snapshot)
     assert (snapshot(tree.root), snapshot(tree.state)) == before
 
 
-def test_a_refusal_has_the_checkers_words(tree: Tree, files: list[File]) -> None:
+def test_a_refusal_has_the_checkers_output(tree: Tree, files: list[File]) -> None:
     with pytest.raises(CheckFailed, match="line 3: unknown directive"):
         present(tree, files[1:], "2", REFUSES, check_mode=False)
 
 
-def test_the_checkers_words_name_paths_as_on_the_host(tree: Tree, files: list[File]) -> None:
+def test_the_checkers_output_has_paths_of_the_host(tree: Tree, files: list[File]) -> None:
     checker = [sys.executable, "-c", "import sys; sys.exit('in ' + sys.argv[1])", "{stage}/etc/a.conf"]
     with pytest.raises(CheckFailed, match=r"in /etc/a\.conf$"):
         present(tree, files[1:], "2", checker, check_mode=False)
@@ -189,7 +189,7 @@ def test_the_checker_runs_before_the_first_file_is_moved(tree: Tree, files: list
     assert seen.read_text() == "a"
 
 
-def test_a_checker_that_is_not_there_changes_nothing(tree: Tree, files: list[File], snapshot) -> None:
+def test_a_missing_checker_changes_nothing(tree: Tree, files: list[File], snapshot) -> None:
     before = snapshot(tree.root)
     with pytest.raises(OSError, match="no-such-checker"):
         present(tree, files[1:], "2", ["/no-such-checker"], check_mode=False)
@@ -274,7 +274,7 @@ def test_an_interrupted_apply_is_finished_by_the_next(
     }
 
 
-def test_roll_forward_finishes_what_the_journal_says(tree: Tree, files: list[File]) -> None:
+def test_roll_forward_finishes_the_apply_in_the_journal(tree: Tree, files: list[File]) -> None:
     """Even if another tree is wanted by then."""
     wanted = [replace(files[0], content="new")]
     tree.check(wanted, [])
@@ -355,7 +355,7 @@ def test_a_tree_that_was_never_written_is_not_edited(tree: Tree) -> None:
     ],
     ids=["content", "not UTF-8", "removed", "mode", "a symlink to the same content"],
 )
-def test_what_was_edited_is_told_and_left(
+def test_an_edited_file_is_reported_and_not_changed(
     tree: Tree, files: list[File], me: dict[str, str], drift: Callable[[Path], object], words: str, snapshot
 ) -> None:
     drift(tree.target("/etc/a.conf"))
@@ -364,7 +364,7 @@ def test_what_was_edited_is_told_and_left(
     assert (snapshot(tree.root), snapshot(tree.state)) == before
 
 
-def test_all_that_was_edited_is_told(tree: Tree, files: list[File]) -> None:
+def test_all_edited_files_are_reported(tree: Tree, files: list[File]) -> None:
     for file in files:
         tree.target(file.path).unlink()
     assert tree.edited() == [f"{file.path} was removed" for file in files]

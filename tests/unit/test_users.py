@@ -36,7 +36,7 @@ def proc(tmp_path: Path) -> Path:
 def run(
     proc: Path, pid: int, uid: int = UID, state: str = "S", name: str = "sleep", pids: int = 1, users: int = 1
 ) -> None:
-    """Have a process."""
+    """Add a process."""
     (proc / f"{pid}/ns").mkdir(parents=True)
     (proc / f"{pid}/ns/pid").symlink_to(f"pid:[{pids}]")
     (proc / f"{pid}/ns/user").symlink_to(f"user:[{users}]")
@@ -59,12 +59,12 @@ def test_the_processes_of_a_user_are_found(proc: Path) -> None:
     [({"pids": 2}, []), ({"pids": 2, "users": 2}, [11]), ({"users": 2}, [11])],
     ids=["a container", "a container of the user's own", "a sandbox of the user's own"],
 )
-def test_in_a_container_the_number_is_somebody_elses(proc: Path, namespaces: dict[str, int], found: list[int]) -> None:
+def test_processes_of_containers_are_not_the_users(proc: Path, namespaces: dict[str, int], found: list[int]) -> None:
     run(proc, 11, **namespaces)
     assert processes(UID, proc) == found
 
 
-def test_where_root_may_not_look_a_process_is_the_users(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_whose_namespaces_are_unreadable_is_the_users(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a container without CAP_SYS_PTRACE."""
 
     def refuse(path: Path) -> str:
@@ -81,7 +81,7 @@ ME = (os.getuid(), os.getgid())
 @pytest.fixture
 def as_ourselves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only root may become another user."""
-    monkeypatch.setattr(users, "become", lambda *_: [])
+    monkeypatch.setattr(users, "setpriv", lambda *_: [])
 
 
 @pytest.mark.usefixtures("as_ourselves")
@@ -94,13 +94,13 @@ def as_ourselves(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=["its end", "stopped by its user", "output that is held open"],
 )
-def test_a_command_of_a_user_holds_nobody_up(script: str, status: int, said: str) -> None:
+def test_a_command_of_a_user_has_a_time_limit(script: str, status: int, said: str) -> None:
     assert run_as(*ME, ["sh", "-c", script], within=0.5) == (status, said)
 
 
 @pytest.mark.usefixtures("as_ourselves")
-def test_nobody_waits_for_a_child_that_is_the_users_before_it_is_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Popen does, without an end, where it changes the user itself: the user may stop the child."""
+def test_a_child_that_the_user_stops_before_its_exec_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Popen with ``user`` would wait for ever, because the user may stop the child."""
     asked: list[dict[str, object]] = []
     real = subprocess.Popen
 
@@ -114,7 +114,7 @@ def test_nobody_waits_for_a_child_that_is_the_users_before_it_is_the_program(mon
 
 
 @pytest.mark.usefixtures("as_ourselves")
-def test_of_what_a_command_of_a_user_says_the_ends_are_kept() -> None:
+def test_the_beginning_and_the_end_of_a_commands_output_are_kept() -> None:
     status, said = run_as(*ME, ["sh", "-c", "echo first; yes | head -c 3000000; echo last"])
     assert (status, said[:5], said[-4:]) == (0, "first", "last")
     assert len(said) < 200_000
@@ -126,14 +126,14 @@ def test_our_own_processes_are_found() -> None:
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Whose processes were to be killed at once: on this machine nobody's are."""
+    """The users whose processes would be killed at once. None are."""
     uids: list[int] = []
     monkeypatch.setattr(users, "_kill_all", uids.append)
     return uids
 
 
 @pytest.mark.parametrize(("namespaces", "uids"), [({}, [UID]), ({"pids": 2}, [])], ids=["host", "also a container"])
-def test_what_forks_all_the_time_is_killed_by_its_user(
+def test_a_process_that_forks_all_the_time_is_killed(
     proc: Path, at_once: list[int], namespaces: dict[str, int], uids: list[int]
 ) -> None:
     """It is never the one that was just seen."""
@@ -145,7 +145,7 @@ def test_what_forks_all_the_time_is_killed_by_its_user(
 
 
 @pytest.mark.parametrize("uid", [0, os.geteuid()])
-def test_nobody_elses_processes_are_killed(uid: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_other_users_processes_are_killed(uid: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("something is killed"))
     with pytest.raises(UserFailed, match="is no app's"):
         KILL_ALL(uid)
@@ -168,7 +168,7 @@ def test_all_processes_of_a_user_are_killed(proc: Path, clock: Clock, monkeypatc
     assert killed == [(11, signal.SIGKILL), (12, signal.SIGKILL), (13, signal.SIGKILL)]
 
 
-def test_processes_that_do_not_end_are_told(proc: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_that_do_not_end_are_reported(proc: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "kill", lambda *_: None)
     run(proc, 11, state="D")
     with pytest.raises(UserFailed, match=r"processes \[11\] of the user 998 do not end"):
@@ -179,7 +179,7 @@ def test_processes_that_do_not_end_are_told(proc: Path, clock: Clock, monkeypatc
     ("change", "words"),
     [(lambda: create_user("blog", "/srv/blog"), "useradd blog: no"), (lambda: remove_user("blog"), "userdel blog: no")],
 )
-def test_what_cannot_be_changed_is_told(monkeypatch: pytest.MonkeyPatch, change, words: str) -> None:
+def test_a_failed_useradd_is_reported(monkeypatch: pytest.MonkeyPatch, change, words: str) -> None:
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1, stderr="no\n"))
     with pytest.raises(UserFailed, match=words):
         change()

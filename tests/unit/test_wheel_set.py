@@ -74,9 +74,7 @@ def content(archive: Path) -> dict[str, str]:
         return {member.name: tar.extractfile(member).read().decode() for member in tar}  # type: ignore[union-attr]
 
 
-def test_what_was_built_is_packed_by_hash(
-    builds: Builds, module: Callable[..., dict[str, Any]], tmp_path: Path
-) -> None:
+def test_built_wheels_are_packed_by_hash(builds: Builds, module: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     builds.names = ["uwsgi", "click"]
     result = module()
     assert content(tmp_path / "built.tar") == {
@@ -121,7 +119,7 @@ def test_without_such_wheels_there_is_no_folder_of_them(builds: Builds, module: 
 
 
 @pytest.mark.parametrize("error", [BuildFailed("tried flask: nothing"), OSError(28, "No space left on device")])
-def test_a_build_that_fails_is_a_failure_in_words(
+def test_a_failed_build_is_the_failures_message(
     builds: Builds, module: Callable[..., dict[str, Any]], tmp_path: Path, error: Exception
 ) -> None:
     builds.fails = error
@@ -131,13 +129,13 @@ def test_a_build_that_fails_is_a_failure_in_words(
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077])
-def test_who_has_logged_in_can_fetch_the_tar(module: Callable[..., dict[str, Any]], tmp_path: Path, umask: int) -> None:
+def test_the_login_user_can_fetch_the_tar(module: Callable[..., dict[str, Any]], tmp_path: Path, umask: int) -> None:
     os.umask(umask)
     module()
     assert (tmp_path / "built.tar").stat().st_mode & 0o777 == 0o644
 
 
-def test_what_is_live_goes_before_what_is_built(
+def test_live_programs_have_priority_over_a_build(
     module: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
@@ -153,11 +151,11 @@ def test_a_password_of_the_index_is_not_in_the_result(builds: Builds, module: Ca
     assert "s3cret" not in json.dumps(result)
 
 
-def test_what_was_tried_is_told_in_full(module: Callable[..., dict[str, Any]]) -> None:
+def test_all_attempts_are_returned(module: Callable[..., dict[str, Any]]) -> None:
     assert module()["tried"] == ["uwsgi==2.0.31 by gcc, 12 s"]
 
 
-def test_a_failure_is_told_in_full(builds: Builds, module: Callable[..., dict[str, Any]]) -> None:
+def test_the_message_of_a_failure_is_complete(builds: Builds, module: Callable[..., dict[str, Any]]) -> None:
     builds.fails = BuildFailed("error: command 'gcc' failed; autoconf is missing")
     assert module()["msg"] == str(builds.fails)
 

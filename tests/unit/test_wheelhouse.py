@@ -1,4 +1,4 @@
-"""A set of wheels is built once per platform, by whoever comes first, and is whole and unaltered or not there."""
+"""A wheel set is built once per platform, by the first host, and is complete and unaltered or not there."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def expected(*names: str, platform: str = PLATFORM) -> dict[str, str]:
     ],
     ids=str,
 )
-def test_what_a_set_is_made_from_makes_another_set(changed: dict[str, Any]) -> None:
+def test_each_input_makes_another_set(changed: dict[str, Any]) -> None:
     assert replace(UWSGI, **changed).key != UWSGI.key
 
 
@@ -158,7 +158,7 @@ def test_a_set_is_built_once(house: Path) -> None:
     [(replace(UWSGI, gcc="11"), PLATFORM), (UWSGI, OTHER_PLATFORM), (UWSGI, OTHER_PYTHON)],
     ids=["another set", "another platform", "another interpreter"],
 )
-def test_what_is_not_the_same_set_is_built_anew(stocked: Path, wanted: Wanted, platform: str) -> None:
+def test_another_set_is_built_separately(stocked: Path, wanted: Wanted, platform: str) -> None:
     builder = Builder("uwsgi")
     obtain(wanted, platform, "app1", builder, stocked)
     assert builder.builds == 1
@@ -172,7 +172,7 @@ def test_sets_share_their_wheels(stocked: Path) -> None:
     assert (before.stat().st_ino, has(stocked)) == (inode, expected("uwsgi", "click", "flask"))
 
 
-def test_a_record_tells_what_was_built_and_how(house: Path) -> None:
+def test_a_record_has_the_wheels_and_the_attempts(house: Path) -> None:
     obtain(UWSGI, PLATFORM, "app1", Builder("u_wsgi", "click"), house)
     record = json.loads((house / PLATFORM.split("/")[0] / f"1a2b3c4d-{UWSGI.key}.json").read_text())
     assert datetime.fromisoformat(record.pop("at")).tzinfo
@@ -194,7 +194,7 @@ u_wsgi[x]==2.0 --hash=sha256:{"2" * 64}
 """
 
 
-def test_a_record_is_readable_where_requirements_have_hashes(house: Path) -> None:
+def test_a_record_has_requirements_without_hashes(house: Path) -> None:
     obtain(Wanted(LOCKED), PLATFORM, "app1", Builder("flask"), house)
     (record,) = house.glob("*/*.json")
     assert json.loads(record.read_text())["requirements"] == "flask==3.1\n    # via blog\nu_wsgi[x]==2.0\n"
@@ -217,13 +217,13 @@ def test_sets_are_known_by_platform_and_interpreter(stocked: Path) -> None:
 
 
 @pytest.mark.parametrize("wanted", [UWSGI, replace(UWSGI, gcc="11")], ids=["an empty house", "another set"])
-def test_what_was_not_built_is_not_known(house: Path, wanted: Wanted) -> None:
+def test_a_set_that_was_not_built_is_unknown(house: Path, wanted: Wanted) -> None:
     if wanted != UWSGI:
         obtain(UWSGI, PLATFORM, "app1", Builder("uwsgi"), house)
     assert known(wanted, house) == {}
 
 
-def test_of_many_that_want_a_set_at_once_one_builds(house: Path, tmp_path: Path) -> None:
+def test_if_many_want_a_set_at_once_one_builds(house: Path, tmp_path: Path) -> None:
     """The others find it built when it is their turn."""
     fork = multiprocessing.get_context("fork")
     together = fork.Barrier(8)
@@ -290,14 +290,14 @@ def failed(house: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return house
 
 
-def test_others_of_the_same_run_are_told_and_do_not_try(failed: Path) -> None:
+def test_other_hosts_of_the_same_run_fail_without_building(failed: Path) -> None:
     builder = Builder("uwsgi")
     with pytest.raises(AlreadyFailed, match=r"^app1: no compiler\nno hope$"):
         obtain(UWSGI, PLATFORM, "app2", builder, failed)
     assert builder.builds == 0
 
 
-def test_others_try_where_the_trouble_was_one_hosts_own(house: Path) -> None:
+def test_other_hosts_build_if_one_host_fails_for_its_own_reasons(house: Path) -> None:
     def unreachable(_: Path) -> dict[str, Any]:
         raise OSError("no route to host")
 
@@ -307,7 +307,7 @@ def test_others_try_where_the_trouble_was_one_hosts_own(house: Path) -> None:
     assert known(UWSGI, house) == {PLATFORM: [wheel_of("uwsgi")]}
 
 
-def test_runs_are_told_apart_by_when_they_began(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_differ_by_their_start_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a container each has the same process id."""
 
     def run_since(ticks: str) -> str:
@@ -318,7 +318,7 @@ def test_runs_are_told_apart_by_when_they_began(monkeypatch: pytest.MonkeyPatch)
     assert run_since("7") == run_since("7") != run_since("8")
 
 
-def test_a_set_without_wheels_is_there(house: Path) -> None:
+def test_a_set_without_wheels_is_complete(house: Path) -> None:
     """All markers of its requirements may be of other platforms."""
     obtain(UWSGI, PLATFORM, "app1", Builder(), house)
     builder = Builder("uwsgi")
@@ -362,7 +362,9 @@ def test_a_tar_that_lacks_a_wheel_is_refused(house: Path) -> None:
 
 
 @pytest.mark.parametrize("names", [(), ("flask",), ("flask", "u_wsgi")], ids=str)
-def test_what_a_lock_file_lists_is_taken_and_what_was_compiled_from_it(house: Path, names: tuple[str, ...]) -> None:
+def test_listed_wheels_and_those_compiled_from_listed_projects_are_accepted(
+    house: Path, names: tuple[str, ...]
+) -> None:
     obtain(Wanted(LOCKED), PLATFORM, "app1", Builder(*names), house)
     assert known(Wanted(LOCKED), house) == {PLATFORM: list(map(wheel_of, names))}
 
@@ -376,15 +378,15 @@ def test_what_a_lock_file_lists_is_taken_and_what_was_compiled_from_it(house: Pa
     ],
     ids=["not listed", "another hash", "compiled, and not listed"],
 )
-def test_what_a_lock_file_does_not_list_is_refused(house: Path, requirements: str, name: str) -> None:
-    """The builder has been told to check it, and may be somebody else's by now."""
+def test_a_wheel_that_a_lock_file_does_not_list_is_refused(house: Path, requirements: str, name: str) -> None:
+    """The builder checks hashes, too, but an attacker may control it."""
     words = f"^app1 has sent {wheel_of(name)['file']} with sha256 {wheel_of(name)['sha256']}, which the requirements"
     with pytest.raises(WheelFailed, match=words):
         obtain(Wanted(requirements), PLATFORM, "app1", Builder("u_wsgi", name), house)
     assert (known(Wanted(requirements), house), has(house)) == ({}, {})
 
 
-def test_what_claims_to_be_compiled_is_none_of_an_index(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiled_wheel_cannot_have_the_platform_of_an_index(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = "u_wsgi-1.0-cp311-cp311-manylinux_2_17_x86_64.whl"
     monkeypatch.setitem(globals(), "wheel_of", lambda name: {**WHEEL_OF(name), "file": file})
     with pytest.raises(WheelFailed, match=f"^app1 has sent {file}"):
@@ -392,7 +394,7 @@ def test_what_claims_to_be_compiled_is_none_of_an_index(house: Path, monkeypatch
 
 
 @pytest.mark.parametrize("hash", ["", f"--hash=sha512:{'1' * 128}"], ids=["no lock file", "longer hashes"])
-def test_where_no_sha256_is_listed_the_builder_is_believed(house: Path, hash: str) -> None:
+def test_without_a_listed_sha256_the_builder_is_trusted(house: Path, hash: str) -> None:
     obtain(Wanted(f"click==8.1 {hash}\n"), PLATFORM, "app1", Builder("click"), house)
     assert has(house) == expected("click")
 
@@ -403,7 +405,7 @@ def test_a_wheel_of_the_controllers_needs_no_hash_in_a_lock_file(house: Path, tm
     assert has(house) == expected("click")
 
 
-def test_an_interruption_leaves_no_set_and_the_next_run_leads_there(tmp_path: Path) -> None:
+def test_an_interruption_leaves_no_set_and_the_next_run_builds_it(tmp_path: Path) -> None:
     """Or the whole of it."""
     houses: list[Path] = []
 
@@ -458,7 +460,7 @@ def test_a_missing_file_is_named_with_what_to_do(stocked: Path, packing: Callabl
 
 
 @pytest.mark.parametrize("removed", ["", f"/{wheel_of('uwsgi')['sha256']}/{wheel_of('uwsgi')['file']}"])
-def test_what_was_removed_is_built_again(stocked: Path, removed: str) -> None:
+def test_a_removed_set_is_built_again(stocked: Path, removed: str) -> None:
     path = Path(f"{stocked}/{PLATFORM.split('/')[0]}{removed}")
     path.unlink() if removed else shutil.rmtree(path)
     assert PLATFORM not in known(UWSGI, stocked)
@@ -477,4 +479,4 @@ def test_what_was_removed_is_built_again(stocked: Path, removed: str) -> None:
     ],
 )
 def test_a_project_has_one_name(name: str, project: str) -> None:
-    assert wheelhouse._project(name) == project
+    assert wheelhouse._project_name(name) == project

@@ -22,12 +22,12 @@ from ansible.module_utils.flaskfleet.wheels import (
     KEPT_SECONDS,
     Wheel,
     WheelFailed,
-    keep,
     lacking,
     platform_of,
+    prune,
     receive,
-    see,
     sha256_of,
+    verify,
 )
 from interruption import interruptions
 
@@ -96,14 +96,16 @@ def test_the_same_interpreter_on_another_host_is_of_the_same_platform(python, os
     ],
     ids=["prefix", "shared", "options", "compiler"],
 )
-def test_what_uwsgi_is_linked_with_makes_another_platform(python, os_release, changed: dict[str, Any]) -> None:
+def test_the_python_that_uwsgi_is_linked_with_makes_another_platform(
+    python, os_release, changed: dict[str, Any]
+) -> None:
     one, other = (platform_of(path, os_release(DEBIAN)) for path in (python(), python(**changed)))
     assert one.partition("/")[0] == other.partition("/")[0]
     assert one != other
 
 
 def probed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shared: int, version: str) -> Any:
-    """What an interpreter would find out about itself, were it linked so and of this version."""
+    """The output of the probe for an interpreter of this version and linkage."""
     with monkeypatch.context() as patch:
         values = {"Py_ENABLE_SHARED": shared, "CONFIG_ARGS": "''"}
         patch.setattr("sysconfig.get_config_var", values.get)
@@ -113,7 +115,7 @@ def probed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
 
 
 @pytest.mark.parametrize(("shared", "same"), [(0, False), (1, True)], ids=["static", "shared"])
-def test_two_builds_of_an_interpreter_differ_where_it_becomes_a_part_of_uwsgi(
+def test_two_builds_of_a_static_interpreter_are_two_platforms(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shared: int, same: bool
 ) -> None:
     one, other = (
@@ -181,20 +183,20 @@ def test_the_sha256_of_a_file(tmp_path: Path) -> None:
     assert sha256_of(tmp_path / "file") == wheel_of("flask")["sha256"]
 
 
-def test_received_wheels_are_lacking_no_more(pool: Path, tar_of) -> None:
+def test_received_wheels_are_not_lacking(pool: Path, tar_of) -> None:
     wanted = [wheel_of(name) for name in ("flask", "uwsgi", "flask")]
     assert lacking(wanted, pool) == sorted({wheel["sha256"] for wheel in wanted})
     receive(tar_of("flask"), pool)
     assert lacking(wanted, pool) == [wheel_of("uwsgi")["sha256"]]
 
 
-def test_received_wheels_are_in_the_pool_and_nothing_else_is(pool: Path, tar_of) -> None:
+def test_the_pool_has_only_the_received_wheels(pool: Path, tar_of) -> None:
     receive(tar_of("flask", "uwsgi"), pool)
     assert has(pool) == expected("flask", "uwsgi")
     assert len(list(pool.iterdir())) == 2
 
 
-def test_nobody_but_root_reads_the_pool(pool: Path, tar_of) -> None:
+def test_only_root_reads_the_pool(pool: Path, tar_of) -> None:
     """Some wheels are private."""
     pool.mkdir(mode=0o755)
     receive(tar_of("flask"), pool)
@@ -208,7 +210,7 @@ def test_a_received_wheel_survives_a_power_cut(pool: Path, tar_of, monkeypatch: 
     assert durable == [pool / wheel_of("flask")["sha256"], pool]
 
 
-def test_a_wheel_that_is_there_stays_as_it_is(pool: Path, tar_of) -> None:
+def test_an_existing_wheel_is_not_replaced(pool: Path, tar_of) -> None:
     """An environment may be made from it at this moment."""
     receive(tar_of("flask"), pool)
     (there,) = pool.glob("*/*.whl")
@@ -218,7 +220,7 @@ def test_a_wheel_that_is_there_stays_as_it_is(pool: Path, tar_of) -> None:
     assert has(pool) == expected("flask", "uwsgi")
 
 
-def test_an_altered_wheel_is_refused_with_all_that_came_along(pool: Path, tar_of) -> None:
+def test_an_altered_wheel_is_refused_with_the_whole_tar(pool: Path, tar_of) -> None:
     with pytest.raises(WheelFailed, match=f"/{wheel_of('uwsgi')['file']} was altered"):
         receive(tar_of("flask", "uwsgi", altered="uwsgi"), pool)
     assert list(pool.iterdir()) == []
@@ -261,7 +263,7 @@ def test_a_tar_with_anything_but_wheels_is_refused(pool: Path, tmp_path: Path, n
     assert list(tmp_path.rglob("out.*")) == []
 
 
-def test_an_interruption_leaves_whole_wheels_and_the_next_run_leads_there(tmp_path: Path, tar_of) -> None:
+def test_an_interruption_leaves_complete_wheels_and_the_next_run_receives_all(tmp_path: Path, tar_of) -> None:
     archive, wanted = tar_of("flask", "uwsgi"), expected("flask", "uwsgi")
     pools: list[Path] = []
 
@@ -276,44 +278,44 @@ def test_an_interruption_leaves_whole_wheels_and_the_next_run_leads_there(tmp_pa
         assert has(pools[-1]) == wanted, f"interrupted before step {number}"
 
 
-def test_what_an_interrupted_run_has_left_is_not_taken(pool: Path, tar_of) -> None:
+def test_files_of_an_interrupted_run_are_not_used(pool: Path, tar_of) -> None:
     (pool / ".new/1a2b").mkdir(parents=True)
     (pool / ".new/1a2b/half.whl").touch()
     receive(tar_of("flask"), pool)
     assert has(pool) == expected("flask")
 
 
-def test_a_wheel_is_the_one_that_was_recorded(tmp_path: Path) -> None:
+def test_a_wheel_is_verified_by_its_hash(tmp_path: Path) -> None:
     path = tmp_path / "flask.whl"
     path.write_text("flask")
-    see(path, wheel_of("flask")["sha256"])
+    verify(path, wheel_of("flask")["sha256"])
     other = wheel_of("uwsgi")["sha256"]
     with pytest.raises(
         WheelFailed, match=f"^{path} was altered: its sha256 is {wheel_of('flask')['sha256']}, not {other}"
     ):
-        see(path, other)
+        verify(path, other)
 
 
 @pytest.mark.parametrize("age", [0, KEPT_SECONDS - 600, KEPT_SECONDS + 600])
 @pytest.mark.parametrize("used", [True, False])
-def test_a_wheel_stays_that_is_used_or_came_within_a_day(pool: Path, tar_of, age: int, used: bool) -> None:
+def test_a_wheel_in_use_or_younger_than_a_day_is_kept(pool: Path, tar_of, age: int, used: bool) -> None:
     receive(tar_of("flask"), pool)
     flask = wheel_of("flask")["sha256"]
     os.utime(pool / flask, (time.time() - age,) * 2)
-    keep({flask} if used else {"another"}, pool)
+    prune({flask} if used else {"another"}, pool)
     assert (pool / flask).exists() == (used or age < KEPT_SECONDS)
 
 
-def test_a_wheel_that_somebody_has_asked_for_stays_for_a_day(pool: Path, tar_of) -> None:
+def test_a_wheel_that_a_run_has_used_is_kept_for_a_day(pool: Path, tar_of) -> None:
     receive(tar_of("flask", "uwsgi"), pool)
     for folder in pool.iterdir():
         os.utime(folder, (0, 0))
     assert lacking([wheel_of("flask")], pool) == []
-    keep(set(), pool)
+    prune(set(), pool)
     assert has(pool) == expected("flask")
 
 
-def test_who_waits_too_long_for_another_process_is_told(pool: Path, tar_of, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_too_long_for_another_process_is_an_error(pool: Path, tar_of, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wheels, "PATIENCE_SECONDS", 0.1)
     pool.parent.mkdir(parents=True, exist_ok=True)
     with lock(pool.with_name("wheels.lock")), pytest.raises(WheelFailed, match="run this again"):
@@ -321,8 +323,8 @@ def test_who_waits_too_long_for_another_process_is_told(pool: Path, tar_of, monk
     assert has(pool) == {}
 
 
-def test_a_host_without_a_pool_has_nothing_to_discard(pool: Path) -> None:
-    keep(set(), pool)
+def test_pruning_without_a_pool_does_nothing(pool: Path) -> None:
+    prune(set(), pool)
     assert not pool.exists()
 
 
@@ -332,7 +334,7 @@ def test_a_wheel_whose_removal_was_interrupted_can_come_again(pool: Path, tar_of
         os.utime(pool / wheel_of("flask")["sha256"], (0, 0))
 
     age()
-    for number in interruptions(lambda _: keep(set(), pool)):
+    for number in interruptions(lambda _: prune(set(), pool)):
         receive(tar_of("flask"), pool)
         assert lacking([wheel_of("flask")], pool) == [], f"interrupted before step {number}"
         age()
@@ -344,7 +346,7 @@ def test_wheels_may_come_for_two_apps_at_once(
     first, second = tar_of("flask").rename(tmp_path / "first.tar"), tar_of("uwsgi")
     fork = multiprocessing.get_context("fork")
     in_the_middle, done = fork.Event(), fork.Event()
-    look = wheels.see
+    look = wheels.verify
 
     def pause(path: Path, sha256: str) -> None:
         in_the_middle.set()
@@ -353,11 +355,11 @@ def test_wheels_may_come_for_two_apps_at_once(
 
     def other() -> None:
         in_the_middle.wait()
-        monkeypatch.setattr(wheels, "see", look)
+        monkeypatch.setattr(wheels, "verify", look)
         receive(second, pool)
         done.set()
 
-    monkeypatch.setattr(wheels, "see", pause)
+    monkeypatch.setattr(wheels, "verify", pause)
     processes = [fork.Process(target=receive, args=(first, pool)), fork.Process(target=other)]
     for process in processes:
         process.start()

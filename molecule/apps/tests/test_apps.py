@@ -158,6 +158,6 @@ def test_httpbin_answers_as_asked(visit) -> None:
 
 
 @pytest.mark.parametrize("app", KEPT)
-def test_app_keeps_what_it_was_given_through_a_deploy(visit, deployed: set[str], app: str) -> None:
+def test_app_keeps_its_data_through_a_deploy(visit, deployed: set[str], app: str) -> None:
     assert app in deployed
     assert KEPT[app].words in KEPT[app].tell(visit(app))

@@ -39,7 +39,7 @@ def eventually(condition: Callable[[], Any], what: str, within: float = 60) -> A
 
 
 def play(playbook: str, *arguments: str, **variables: Any) -> subprocess.CompletedProcess[str]:
-    """Run a playbook over both hosts to its end; what it said."""
+    """Run a playbook over both hosts to its end; its output."""
     command = ["ansible-playbook", playbook, "-i", INVENTORY, "-e", json.dumps(variables), *arguments]
     environment = {**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
     return subprocess.run(
@@ -181,7 +181,7 @@ def changed(before: dict[str, list[Any]], after: dict[str, list[Any]], may_chang
 
 
 def ask(name: str, url: str, app: str = "neighbour", port: int = 80) -> str:
-    """Ask an app as a client; the status and the beginning of the answer, nothing where there is none."""
+    """Ask an app as a client; the status and the beginning of the answer, or nothing."""
     connection = http.client.HTTPConnection(host(name).check_output("hostname -I").split()[0], port, timeout=10)
     try:
         connection.request("GET", url, headers={"Host": f"{app}.example.lan"})

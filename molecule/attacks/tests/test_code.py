@@ -1,4 +1,4 @@
-"""Code of an app and of what it requires never runs as root: each piece of it notes who runs it."""
+"""Code of an app and of its requirements never runs as root. Each piece records the user that runs it."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def test_file_of_another_owner_cannot_be_named_again(name: str, path: str) -> No
 
 
 @both
-def test_pipe_holds_nobody_up(name: str) -> None:
+def test_a_pipe_blocks_no_request(name: str) -> None:
     as_mallory(name, f"rm -f {UPLOADS}/pipe; mkfifo {UPLOADS}/pipe")
     assert ask(name, "/static/uploads/pipe", "mallory")[:3] in ("403", "404")
     assert ask(name, "/static/uploads/mine.txt", "mallory") == "200 mine"

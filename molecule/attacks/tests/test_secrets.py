@@ -1,4 +1,4 @@
-"""Secrets are told nowhere, and a release that is refused leaves the live one its own, also after a reboot."""
+"""Secrets appear in no output, log or file. A refused release does not change the live one's, also after a reboot."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NEW = {
 }
 
 
-def told(text: str) -> list[str]:
+def found_canaries(text: str) -> list[str]:
     """The canaries in a text, also in base64, where a canary begins at any byte."""
     forms = {canary: {canary, *encoded(canary)} for canary in (*CANARIES, "canary-of-a-new")}
     return [canary for canary, words in forms.items() if any(word in text for word in words)]
@@ -39,8 +39,8 @@ def encoded(canary: str) -> list[str]:
 def test_canaries_are_found() -> None:
     text = json.dumps({"KEY": "canary-of-a-file", "x": 1})
     for skip in range(3):
-        assert "canary-of-a-file" in told(base64.b64encode((" " * skip + text).encode()).decode())
-    assert told(base64.b64encode(b"what is no secret").decode()) == []
+        assert "canary-of-a-file" in found_canaries(base64.b64encode((" " * skip + text).encode()).decode())
+    assert found_canaries(base64.b64encode(b"what is no secret").decode()) == []
 
 
 RUNS = {
@@ -63,18 +63,18 @@ def run(request: pytest.FixtureRequest) -> Iterator[tuple[str, dict[str, dict[st
     yield done.stdout, found
 
 
-def test_run_tells_no_secret(run: tuple[str, dict[str, Any]]) -> None:
+def test_output_of_a_run_has_no_secret(run: tuple[str, dict[str, Any]]) -> None:
     output, seen = run
     assert "neighbour" in output
-    assert told(output) == []
+    assert found_canaries(output) == []
     assert [line for name in NAMES for line in seen[name]["told"]] == []
 
 
 @both
-def test_logs_of_the_host_tell_no_secret(name: str) -> None:
+def test_logs_of_the_host_have_no_secret(name: str) -> None:
     logs = host(name).run("journalctl --no-pager -o verbose; cat /var/log/*.log /var/log/syslog").stdout
     assert "ansible-app_rollout" in logs
-    assert told(logs) == []
+    assert found_canaries(logs) == []
 
 
 @both
@@ -88,7 +88,7 @@ def test_no_file_has_a_secret(name: str, find: str) -> None:
     assert host(name).run(grep).stdout == ""
 
 
-def test_controller_tells_no_secret_to_others(tmp_path: Path) -> None:
+def test_other_users_of_the_controller_can_read_no_secret(tmp_path: Path) -> None:
     """In what runs write: the inventory itself is the scenario's."""
     since = tmp_path / "since"
     since.touch()

@@ -79,15 +79,15 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
     yield Run(case, done.returncode, done.stdout, before, {name: snapshot(name) for name in NAMES}, found)
 
 
-def test_playbook_comes_to_a_good_end(run: Run) -> None:
-    if run.case.hurt:  # refused in words about the app, not by an exception that nobody expects
+def test_playbook_succeeds_or_fails_with_a_message(run: Run) -> None:
+    if run.case.hurt:  # refused with a message about the app, not with a traceback
         assert re.findall(r"Module failed: (?!mallory)", run.output) == [], run.output
     else:
         assert run.status == 0, run.output
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_is_changed_that_is_not_the_apps(run: Run, name: str) -> None:
+def test_other_files_than_the_apps_are_not_changed(run: Run, name: str) -> None:
     assert changed(run.before[name], run.after[name], run.case.may_change) == {}
 
 

@@ -1,4 +1,4 @@
-"""What the checks of the playbooks share."""
+"""Fixtures of the contract tests."""
 
 from __future__ import annotations
 

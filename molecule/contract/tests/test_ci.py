@@ -15,7 +15,7 @@ INSTALL = "apt-get update && apt-get install --yes --no-install-recommends ca-ce
 
 
 def runs(job: dict[str, Any]) -> list[str]:
-    """The commands of a job of GitHub's, but for git's own."""
+    """The commands of a GitHub job, without those of git."""
     return [step["run"] for step in job["steps"] if not step.get("run", "git ").startswith("git ")]
 
 

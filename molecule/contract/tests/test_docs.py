@@ -137,5 +137,5 @@ def test_file_of_a_template_is_in_the_table(path: str) -> None:
 
 
 @pytest.mark.parametrize("row", rows(STATE), ids=lambda row: row[0][:60])
-def test_every_row_says_what_a_deletion_does(row: list[str]) -> None:
+def test_every_row_has_the_effect_of_a_deletion(row: list[str]) -> None:
     assert all(row)

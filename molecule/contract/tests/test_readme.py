@@ -48,7 +48,7 @@ def test_target_in_the_text_exists(words: str) -> None:
 
 
 @pytest.mark.parametrize(("document", "link"), LINKS, ids=lambda value: str(value).removeprefix(f"{PROJECT}/"))
-def test_link_leads_somewhere(document: Path, link: str) -> None:
+def test_link_target_exists(document: Path, link: str) -> None:
     assert (document.parent / link).exists()
 
 

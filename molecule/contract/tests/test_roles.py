@@ -1,4 +1,4 @@
-"""Roles: specs, defaults and READMEs say the same, and templates say who manages a file."""
+"""Roles: specs, defaults and READMEs agree, and templates have the ansible_managed header."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_tables_of_readmes_are_fresh(run) -> None:
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: str(path.relative_to(PROJECT / "roles")))
-def test_template_says_who_manages_the_file(template: Path) -> None:
+def test_template_has_the_ansible_managed_header(template: Path) -> None:
     first, second = template.read_text().splitlines()[:2]
     header = second if first.startswith("#!") else first
     # Where there is none, the first line says why.
@@ -103,13 +103,13 @@ def test_template_says_who_manages_the_file(template: Path) -> None:
 
 @pytest.mark.parametrize("path", TASKS, ids=lambda path: str(path.relative_to(PROJECT)))
 @pytest.mark.parametrize("module", ["lineinfile", "blockinfile", "replace"])
-def test_files_are_ours_whole_or_not_at_all(path: Path, module: str) -> None:
+def test_files_are_written_whole(path: Path, module: str) -> None:
     assert not re.search(rf"^\s*(- )?(ansible\.builtin\.)?{module}:", path.read_text(), re.MULTILINE)
 
 
 @every_role
-def test_what_handlers_have_applied_is_noted_by_tasks_that_end_where_one_fails(role: Path) -> None:
-    """A handler that fails does not keep the others from running when the play ends (force_handlers)."""
+def test_no_handler_of_its_own_records_a_tree_as_applied(role: Path) -> None:
+    """If a handler fails, the others still run at the end of the play (force_handlers)."""
     path = role / "handlers/main.yml"
     handlers = yaml.safe_load(path.read_text()) if path.exists() else []
     assert [task["name"] for task in handlers if task.get("config_tree", {}).get("running") == "handlers"] == []

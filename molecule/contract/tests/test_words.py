@@ -67,7 +67,7 @@ def test_task_names_begin_with_a_verb_of_the_glossary(path: Path) -> None:
 
 @every_file
 def test_the_verb_is_about_a_thing(path: Path) -> None:
-    """A task is read alone: of "Put it back" nobody knows what is put where."""
+    """A task name is read alone: "Put it back" does not say what is put where."""
     assert [name for name in named(path) if PRONOUNS & set(name.split()[1:2])] == []
 
 

@@ -34,7 +34,7 @@ def container(name: str) -> str:
 
 @cache
 def host(name: str) -> Host:
-    """A host of the fleet, asked by the engine: also while nobody reaches it."""
+    """A host of the fleet, reached through the Docker engine, also while the network does not reach it."""
     return testinfra.get_host(f"docker://{container(name)}")
 
 
@@ -44,7 +44,7 @@ def app_servers() -> list[Host]:
 
 
 def states() -> dict[str, State]:
-    """What each app server has of counter."""
+    """The state of counter on each app server."""
     return {name: look(host(name)) for name in APP_SERVERS}
 
 
@@ -66,7 +66,7 @@ def done(playbook: str, *arguments: str, **variables: Any) -> Play:
 
 
 def fails(playbook: str, *arguments: str, **variables: Any) -> str:
-    """Run a playbook over all hosts that has to fail; what it says."""
+    """Run a playbook over all hosts that must fail; its output."""
     return refused(host("app1"), playbook, *ALL, *arguments, **variables)
 
 

@@ -52,7 +52,7 @@ def test_every_app_server_answers_through_the_address() -> None:
     assert {ask("/version")["host"] for _ in range(30)} == {*APP_SERVERS}
 
 
-def test_a_client_can_not_say_who_it_is() -> None:
+def test_a_client_cannot_forge_its_address() -> None:
     forged = {"X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "https", "X-Request-ID": "f" * 32}
     told, honest = ask("/echo", forged), ask("/echo")
     assert told["remote_addr"] == honest["remote_addr"]
@@ -123,7 +123,7 @@ def without_app3() -> Iterator[None]:
     start("app3")
 
 
-def test_an_app_server_that_is_killed_costs_no_more_than_what_it_had(without_app3: None) -> None:
+def test_a_killed_app_server_loses_only_its_own_requests(without_app3: None) -> None:
     def connections() -> int:
         shown = "ss -Htn state established dst 172.30.77.113 dport = :80 | wc -l"
         return sum(int(host(name).check_output(shown)) for name in BALANCERS)

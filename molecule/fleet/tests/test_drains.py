@@ -1,4 +1,4 @@
-"""Hosts that are drained and undrained while clients ask."""
+"""Hosts are drained and undrained under load."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_reload_of_nginx_loses_no_request_and_a_killed_run_is_completed_by_the
     assert problems(load) == {}
 
 
-# A repository of one package that does nothing, in two versions of which the first is installed.
+# A repository with two versions of an empty package. The first one is installed.
 PROBE = """
 set -e
 mkdir -p /opt/probe && cd /opt/probe
@@ -134,7 +134,7 @@ echo 'deb [trusted=yes] file:/opt/probe ./' >/etc/apt/sources.list.d/probe.list
 
 @pytest.fixture
 def upgradable() -> Iterator[None]:
-    """Each host has a package of which there is a newer version."""
+    """Each host has a package with a newer version in a repository."""
     for name in (*APP_SERVERS, *BALANCERS):
         host(name).check_output("sh -c %s", PROBE)
     yield

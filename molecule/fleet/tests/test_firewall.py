@@ -1,4 +1,4 @@
-"""Who is let in, and who can't lock themselves out."""
+"""The packet filter: allowed connections, and the rollback of rules that lock the controller out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fleet import APP_SERVERS, BALANCERS, begun, done, holders, host, kill, star
 ADDRESSES = {"app1": "172.30.77.111", "app2": "172.30.77.112", "app3": "172.30.77.113"}
 FILTER = "/etc/flaskfleet/firewall.nft"
 KEPT = "/var/lib/flaskfleet/firewall.nft"
-# VRRP version 3 (RFC 5798, 5.2): who sends it wants to be the master, at once.
+# VRRP version 3 (RFC 5798, 5.2): its sender claims to be the master.
 FORGE = """
 import socket, struct, sys
 ours, theirs, vip = map(socket.inet_aton, sys.argv[1:4])
@@ -29,7 +29,7 @@ for _ in range(50):
 
 
 def connects(name: str, address: str, port: int = 80) -> str:
-    """What becomes of a connection from a host: ``open``, ``refused``, or ``dropped`` where nothing comes back."""
+    """The result of a connection from a host: ``open``, ``refused``, or ``dropped`` if there is no answer."""
     script = f"timeout 1 bash -c 'exec 3<>/dev/tcp/{address}/{port}'"
     return {0: "open", 1: "refused", 124: "dropped"}[host(name).run(script).rc]
 
@@ -41,7 +41,7 @@ def dropped(name: str, what: str) -> int:
 
 
 @pytest.mark.parametrize("address", ADDRESSES.values(), ids=ADDRESSES)
-def test_an_app_server_is_asked_by_its_balancers_alone(address: str) -> None:
+def test_only_load_balancers_reach_an_app_server(address: str) -> None:
     assert {connects(name, address) for name in BALANCERS} == {"open"}
     others = [name for name, own in ADDRESSES.items() if own != address]
     assert {connects(name, address) for name in others} == {"dropped"}
@@ -49,7 +49,7 @@ def test_an_app_server_is_asked_by_its_balancers_alone(address: str) -> None:
         socket.create_connection((address, 80), timeout=1)
 
 
-def test_ssh_is_open_and_what_is_not_ours_is_left_alone() -> None:
+def test_ssh_stays_open_and_other_ports_are_not_filtered() -> None:
     for address in ADDRESSES.values():
         socket.create_connection((address, 22), timeout=3).close()
         with pytest.raises(ConnectionRefusedError):
@@ -65,7 +65,7 @@ def test_a_forged_advertisement_is_dropped(target: str) -> None:
     assert holders() == before
 
 
-def test_who_locks_themselves_out_is_let_in_again() -> None:
+def test_rules_that_lock_the_controller_out_are_rolled_back() -> None:
     before = [host("app1").file(path).content for path in (FILTER, KEPT)]
     assert before[0] == before[1]
     play = begun(
@@ -111,7 +111,7 @@ def test_rules_that_were_flushed_are_loaded_again() -> None:
     assert connects("app2", ADDRESSES["app1"]) == "dropped"
 
 
-def test_rules_are_there_after_a_start() -> None:
+def test_rules_are_loaded_at_boot() -> None:
     kill("app1")
     start("app1")
     assert connects("app2", ADDRESSES["app1"]) == "dropped"
@@ -119,7 +119,7 @@ def test_rules_are_there_after_a_start() -> None:
 
 
 @pytest.mark.slow
-def test_switched_off_it_leaves_nothing() -> None:
+def test_a_disabled_packet_filter_leaves_nothing() -> None:
     try:
         done("../site", "--limit", "app1", "--tags", "firewall", firewall_enabled=False)
         left = host("app1").run("find /etc /usr/local /var/lib/flaskfleet -name '*firewall*' ! -path '*/trees/*'")

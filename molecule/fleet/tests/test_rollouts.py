@@ -1,4 +1,4 @@
-"""A rollout reaches every app server or none, whatever breaks on its way, and clients notice nothing."""
+"""A rollout switches every app server or none, whatever fails, and clients notice nothing."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ from fleet import (
 from rollouts import WHO, at_the_switch, code, source, unique
 
 KILLED = range(int(os.environ.get("FLASKFLEET_KILL_POINTS", "10")))
-WATCH = {"flask_app_canary_seconds": 2, "flask_app_canary_requests": 20}  # so that a test takes no longer than it must
+WATCH = {"flask_app_canary_seconds": 2, "flask_app_canary_requests": 20}  # short, to keep the tests fast
 
 
 # Under load: a deploy, another one, a rollback
 
 
 class Rollouts:
-    """What the fleet had after each run, and what became of the requests meanwhile."""
+    """The state of the fleet after each run, and the results of the requests meanwhile."""
 
     def __init__(self) -> None:
         self.said: dict[str, str] = {}
@@ -78,7 +78,7 @@ def test_every_host_has_the_same_release_after_each_run(rollouts: Rollouts) -> N
     assert rollouts.answered == set.union(*rollouts.live.values())
 
 
-def test_a_summary_tells_what_became_of_each_host(rollouts: Rollouts) -> None:
+def test_a_summary_has_the_result_of_each_host(rollouts: Rollouts) -> None:
     (was,), (now,) = rollouts.live["before"], rollouts.live["deploy"]
     for name in APP_SERVERS:
         assert re.search(
@@ -111,7 +111,7 @@ def test_a_program_that_runs_on_one_host_does(rollouts: Rollouts) -> None:
 
 @contextmanager
 def taken_back() -> Iterator[None]:
-    """Nothing that is live is another one after the block, and clients notice nothing."""
+    """The live releases are the same after the block, and clients notice nothing."""
     before = states()
     with clients() as load:
         yield
@@ -155,7 +155,7 @@ def test_a_release_that_is_broken_on_one_host_goes_live_on_none(tmp_path: Path) 
     assert "no host serves another release than the other hosts" in output
 
 
-def test_a_host_that_can_not_be_reached_stops_a_rollout_before_it_begins() -> None:
+def test_an_unreachable_host_stops_a_rollout_before_it_begins() -> None:
     before = live()
     with clients() as load:
         kill("app3")
@@ -169,7 +169,7 @@ def test_a_host_that_can_not_be_reached_stops_a_rollout_before_it_begins() -> No
     assert len(live() - before) == 1
 
 
-# A release that keeps a host waiting for its health path as long as there is a file.
+# A release whose health path hangs as long as a file exists.
 SLOW = """
 import os, time, flask
 answer = flask.Flask.full_dispatch_request
@@ -181,7 +181,7 @@ flask.Flask.full_dispatch_request = wait
 """
 
 
-# Where a host that dies may have switched, nobody can know: it is quarantined in both cases.
+# A host that dies may have switched or not. It is quarantined in both cases.
 @pytest.mark.parametrize(
     "switched",
     [pytest.param(False, id="before its switch", marks=pytest.mark.slow), pytest.param(True, id="after it")],
@@ -221,10 +221,10 @@ def test_a_host_that_dies_rolls_all_back_and_is_quarantined_until_it_runs_the_fl
     assert drained() == {}
 
 
-def test_a_host_that_is_rebooted_after_its_switch_is_quarantined_where_the_others_are_rolled_back(
+def test_a_host_that_reboots_after_its_switch_is_quarantined_if_the_others_are_rolled_back(
     tmp_path: Path,
 ) -> None:
-    """It has lost the lock, and serves what it has switched to."""
+    """The host has lost the lock, and serves the release that it has switched to."""
     (before,) = live()
     slow = {"source": source(tmp_path, {"counter/__init__.py": code(SLOW)}), "health": {"timeout_seconds": 30}}
     play = begun("deploy", options={**slow, "env": unique()}, **WATCH)
@@ -247,7 +247,7 @@ def test_a_host_that_is_rebooted_after_its_switch_is_quarantined_where_the_other
 
 
 @pytest.mark.slow
-def test_a_host_that_can_not_go_back_is_quarantined_until_it_runs_the_fleets_release() -> None:
+def test_a_host_that_cannot_roll_back_is_quarantined_until_it_runs_the_fleets_release() -> None:
     (before,) = live()
     options = {"env": unique()}
     play = begun("deploy", options=options, **WATCH)
@@ -331,7 +331,7 @@ def from_the_other_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
     return lambda: monkeypatch.setenv("MOLECULE_INVENTORY_FILE", str(file))
 
 
-def test_of_two_at_once_one_is_refused(from_the_other_end: Callable[[], None]) -> None:
+def test_one_of_two_concurrent_rollouts_is_refused(from_the_other_end: Callable[[], None]) -> None:
     before = live()
     first = begun("deploy", options={"env": unique()}, **WATCH)
     from_the_other_end()

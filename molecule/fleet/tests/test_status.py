@@ -1,4 +1,4 @@
-"""What status.yml tells of a fleet, and what site.yml heals of it."""
+"""The drift that status.yml reports, and that site.yml repairs."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def changes(output: str) -> dict[str, set[str]]:
 
 @pytest.fixture(scope="module")
 def drift() -> Iterator[dict[str, str]]:
-    """What is not as it should be, by host: the words that tell it."""
+    """The drift in the report, by host."""
     program = host("app2").check_output("readlink /srv/hello/current").replace("releases/", "hello-")
     version = host("app3").check_output("dpkg-query --show --showformat '${Version}' logrotate")
     host("app1").check_output(f"echo '# by hand' >>{FILE}")
     host("app2").check_output(f"supervisorctl stop {program}")
-    # An older one, as far as dpkg knows.
+    # An older version, in dpkg's database.
     older = "/^Package: logrotate$/,/^$/s/^Version: .*/Version: 3.0/"
     host("app3").check_output("sed -i %s /var/lib/dpkg/status", older)
     yield {
@@ -48,7 +48,7 @@ def drift() -> Iterator[dict[str, str]]:
     done("../site")
 
 
-def test_a_sound_fleet_is_told_whole() -> None:
+def test_a_fleet_without_drift_is_reported() -> None:
     output = done("status", *STRICT).output
     assert "No drift found." in output
     told = {one["name"]: one for one in report()["hosts"]}
@@ -61,7 +61,7 @@ def test_a_sound_fleet_is_told_whole() -> None:
     assert (PROJECT / "reports/fleet.html").read_text().count("<section") == 5
 
 
-def test_drift_is_told_and_healed_and_nothing_else_is_touched(drift: dict[str, str]) -> None:
+def test_drift_is_reported_and_repaired_and_nothing_else_is_touched(drift: dict[str, str]) -> None:
     output = fails("status", *STRICT)
     for name, words in drift.items():
         assert f"{name}: {words}" in output
@@ -76,7 +76,7 @@ def test_drift_is_told_and_healed_and_nothing_else_is_touched(drift: dict[str, s
     assert "No drift found." in done("status", *STRICT).output
 
 
-def test_a_host_that_can_not_be_reached_is_told() -> None:
+def test_an_unreachable_host_is_reported() -> None:
     kill("app2")
     try:
         output = fails("status", *STRICT)

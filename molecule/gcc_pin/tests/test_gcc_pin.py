@@ -33,7 +33,7 @@ def test_default_compiler_is_what_it_was(host: Host) -> None:
     assert "12." in host.check_output("gcc --version")
 
 
-def test_pinned_compiler_is_gone_again(host: Host) -> None:
+def test_pinned_compiler_is_removed_again(host: Host) -> None:
     assert not host.package("gcc-11").is_installed
     assert host.package("gcc-12").is_installed
 

@@ -1,4 +1,4 @@
-"""What holds where nothing but an init script starts services."""
+"""A host on which only init scripts start services."""
 
 from __future__ import annotations
 

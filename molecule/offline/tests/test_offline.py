@@ -28,7 +28,7 @@ def test_host_has_no_way_out(host: Host, url: str) -> None:
     ("name", "expected"),
     [("mirror", {"https://172.30.78.1:3142"}), ("proxy", {"http://deb.debian.org", "http://security.debian.org"})],
 )
-def test_packages_come_from_where_the_inventory_says(name: str, expected: set[str]) -> None:
+def test_packages_come_from_the_mirror_of_the_inventory(name: str, expected: set[str]) -> None:
     host = get_host(f"ansible://molecule-{name}", ansible_inventory=os.environ["MOLECULE_INVENTORY_FILE"])
     origins = re.findall(r"^ +\d+ (https?://[^/]+)/", host.check_output("apt-cache policy nginx"), re.MULTILINE)
     assert set(origins) == expected

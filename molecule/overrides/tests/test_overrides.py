@@ -63,7 +63,7 @@ def get() -> Get:
 
 
 def play(playbook: str, *arguments: str, **variables: Any) -> str:
-    """Run a playbook against the first host to its end; what it said."""
+    """Run a playbook against the first host to its end; its output."""
     command = [
         "ansible-playbook",
         f"playbooks/{playbook}.yml",
@@ -167,7 +167,7 @@ def test_uwsgi_was_built_as_asked_and_its_compiler_has_stayed(full: Host) -> Non
     assert full.package("gcc-14").is_installed
 
 
-def test_nginx_tells_its_tree_on_another_socket(full: Host) -> None:
+def test_nginx_reports_its_tree_on_another_socket(full: Host) -> None:
     assert len(full.check_output("curl -s --unix-socket /var/lib/nginx/other.sock http://x/tree")) == 12
 
 
@@ -213,7 +213,7 @@ def test_small_host_has_no_nginx_and_serves(small: Host, get: Get) -> None:
 
 @pytest.fixture
 def back(full: Host) -> Iterator[None]:
-    """What a test has deployed is taken back after it."""
+    """After the test the deployed changes are undone."""
     yield
     play("deploy", "-e", "force=true")
 
@@ -316,7 +316,7 @@ def test_a_file_of_the_inventory_is_where_the_app_looks(full: Host, path: str, c
         )
 
 
-def test_what_the_app_writes_below_its_static_files_is_served(full: Host, get: Get) -> None:
+def test_files_that_the_app_writes_below_static_are_served(full: Host, get: Get) -> None:
     media = "/srv/notes/current/src/notes/assets/media"
     full.check_output("runuser -u notes -- sh -c %s", f"echo written >{media}/new.txt")
     status, headers, body = get(full, 8000, "/assets/css/media/new.txt", "notes.example.lan")

@@ -175,7 +175,7 @@ def test_altered_wheel_of_a_host_is_refused_by_name_and_replaced_once_removed() 
     assert live(host) != before
 
 
-def test_full_disk_is_said_and_a_rerun_heals() -> None:
+def test_full_disk_is_reported_and_a_rerun_succeeds() -> None:
     host = on("molecule-three")
     before = live(host)
     host.check_output("mount -t tmpfs -o size=200k tmpfs %s", POOL)

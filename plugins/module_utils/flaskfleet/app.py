@@ -12,7 +12,7 @@ from .rollout_lock import RolloutLock
 
 
 class App:
-    """See above. ``supervisor`` is Supervisor's XML-RPC interface, ``root`` is / but in tests."""
+    """An app. ``supervisor`` is Supervisor's XML-RPC interface, ``root`` is not / in tests."""
 
     def __init__(self, name: str, supervisor: Any, root: Path = Path("/")) -> None:
         self.name = name

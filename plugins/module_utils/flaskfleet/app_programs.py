@@ -1,8 +1,8 @@
 """An app's programs in Supervisor.
 
-A release's program of uWSGI is below /run while it is warm, so that a reboot forgets it, and moves to conf.d before
-``current`` leads to it, so that a reboot at any moment starts what ``current`` leads to. Its further programs, workers
-and schedulers, are those of the live release.
+The file of a warm release's uWSGI program lies below /run, so that a reboot removes it. It moves to conf.d before
+``current`` points at the release, so that a reboot at any moment starts the release that ``current`` points at.
+Further programs, workers and schedulers, run for the live release only.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from . import release_log
 from .files import write_file, write_json
 from .journal import now
 from .paths import NAME, AppPaths, ReleaseFailed
-from .programs import Programs, lower
+from .programs import Programs, lower_priority
 from .rollout_lock import RolloutLock
 from .sockets import unix_connections
 from .users import find_user
 
 SETTLES_WITHIN = 15  # seconds; a program is STARTING for startsecs (3)
-# nginx gives up 5 seconds after harakiri (README of flask_app): nobody waits for an answer any longer.
+# nginx gives up 5 seconds after harakiri (README of flask_app), so no client waits longer for an answer.
 DRAINED_WITHIN = 10  # seconds beyond harakiri
 STOPPED_WITHIN = 15  # seconds beyond harakiri, as in supervisor.conf
-QUIET_LOOKS = 3  # at a socket, before nobody can be in the middle of a connect
+IDLE_POLLS = 3  # without a connection in a row, because a client may be connecting meanwhile
 
 
 class AppPrograms:
-    """See above."""
+    """The programs of one app."""
 
     def __init__(self, paths: AppPaths, supervisor: Programs, rollout_lock: RolloutLock) -> None:
         self.paths = paths
@@ -42,47 +42,48 @@ class AppPrograms:
         return f"{self.paths.name}-{release}"
 
     def further(self, release: str) -> list[str]:
-        """The names of a release's workers and schedulers, as far as they run on this host."""
+        """The names of a release's workers and schedulers that run on this host."""
         programs = self.paths.entry(release)["programs"]
-        elsewhere = [] if self.paths.singletons_file.exists() else self.singletons(release)
-        return [f"{self.name(release)}-{name}" for name in programs if name not in elsewhere]
+        excluded = [] if self.paths.singletons_file.exists() else self.singletons(release)
+        return [f"{self.name(release)}-{name}" for name in programs if name not in excluded]
 
     def singletons(self, release: str) -> list[str]:
-        """The names of a release's programs that run on one host only."""
+        """The names of a release's singletons."""
         programs = self.paths.entry(release)["programs"]
         return [name for name, options in programs.items() if options.get("run_on") == "one"]
 
-    def _further_conf(self, release: str) -> bytes:
-        """Those of the sections of programs.conf that are of this host."""
+    def _programs_conf(self, release: str) -> bytes:
+        """The sections of programs.conf whose programs run on this host."""
         first, *sections = (self.paths.path(release) / "programs.conf").read_text().split("[program:")
         programs = self.further(release)
-        return "[program:".join([first, *(one for one in sections if one.partition("]")[0] in programs)]).encode()
+        chosen = (section for section in sections if section.partition("]")[0] in programs)
+        return "[program:".join([first, *chosen]).encode()
 
-    def assign_singletons(self, here: bool) -> bool:
-        """Let this host, of all, run the programs that run on one, or not; whether that is new."""
-        if here == self.paths.singletons_file.exists():
+    def assign_singletons(self, assigned: bool) -> bool:
+        """Record whether this host runs the app's singletons; whether that changed."""
+        if assigned == self.paths.singletons_file.exists():
             return False
-        if here:
+        if assigned:
             write_json(self.paths.singletons_file, {"since": now()})
         else:
             self.paths.singletons_file.unlink()
         return True
 
     def registered(self) -> set[str]:
-        """The releases that have a program or are about to."""
+        """The releases that have a program in Supervisor or a program file."""
         return {*self.configured(), *filter(None, map(self.release_of, self.supervisor.known()))}
 
     def configured(self) -> set[str]:
-        """The releases of which Supervisor has a file; no other app's file has such a name."""
-        ours = re.compile(rf"{re.escape(self.paths.name)}-({NAME})(?:\.programs)?\.conf")
+        """The releases with a program file; no other app's file matches the pattern."""
+        pattern = re.compile(rf"{re.escape(self.paths.name)}-({NAME})(?:\.programs)?\.conf")
         folders = (self.paths.conf_d, self.paths.trial)
         names = [file.name for folder in folders for file in folder.glob(f"{self.paths.name}-*")]
-        return {match[1] for match in map(ours.fullmatch, names) if match}
+        return {match[1] for match in map(pattern.fullmatch, names) if match}
 
     def release_of(self, program: str) -> str | None:
-        """The release that a program of Supervisor's is of; None for another app's.
+        """The release that a Supervisor program belongs to; None if it belongs to another app.
 
-        ``shop-202401011200-eu`` is the name of an app, unless ``shop`` is known to have such a release.
+        ``shop-202401011200-eu`` is taken for another app's name unless ``shop`` is known to have such a release.
         """
         match = re.fullmatch(rf"{re.escape(self.paths.name)}-({NAME})(-.+)?", program)
         if match and match[2]:
@@ -93,29 +94,29 @@ class AppPrograms:
         return match[1] if match else None
 
     def owns(self, program: str) -> bool:
-        """Whether a program of Supervisor's is the app's."""
+        """Whether a Supervisor program belongs to the app."""
         return program == f"{self.paths.name}-http" or self.release_of(program) is not None
 
     def is_running(self, release: str) -> bool:
-        """Whether all programs of a live release are registered for good, as they were written, and run."""
+        """Whether all programs of a live release run and their files in conf.d are as they were written."""
         programs = [self.name(release), *self.further(release)]
         return not self.edited(release) and all(map(self.supervisor.is_running, programs))
 
     def start(self, release: str, swap: bool = True) -> None:
-        """Register a release's programs again where they are not, and start them; ``swap``: the further ones, too."""
+        """Register a release's uWSGI program and start it; with ``swap`` also its further programs."""
         registered = self.paths.conf_d / f"{self.name(release)}.conf"
         self.register(registered, (self.paths.path(release) / "supervisor.conf").read_bytes())
         self.supervisor.start(self.name(release))
         if not self.supervisor.settle(self.name(release), SETTLES_WITHIN):
-            words = release_log.excerpt(self.paths, release)
-            raise ReleaseFailed(f"{self.paths.name} {release} does not start. Its log:\n{words}")
+            log = release_log.excerpt(self.paths, release)
+            raise ReleaseFailed(f"{self.paths.name} {release} does not start. Its log:\n{log}")
         if swap:
             self.swap_further()
 
     def swap_further(self) -> None:
-        """Let the workers and schedulers be those of the live release: the old ones end first, gracefully.
+        """Stop the workers and schedulers of other releases gracefully, then start those of the live release.
 
-        :raises ReleaseFailed: a new one does not start; the others run.
+        :raises ReleaseFailed: one does not start; the others run.
         """
         live = self.paths.live()
         assert live
@@ -123,7 +124,7 @@ class AppPrograms:
         wanted = set(self.further(live))
         registered = self.paths.conf_d / f"{self.name(live)}.programs.conf"
         if wanted:
-            self.register(registered, self._further_conf(live))
+            self.register(registered, self._programs_conf(live))
         else:
             registered.unlink(missing_ok=True)
         for release in self.configured() - {live}:
@@ -142,14 +143,14 @@ class AppPrograms:
             )
 
     def known_further(self) -> dict[str, str]:
-        """The workers and schedulers of any release that Supervisor has, with their releases."""
+        """The release of each worker and scheduler of the app in Supervisor, by program."""
         found = {program: self.release_of(program) for program in self.supervisor.known()}
         return {program: release for program, release in found.items() if release and program != self.name(release)}
 
     def register(self, file: Path, content: bytes) -> None:
-        """Write a program's file for good, if Supervisor can read it: else it would not start again, for no app.
+        """Write a program's file to conf.d. Supervisor reads it at once, because a bad file keeps it from restarting.
 
-        :raises ReleaseFailed: it refuses; what was there before is there again.
+        :raises ReleaseFailed: Supervisor refuses the file; the file from before is restored.
         """
         before = file.read_bytes() if file.exists() else None
         write_file(file, content, 0o640)
@@ -182,14 +183,15 @@ class AppPrograms:
         )
         sockets = [str(self.paths.path(release) / "run" / "uwsgi.sock") for release in releases]
         end = time.monotonic() + patience + DRAINED_WITHIN
-        quiet = 0
-        while sockets and quiet < QUIET_LOOKS and time.monotonic() < end:
-            quiet = 0 if any(map(unix_connections, sockets)) else quiet + 1
+        idle_polls = 0
+        while sockets and idle_polls < IDLE_POLLS and time.monotonic() < end:
+            idle_polls = 0 if any(map(unix_connections, sockets)) else idle_polls + 1
             time.sleep(0.02)
         programs = [self.name(release) for release in releases]
-        pids = [one["pid"] for program in programs for one in self.supervisor.processes(program) if one["pid"]]
+        processes = (process for program in programs for process in self.supervisor.processes(program))
+        pids = [process["pid"] for process in processes if process["pid"]]
         if pids and (user := find_user(self.paths.name)):
-            lower(pids, user.pw_uid)
+            lower_priority(pids, user.pw_uid)
         self.supervisor.stop(programs, patience + STOPPED_WITHIN)
         for release in releases:
             for folder in (self.paths.trial, self.paths.conf_d):
@@ -198,12 +200,12 @@ class AppPrograms:
             self.supervisor.rpc.reloadConfig()
 
     def edited(self, release: str) -> list[str]:
-        """The program files of a release that are not as they were written, in words."""
+        """The program files of a release that were edited or removed, in words."""
         written = {}
-        with suppress(FileNotFoundError):  # edited() tells of it
+        with suppress(FileNotFoundError):  # manifest.edited reports it
             written[".conf"] = (self.paths.path(release) / "supervisor.conf").read_bytes()
             if self.further(release):
-                written[".programs.conf"] = self._further_conf(release)
+                written[".programs.conf"] = self._programs_conf(release)
         files = {self.paths.conf_d / f"{self.name(release)}{suffix}": content for suffix, content in written.items()}
         return [
             f"{path} was edited or removed"

@@ -1,4 +1,4 @@
-"""What runs of an app, what it was made from, what was edited; and what two releases differ in."""
+"""The state of an app on this host for reports, and the differences between two releases."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .paths import AppPaths
 
 
 def report(app: App) -> dict[str, Any]:
-    """What runs since when, from what, by whom; what is on disk; what was edited since it was written."""
+    """The live release, its source and the user that deployed it, the programs, the releases on disk, and the drift."""
     journal, live = app.paths.journal(), app.paths.live()
     previous = app.paths.previous()
     return {
@@ -31,17 +31,17 @@ def report(app: App) -> dict[str, Any]:
                 "since": journal.last(name).get("since"),
                 "voided": journal.voided.get(release_id(name)),
             }
-            for name in sorted(app.paths.on_disk(), key=_place(journal.newest_first()))
+            for name in sorted(app.paths.on_disk(), key=_position_in(journal.newest_first()))
         ],
         "lock": app.rollout_lock.record(),
         "singletons": app.paths.singletons_file.exists() if live and app.programs.singletons(live) else None,
-        "edited": manifest.edited(app.paths, live) + app.programs.edited(live) if live else _dangling(app.paths),
+        "edited": manifest.edited(app.paths, live) + app.programs.edited(live) if live else _missing_live(app.paths),
     }  # fmt: skip
 
 
-def _dangling(paths: AppPaths) -> list[str]:
-    gone = paths.target("current")
-    return [f"{paths.path(gone)} was removed: {paths.home}/current points at it; run site.yml"] if gone else []
+def _missing_live(paths: AppPaths) -> list[str]:
+    missing = paths.target("current")
+    return [f"{paths.path(missing)} was removed: {paths.home}/current points at it; run site.yml"] if missing else []
 
 
 def undeployed(paths: AppPaths, live: str, wanted: dict[str, Any], secrets: secret_files.Secrets) -> list[str]:
@@ -50,17 +50,17 @@ def undeployed(paths: AppPaths, live: str, wanted: dict[str, Any], secrets: secr
     :param wanted: the ``release`` of the inventory and its ``record``.
     """
     if release_id(live) == wanted["release"]:  # a restart or a rollback may have started it with other secrets
-        return [] if secret_files.has(paths, live, secrets) else ["secrets changed"]
+        return [] if secret_files.has_set(paths, live, secrets) else ["secrets changed"]
     return differences(paths.record(live).get("inputs", {}), wanted["record"]["inputs"])
 
 
 def differences(live: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """What two ``inputs`` of release.json differ in, in words.
+    """The differences between two ``inputs`` of release.json, in words.
 
     >>> differences({"source": "1a", "entry": {"processes": 4}}, {"source": "2b", "entry": {"processes": 8}})
     ['processes 4 → 8', 'source changed']
     """
-    before, after = _flat(live), _flat(wanted)
+    before, after = _flatten(live), _flatten(wanted)
     words = []
     for name in sorted(before.keys() | after.keys()):
         old, new = before.get(name), after.get(name)
@@ -71,13 +71,15 @@ def differences(live: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     return words
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(value, dict):
         return {prefix: value}
     return {
-        name: leaf for key, inner in value.items() for name, leaf in _flat(inner, f"{prefix}.{key}".lstrip(".")).items()
+        name: leaf
+        for key, inner in value.items()
+        for name, leaf in _flatten(inner, f"{prefix}.{key}".lstrip(".")).items()
     }
 
 
-def _place(order: list[str]) -> Any:
+def _position_in(order: list[str]) -> Any:
     return lambda name: order.index(name) if name in order else len(order)

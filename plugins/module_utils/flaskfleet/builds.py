@@ -1,9 +1,9 @@
-"""Building wheels on one host of a platform: pip resolves what is asked for, and compiles what has no wheel.
+"""Building wheels on one host of a platform: pip resolves the requirements and compiles what has no wheel.
 
-uWSGI links with Python. Where that was compiled with ``--with-lto`` by another major version of gcc than the one on
-PATH (Anaconda's, for one), the linker refuses its objects: ``lto-wrapper failed``. Then it is built without LTO, which
-is enough where the objects are fat, as CPython's are, and else by the gcc that has built that Python, which is
-installed beside the host's own and has this build alone.
+uWSGI links with Python. If that Python was compiled with ``--with-lto`` by another major version of gcc than the one
+on PATH (Anaconda's is), the linker refuses its objects: ``lto-wrapper failed``. uWSGI is then built without LTO, which
+works if the objects are fat, as CPython's are. If that fails too, it is built by the gcc that has built that Python.
+This gcc is installed beside the host's own and used for this build only.
 """
 
 from __future__ import annotations
@@ -29,43 +29,43 @@ NEEDS_A_COMPILER = re.compile(
 MISSING = re.compile(r"fatal error: (\S+): No such file|\b(\S+) executable not found")
 BUILT = re.compile(r"^Successfully built (.*)$", re.MULTILINE)
 LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
-PROJECT = "project.tar.gz"  # among what no index has: a packed source, in src/, that is built, too
-IS_COMPILED = r".*\.\(c\|cc\|cpp\|cxx\|pyx\|rs\|f\|f90\)"  # of files, for find
-LINES = 40  # of what a build said, in a message
+PROJECT = "project.tar.gz"  # a packed source, in src/, that is built besides the requirements
+IS_COMPILED = r".*\.\(c\|cc\|cpp\|cxx\|pyx\|rs\|f\|f90\)"  # source files of an extension, for find
+LINES = 40  # of a build's output, in a message
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is asked for."""
+    """What to build, and how."""
 
     requirements: str  # the text of a requirements file
-    constraints: str = ""  # of a file for pip's option -c
-    dependencies: str | None = None  # the project's extras, like "[mail]", to build what it needs, too; None: not that
-    tools: str = ""  # one of what builds it, pip among it, all by hash; empty: what the interpreter brings
-    isolation: bool = True  # whether a pyproject.toml gets what it asks for, as pip does; else it has the tools
-    packages: tuple[str, ...] = ()  # the distribution's, that any compiling needs
-    build_packages: tuple[str, ...] = ()  # and those for what is asked for here: headers of libraries
-    gcc: str = ""  # of what links with Python: auto, or a major version; empty: it does not
-    prebuilt: str = ""  # a requirement to take where none of that works
-    variables: Mapping[str, str] = field(default_factory=dict)  # of the environment, for all attempts
+    constraints: str = ""  # the text of a file for pip's option -c
+    dependencies: str | None = None  # the project's extras, like "[mail]", to build its dependencies too; None: don't
+    tools: str = ""  # requirements of the build tools, pip among them, all by hash; empty: the interpreter's pip
+    isolation: bool = True  # pip's build isolation; without it the tools above build everything
+    packages: tuple[str, ...] = ()  # Debian packages that any compilation needs
+    build_packages: tuple[str, ...] = ()  # Debian packages that these requirements need: headers of libraries
+    gcc: str = ""  # auto or a major version, if the requirements link with Python; else empty
+    prebuilt: str = ""  # a requirement to use if every attempt to compile fails
+    variables: Mapping[str, str] = field(default_factory=dict)  # environment variables of all attempts
     index_url: str = ""
     keep_toolchain: bool = False
 
 
 @dataclass
 class Attempt:
-    """A way to build, and what became of it."""
+    """A way to build, and its outcome."""
 
     requirements: str
-    compiler: str = ""  # empty: there may be none, only what compiles nothing works
+    compiler: str = ""  # empty: none is installed, so only builds without compilation succeed
     flags: str = ""
     seconds: float = 0.0
     error: str = ""
-    upgraded: Sequence[str] = ()  # packages of the host that had to follow its compiler's
+    upgraded: Sequence[str] = ()  # packages of the host that apt upgraded to install the compiler
 
     @property
     def variables(self) -> dict[str, str]:
-        """What it adds to the environment of the build."""
+        """The environment variables of this attempt."""
         flags = {"CFLAGS": self.flags, "LDFLAGS": self.flags} if self.flags else {}
         return flags | ({"CC": self.compiler} if self.compiler not in ("", "gcc") else {})
 
@@ -79,7 +79,7 @@ class Attempt:
 
 @dataclass
 class Built:
-    """The wheels of a recipe, the names of those that were compiled here (the others are an index's), and how."""
+    """The wheels of a recipe, the names of those compiled here (the others are an index's), and all attempts."""
 
     wheels: list[Wheel]
     compiled: list[str]
@@ -87,10 +87,10 @@ class Built:
 
 
 def build(recipe: Recipe, python: str, folder: Path, further: Path | None = None) -> Built:
-    """Make a folder of all wheels that a recipe leads to. What builds them runs in a sandbox.
+    """Build all wheels of a recipe into a folder. The build runs in a sandbox.
 
-    :param further: a folder of wheels that no index has, and of a project that is built, too.
-    :raises BuildFailed: it can't be done; there is no folder.
+    :param further: a folder of wheels that no index has, and of a packed project to build.
+    :raises BuildFailed: every attempt failed; the folder does not exist.
     """
     try:
         return _build(recipe, python, folder, further)
@@ -105,20 +105,20 @@ def _build(recipe: Recipe, python: str, folder: Path, further: Path | None) -> B
     with toolchain(recipe.keep_toolchain) as install, sandbox("build", PATIENCE_SECONDS) as box:
         if further:
             shutil.copytree(further, box.given / "further")
-        variables = {**recipe.variables, **_index(recipe.index_url, box)}
-        pip = _pip(box, recipe, python, variables)
+        variables = {**recipe.variables, **_index_variables(recipe.index_url, box)}
+        pip = _install_pip(box, recipe, python, variables)
         for attempt in attempts(recipe, lambda: gcc_of(python), tried):
             tried.append(attempt)
             started, wheels = time.monotonic(), box.work / f"wheels-{len(tried)}"
             try:
                 if attempt.compiler:
                     attempt.upgraded = install([*recipe.packages, *recipe.build_packages, attempt.compiler])
-                said, of_project = _wheel(box, pip, recipe, attempt, wheels, variables)
-                compiled = " ".join(BUILT.findall(said)).split()
+                output, project_output = _run_pip_wheel(box, pip, recipe, attempt, wheels, variables)
+                compiled = " ".join(BUILT.findall(output)).split()
                 if compiled and not attempt.compiler and attempt.requirements == recipe.requirements:
-                    # An extension that is optional would be missing.
+                    # Without a compiler an optional extension is left out silently.
                     raise BuildFailed(f"{', '.join(compiled)} was built without a compiler")
-                compiled += " ".join(BUILT.findall(of_project)).split()
+                compiled += " ".join(BUILT.findall(project_output)).split()
             except (BuildFailed, CommandFailed) as failed:
                 attempt.error = str(failed)
             attempt.seconds = round(time.monotonic() - started, 1)
@@ -130,9 +130,9 @@ def _build(recipe: Recipe, python: str, folder: Path, further: Path | None) -> B
 
 
 def attempts(recipe: Recipe, built_by: Callable[[], str], tried: Sequence[Attempt]) -> Iterator[Attempt]:
-    """The ways to build, each if those before it have failed.
+    """The ways to build. The next one is tried if the one before has failed.
 
-    :param built_by: tells the gcc that has built the interpreter, see ``gcc_of``.
+    :param built_by: returns the gcc that has built the interpreter, see ``gcc_of``.
     """
     asked = recipe.requirements
     if recipe.gcc == "auto":
@@ -153,7 +153,7 @@ def attempts(recipe: Recipe, built_by: Callable[[], str], tried: Sequence[Attemp
 
 
 def explain(tried: Sequence[Attempt]) -> str:
-    """What was tried, what each attempt said in the end, and which file of a library was missing."""
+    """A message: the attempts, the end of each one's output, and the header that was missing."""
     lines = [
         line
         for attempt in tried
@@ -166,8 +166,8 @@ def explain(tried: Sequence[Attempt]) -> str:
     return "\n".join(lines)
 
 
-def _pip(box: Sandbox, recipe: Recipe, python: str, variables: Mapping[str, str]) -> list[str]:
-    """Make pip for a build, with the tools that it needs."""
+def _install_pip(box: Sandbox, recipe: Recipe, python: str, variables: Mapping[str, str]) -> list[str]:
+    """Install pip and the build tools into the sandbox; the command line that runs pip."""
     tools = box.work / "tools"
     box.run([python, "-I", "-m", "venv", tools])
     pip = [str(tools / "bin/python"), "-m", "pip"]
@@ -176,29 +176,29 @@ def _pip(box: Sandbox, recipe: Recipe, python: str, variables: Mapping[str, str]
     return pip
 
 
-def _wheel(
+def _run_pip_wheel(
     box: Sandbox, pip: Sequence[str], recipe: Recipe, attempt: Attempt, wheels: Path, variables: Mapping[str, str]
 ) -> tuple[str, str]:
-    """Run ``pip wheel`` into a folder of the sandbox; what it said, and what it said of a project without extensions.
+    """Run ``pip wheel`` into a folder of the sandbox; its output, and that of building a project without extensions.
 
-    The project is built first, alone: where requirements have hashes, pip takes nothing that has none.
+    The project is built first and separately, because pip refuses what has no hash if other requirements have one.
     """
     variables = {**variables, **attempt.variables}
-    given = box.given / "further"
+    further = box.given / "further"
     command = [*pip, "wheel", "--wheel-dir", str(wheels), "--progress-bar", "off"]
     if not recipe.isolation:
         command.append("--no-build-isolation")
-    if given.exists():
-        command += ["--find-links", str(given)]
-    wanted, said, of_project = [], "", ""
-    if (given / PROJECT).exists():
+    if further.exists():
+        command += ["--find-links", str(further)]
+    wanted, output, project_output = [], "", ""
+    if (further / PROJECT).exists():
         project = wheels.with_name(f"project-{wheels.name}")
         box.run(["mkdir", project])
-        box.run(["tar", "--extract", f"--file={given / PROJECT}", f"--directory={project}", "src"])
+        box.run(["tar", "--extract", f"--file={further / PROJECT}", f"--directory={project}", "src"])
         has_extension = box.run(["find", project, "-regex", IS_COMPILED, "-print", "-quit"])
-        of_project = box.run([*command, "--no-deps", project / "src"], variables)
+        project_output = box.run([*command, "--no-deps", project / "src"], variables)
         if has_extension:
-            said, of_project = of_project, ""
+            output, project_output = project_output, ""
         if recipe.dependencies is not None:
             wanted = [f"{wheel}{recipe.dependencies}" for wheel in wheels.glob("*.whl")]
     if attempt.requirements:
@@ -208,14 +208,14 @@ def _wheel(
     if "--hash=" in attempt.requirements:
         command.append("--require-hashes")
     if wanted:
-        said += box.run([*command, *wanted], variables)
-    return said, of_project
+        output += box.run([*command, *wanted], variables)
+    return output, project_output
 
 
-def _index(url: str, box: Sandbox) -> dict[str, str]:
-    """The index in pip's variables; its login in a file, because pip hands the URL on to processes that everybody sees.
+def _index_variables(url: str, box: Sandbox) -> dict[str, str]:
+    """pip's variables for an index. The login goes into a netrc file, because any user can see a URL on a command line.
 
-    What is built by pip can read it, as by hand: give the index a login of its own, which may do nothing but read.
+    Code that pip builds can read the file. Give the index a login of its own that may only read.
     """
     parts = urlsplit(url)
     login, _, host = parts.netloc.rpartition("@")

@@ -1,11 +1,11 @@
-"""What clients get from a release since it was switched to, and whether that is good enough to go on.
+"""The error rate of a release since its switch, and whether the other hosts may switch, too.
 
-Counted in nginx's log, format ``site`` of the role nginx::
+Requests are counted in nginx's log, format ``site`` of the role nginx::
 
     client peer [time] "request" status bytes seconds upstream-seconds id release "referer" "agent"
 
-A line is the release's where the app says so (``X-Release``), or nobody said anything: the app did not answer. What
-nginx serves by itself has no upstream and is not counted.
+A line counts for a release if it has that release (the app sends it as ``X-Release``), or none, because the app did
+not answer. Files that nginx serves by itself have no upstream and are not counted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ POLL_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class Mark:
-    """A place in a log, which may be rotated meanwhile."""
+    """A position in a log, which may be rotated later."""
 
     path: str
     inode: int = 0
@@ -34,7 +34,7 @@ class Mark:
 
     @classmethod
     def end(cls, path: str) -> Mark:
-        """The end of a log; of one that is not there yet, its beginning."""
+        """The end of a log; its beginning if it does not exist yet."""
         try:
             status = Path(path).stat()
         except FileNotFoundError:
@@ -42,9 +42,9 @@ class Mark:
         return cls(path, status.st_ino, status.st_size)
 
     def since(self) -> Iterator[bytes]:
-        """The lines since, as far as they are in this file: a rotated one is read from its beginning.
+        """The lines after this position that are in the current file; after a rotation, all of its lines.
 
-        One by one: an app's user may ask for its own pages, with long paths, as fast as nginx answers.
+        An iterator, because the app's user can make the log as long as it likes.
         """
         with suppress(FileNotFoundError), Path(self.path).open("rb") as file:
             file.seek(self.size if self.inode == Path(self.path).stat().st_ino else 0)
@@ -53,7 +53,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Traffic:
-    """Requests to an app, and those of them that failed: a status of 500 and more."""
+    """Requests to an app, and how many of them failed with a status of 500 or more."""
 
     requests: int = 0
     failed: int = 0
@@ -81,17 +81,17 @@ def traffic(lines: Iterable[bytes], release: str) -> Traffic:
 def watch(
     seen: Callable[[], Traffic], probe: Callable[[], str | None], seconds: float, requests: int, failed_percent: float
 ) -> tuple[Traffic, str | None]:
-    """Watch a release that clients meet for a while.
+    """Watch a canary's error rate.
 
-    :param seen: the clients' requests so far. ``probe``: asks the health path; what is wrong, in words.
-    :param seconds: how long. ``requests``: so many at least are judged; where clients send fewer, it is probed.
-    :param failed_percent: the share of failed requests that is not too much. What is too much by any count ends it.
-    :returns: what was judged, and why the release is not good enough, in words.
+    :param seen: returns the clients' requests so far. ``probe``: asks the health path; returns the problem, or None.
+    :param seconds: how long. ``requests``: how many to judge at least; if clients send fewer, the health path is asked.
+    :param failed_percent: the highest share of failed requests. Watching ends once it is exceeded.
+    :returns: the judged requests, and why the release is refused in words, or None.
     """
     end = time.monotonic() + seconds
     probed, refusal = Traffic(), None
 
-    def ask() -> None:
+    def check_health() -> None:
         nonlocal probed, refusal
         problem = probe()
         refusal = problem or refusal
@@ -101,12 +101,13 @@ def watch(
         return all_.failed * 100 > failed_percent * max(all_.requests, requests)
 
     while time.monotonic() < end:
-        ask()
+        check_health()
         if is_too_much(seen() + probed):
             break
         time.sleep(min(POLL_SECONDS, max(0.0, end - time.monotonic())))
-    while (all_ := seen() + probed).requests < requests and not is_too_much(all_):  # it may hang at each
-        ask()
+    # Stop as soon as it is too much, because each request may take the whole timeout.
+    while (all_ := seen() + probed).requests < requests and not is_too_much(all_):
+        check_health()
     judged = seen() + probed
     if not is_too_much(judged):
         return judged, None

@@ -33,11 +33,11 @@ Check = dict[str, Any]
 
 
 class Refused(Exception):
-    """What was asked for would harm; the message says why, and what to do."""
+    """The drain or undrain would harm clients; the message says why, and what to do."""
 
 
 class Drains:
-    """The flag files on this load balancer. ``hosts`` are all its app servers, ``root`` is / but in tests."""
+    """The flag files on this load balancer. ``hosts`` are all its app servers, ``root`` is not / in tests."""
 
     def __init__(self, hosts: Iterable[str], root: Path = Path("/")) -> None:
         self.hosts = list(hosts)
@@ -50,7 +50,7 @@ class Drains:
 
     def flags(self) -> dict[str, Flag]:
         """The drained hosts. A flag file of a host that is no app server of this load balancer does not count."""
-        found = {host: self._read(host) for host in self.hosts}
+        found = {host: self._read_flag(host) for host in self.hosts}
         return {host: flag for host, flag in found.items() if flag}
 
     def drain(self, host: str, checks: Iterable[Check] = (), check_mode: bool = False, **fields: str) -> bool:
@@ -77,7 +77,7 @@ class Drains:
             return True
 
     def _check_number(self, host: str, flags: dict[str, Flag]) -> None:
-        """Raise Refused where too few hosts would be left beside ``host`` and those that ``flags`` has."""
+        """Raise Refused if too few hosts would stay undrained. ``flags`` has the other drained hosts."""
         if len(self.hosts) - len(flags) - 1 < 1:
             problem = "no app server would be left"
         elif len(flags) >= MAX_DRAINED:
@@ -90,7 +90,7 @@ class Drains:
         raise Refused(f"can't drain {host}: {problem}. {drained}. Undrain one first: playbooks/undrain.yml")
 
     def _check_other_servers(self, host: str, flags: dict[str, Flag], check: Check) -> None:
-        """Raise Refused where ``host`` is the only undrained server that passes the check."""
+        """Raise Refused if ``host`` is the only undrained server that passes the check."""
         servers, wanted = check["servers"], str(check["status"])
         if host not in servers:
             return
@@ -101,7 +101,7 @@ class Drains:
                 if answers[name] == wanted:
                     return
         if _status_at(servers[host], check) != wanted:
-            return  # nothing is lost
+            return  # the drain makes nothing worse
         others = ", ".join(f"{name} with {answer}" for name, answer in answers.items())
         raise Refused(
             f"can't drain {host}: only {host} answers {check['server_name']}{check['path']} with {wanted}, "
@@ -110,12 +110,12 @@ class Drains:
         )
 
     def undrain(self, host: str, kind: str | None, check_mode: bool = False) -> Flag | None:
-        """Remove the flag of a host, where it is of this kind or the kind is None.
+        """Remove the flag of a host if it is of this kind, or if the kind is None.
 
         :returns: the flag that was removed, None if there was none.
         """
         with self._lock(check_mode):
-            flag = self._read(host)
+            flag = self._read_flag(host)
             if not flag or kind not in (None, flag["kind"]):
                 return None
             if not check_mode:
@@ -134,7 +134,7 @@ class Drains:
         return unknown
 
     def adopt(self, flags: Iterable[Flag], check_mode: bool = False) -> list[str]:
-        """Take over flags of other load balancers, where this one never had any; the hosts' names."""
+        """Copy the flags of other load balancers if this one never had any; the hosts' names."""
         if self.folder.exists():
             return []
         adopted = {flag["host"]: flag for flag in flags if flag["host"] in self.hosts}
@@ -149,11 +149,11 @@ class Drains:
         if old and not check_mode:
             with self._lock(check_mode):
                 for host in old:
-                    if flag := self._read(host):  # it may be undrained since
+                    if flag := self._read_flag(host):  # it may have been undrained meanwhile
                         write_json(self.folder / host, flag)
         return sorted(old)
 
-    def _read(self, host: str) -> Flag | None:
+    def _read_flag(self, host: str) -> Flag | None:
         flag = read_json(self.folder / host)
         return {**flag, "kind": OLD_KINDS.get(flag["kind"], flag["kind"])} if flag else None
 
@@ -166,7 +166,7 @@ class Drains:
             return nullcontext()
         self.folder.mkdir(parents=True, exist_ok=True)
         for folder in (self.folder, self.folder.parent):
-            folder.chmod(0o755)  # whatever the umask: nginx's workers look for flags there
+            folder.chmod(0o755)  # nginx's workers look for flags there, whatever the umask is
         return lock(self.folder.with_suffix(".lock"), LOCK_SECONDS)
 
 
@@ -196,7 +196,7 @@ def await_idle(address: str, ports: Iterable[int], timeout: float, proc: Path = 
 
 
 def status(address: str, port: int, check: Check, timeout: float = 10) -> str:
-    """What a site answers: ``200``, another status, or why there is no answer, in words."""
+    """The status of a site's answer, like ``200``, or why there is no answer, in words."""
     headers = {"Host": check["server_name"], "User-Agent": "flaskfleet", **check["headers"]}
     connection = http.client.HTTPConnection(address, port, timeout=timeout)
     try:
@@ -209,13 +209,13 @@ def status(address: str, port: int, check: Check, timeout: float = 10) -> str:
 
 
 def _status_at(server: str, check: Check) -> str:
-    """What a server of an app answers; ``server`` is its address and port."""
+    """The status of a server's answer; ``server`` is its address and port."""
     address, _, port = server.rpartition(":")
     return status(address, int(port), check, ANSWER_SECONDS)
 
 
 def await_answer(address: str, port: int, checks: Iterable[Check], timeout: float) -> str:
-    """Wait until each check is passed; which one is not and why, in words, or nothing.
+    """Wait until each check is passed; the first that is not, with its answer, in words. Empty if all are.
 
     :param timeout: seconds for all of them.
     """
@@ -236,7 +236,7 @@ def undrain_if_healthy(
     drains: Drains, host: str, kind: str | None, server: tuple[str, int], balancer_port: int, checks: list[Check],
     timeout: float, check_mode: bool = False,
 ) -> bool:  # fmt: skip
-    """Undrain a host once it passes the checks, and drain it again where clients of the load balancer would notice.
+    """Undrain a host once it passes the checks; drain it again if one then fails through the load balancer.
 
     :param server: the host's address and port. ``balancer_port``: where the load balancer's own nginx answers.
     :returns: whether the host was drained.
@@ -250,11 +250,13 @@ def undrain_if_healthy(
         raise Refused(f"{host} stays drained: asked directly, {problem}, after {timeout:g} s. {advice}")
 
     def ask_balancer(check: Check) -> str:
-        """An answer that is not the check's status, or nothing. The hosts answer by turns."""
+        """The first answer that is not the check's status, else empty. The hosts answer in turn."""
         answers = [status("127.0.0.1", balancer_port, check) for _ in drains.hosts]
         return next((answer for answer in answers if answer != str(check["status"])), "")
 
-    passed = [check for check in checks if not ask_balancer(check)]  # the host can't cause what fails without it
+    passed = [
+        check for check in checks if not ask_balancer(check)
+    ]  # what fails while the host is drained is not its fault
     drains.undrain(host, kind)
     for check in passed:
         if answer := ask_balancer(check):

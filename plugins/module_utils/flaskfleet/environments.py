@@ -1,4 +1,4 @@
-"""Virtual environments that are complete at their path or not there, shared by what has the same inputs."""
+"""Virtual environments. Each is complete at its path or not there; releases with the same inputs share one."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from .files import Busy, fsync_path, fsync_tree, read_json, remove_trees, write_
 from .sandbox import CommandFailed, Sandbox, sandbox
 from .wheels import POOL, Wheel
 
-RECORD = "wheels.json"  # of an environment: what it was made of
-PATIENCE_SECONDS = 600  # for other environments of the host
-LOCAL = re.compile(r"-linux_[^-]*\.whl$")  # the platform of a wheel that no index takes (PEP 513)
+RECORD = "wheels.json"  # the environment's inputs
+PATIENCE_SECONDS = 600  # to wait for another process that makes an environment
+LOCAL = re.compile(r"-linux_[^-]*\.whl$")  # a wheel that was compiled for this platform: no index accepts it (PEP 513)
 SCRIPTS = re.compile(r"[^/]+\.data/scripts/")
 NOT_FOUND = re.compile(r"\s+(\S+) => not found$")
 
 
 class EnvironmentFailed(Exception):
-    """An environment could not be made; the message holds pip's words and what to do."""
+    """An environment could not be made; the message has pip's output and what to do."""
 
 
 @dataclass(frozen=True)
 class Environment:
-    """What an environment is made of: an interpreter, its platform (see ``platform_of``), and sets of wheels for that.
+    """The inputs of an environment: an interpreter, its platform (see ``platform_of``), and wheel sets for it.
 
-    ``wheels`` is None where the controller does not have a set for this platform.
+    ``wheels`` is None if the controller lacks one of the sets for this platform.
     """
 
     python: str
@@ -42,15 +42,15 @@ class Environment:
 
     @property
     def key(self) -> str:
-        """What names it: 12 hex digits over what it is made from. A set that was built again is the same set."""
+        """12 hex digits over the inputs. They name sets by their keys, so that building a set again changes nothing."""
         return hashlib.sha256(json.dumps([self.python, self.platform, self.sets]).encode()).hexdigest()[:12]
 
 
 def build_environment(venvs: Path, environment: Environment, pool: Path = POOL) -> str:
-    """Make an environment from the host's wheels and nothing else, unless it is there.
+    """Make an environment from the host's wheels only, unless it exists.
 
     :returns: its key, the folder's name below ``venvs``.
-    :raises EnvironmentFailed: with pip's words, that a wheel was altered for one; nothing is left at the final path.
+    :raises EnvironmentFailed: with pip's output, for example about an altered wheel; nothing is left at the path.
     """
     final = venvs / environment.key
     if final.exists():
@@ -70,17 +70,17 @@ def used_wheels(venvs: Path) -> set[str]:
     """The hashes of the wheels that environments were made from."""
     records: list[dict[str, Any]] = [
         read_json(path) or {} for path in venvs.glob(f"*/{RECORD}")
-    ]  # one may go meanwhile
+    ]  # another app may remove one meanwhile
     return {wheel["sha256"] for record in records for wheel in record.get("wheels", [])}
 
 
 def _build(aside: Path, final: Path, environment: Environment, pool: Path) -> None:
-    """Build it in a sandbox: a wheel may name a file anywhere, and what is installed may be run by pip."""
+    """Build it in a sandbox, because a wheel may name a file anywhere and pip may run installed code."""
     remove_trees(aside)
     try:
         with sandbox("venv", PATIENCE_SECONDS) as box:
             venv = install(box, environment, pool)
-            with suppress(CommandFailed):  # a file that does not compile is its package's business
+            with suppress(CommandFailed):  # packages may have files that do not compile
                 box.run([environment.python, "-I", "-m", "compileall", "-q", "-s", venv, "-p", final, venv])
             if lacking := _missing_libraries(box, venv, environment.wheels or ()):
                 raise EnvironmentFailed("\n".join(lacking))
@@ -91,25 +91,27 @@ def _build(aside: Path, final: Path, environment: Environment, pool: Path) -> No
         raise EnvironmentFailed(f"process {other} has been making an environment for long; run this again") from other
     write_json(aside / RECORD, asdict(environment))
     _relocate(aside, venv, final)
-    if not os.path.lexists(aside / "var"):  # where Flask looks for the instance folder of what is installed
+    if not os.path.lexists(aside / "var"):  # Flask looks for an installed app's instance folder there
         (aside / "var").symlink_to("../../shared/var")
 
 
 def install(box: Sandbox, environment: Environment, pool: Path = POOL) -> Path:
     """Make an environment in a sandbox; its path there.
 
-    :raises CommandFailed: with pip's words.
+    :raises CommandFailed: with pip's output.
     """
     venv = box.work / environment.key
     box.run([environment.python, "-I", "-m", "venv", venv])
-    requirements = box.give("requirements.txt", "".join(_give(box, wheel, pool) for wheel in environment.wheels or ()))
+    requirements = box.give(
+        "requirements.txt", "".join(_link_wheel(box, wheel, pool) for wheel in environment.wheels or ())
+    )
     options = ["--quiet", "--no-compile", "--no-index", "--no-deps", "--require-hashes"]
     box.run([venv / "bin/python", "-I", "-m", "pip", "install", *options, "-r", requirements])
     return venv
 
 
-def _give(box: Sandbox, wheel: Wheel, pool: Path) -> str:
-    """Let a sandbox read a wheel; its line in a requirements file."""
+def _link_wheel(box: Sandbox, wheel: Wheel, pool: Path) -> str:
+    """Link a wheel into a sandbox; its line in a requirements file."""
     path = box.given / wheel["sha256"] / wheel["file"]
     path.parent.mkdir(exist_ok=True)
     os.link(pool / wheel["sha256"] / wheel["file"], path)
@@ -117,10 +119,10 @@ def _give(box: Sandbox, wheel: Wheel, pool: Path) -> str:
 
 
 def _missing_libraries(box: Sandbox, venv: Path, wheels: Sequence[Wheel]) -> list[str]:
-    """What programs and extensions need that this host does not have, in words.
+    """The shared libraries that programs and extensions need and this host lacks, in words.
 
-    Of wheels that were compiled for the fleet: an index's (manylinux) bring their libraries, or look for them when
-    they are used. ldd runs what it looks at, see its manual page, and so in the sandbox.
+    Only wheels that were compiled for the fleet are checked. Those of an index (manylinux) bring their libraries, or
+    load them when they are used. ldd may run the file that it examines (see ldd(1)), so it runs in the sandbox.
     """
     site = next(venv.glob("lib/python*/site-packages"), venv)
     binaries = {
@@ -130,19 +132,19 @@ def _missing_libraries(box: Sandbox, venv: Path, wheels: Sequence[Wheel]) -> lis
         for name in zipfile.ZipFile(box.given / wheel["sha256"] / wheel["file"]).namelist()
         if _is_binary(path := venv / "bin" / name.rpartition("/")[2] if SCRIPTS.match(name) else site / name)
     }
-    words, binary = [], ""
-    # Of a single file ldd does not tell the name.
+    problems, binary = [], ""
+    # /bin/sh as a second file, because ldd does not print the name of a single one.
     for line in box.run(["sh", "-c", 'ldd "$@"; :', "ldd", "/bin/sh", *binaries]).splitlines() if binaries else ():
         if found := NOT_FOUND.match(line):
-            if not any(path.name == found[1] for path in venv.rglob("*")):  # or another package loads it first
-                words.append(
+            if not any(path.name == found[1] for path in venv.rglob("*")):  # another package may bring it
+                problems.append(
                     f"{binaries[binary]}: {binary.removeprefix(f'{venv}/')} needs {found[1]}, which this host does not "
                     f"have; name the package that brings it (apt-file search {found[1]}) in packages of the app and "
                     "run site.yml"
                 )
         elif line.removesuffix(":") in binaries:
             binary = line.removesuffix(":")
-    return words
+    return problems
 
 
 def _is_binary(path: Path) -> bool:
@@ -153,7 +155,7 @@ def _is_binary(path: Path) -> bool:
 
 
 def _relocate(aside: Path, made: Path, final: Path) -> None:
-    """Let the scripts of an environment name the path that it is about to be renamed to, not where it was made."""
+    """Replace the path where an environment was made by its final path in all its scripts."""
     for script in (aside / "bin").iterdir():
         if script.is_symlink():
             continue

@@ -1,4 +1,4 @@
-"""Writing files so that a reader, or a power cut, meets the old content or the new, never a part."""
+"""Writing files so that a reader, also after a power cut, finds the old or the new content, never a part."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-END_BYTES = 65_536  # of the beginning of a file, and of its end
+END_BYTES = 65_536  # of a file that are read at its beginning and at its end
 
 
 class Busy(Exception):
@@ -25,10 +25,10 @@ class Busy(Exception):
 
 @contextmanager
 def lock(path: Path, patience: float = 0) -> Iterator[None]:
-    """Let one process at a time in; the kernel ends the lock with its process.
+    """Lock a file; the kernel releases the lock if the process ends.
 
-    :param patience: how many seconds to wait for another one.
-    :raises Busy: another one is in.
+    :param patience: seconds to wait for another process.
+    :raises Busy: another process holds the lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as file:
@@ -58,10 +58,10 @@ def fsync_path(path: Path) -> None:
 
 
 def fsync_tree(root: Path) -> None:
-    """Make all files and names below a directory durable, and nothing else.
+    """Make all files and names below a folder durable.
 
-    sync(2) would be shorter, and whoever writes on the machine would wait for all that was ever written there. Many at
-    the same time, because a file system's journal makes them durable together.
+    Not by sync(2), because that would wait for everything that any process has written on the machine. In parallel,
+    because a file system's journal makes them durable together.
     """
     paths = [root, *(path for path in root.rglob("*") if not path.is_symlink())]
     with ThreadPoolExecutor() as pool:
@@ -69,7 +69,7 @@ def fsync_tree(root: Path) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a tar, with members that lead out of the folder refused where Python can (3.11.4, PEP 706)."""
+    """Unpack a tar; from Python 3.11.4 on, a member that leads out of the folder is refused (PEP 706)."""
     with tarfile.open(archive) as tar:
         if hasattr(tarfile, "data_filter"):
             tar.extraction_filter = tarfile.data_filter
@@ -77,27 +77,27 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def write_file(path: Path, content: bytes, mode: int = 0o644, uid: int = -1, gid: int = -1) -> None:
-    """Write a file beside its path, make it durable and rename it into place."""
-    beside = path.with_name(f".{path.name}.new")
-    beside.unlink(missing_ok=True)
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    """Write a file under another name, make it durable and rename it into place."""
+    new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
         os.fchown(descriptor, uid, gid)
         os.fchmod(descriptor, mode)
         file.flush()
         os.fsync(descriptor)
-    beside.replace(path)
+    new.replace(path)
     fsync_path(path.parent)
 
 
 def write_json(path: Path, value: Any, mode: int = 0o644, uid: int = -1, gid: int = -1) -> None:
-    """Write a record, sorted, so that two equal records are equal files."""
+    """Write a record with sorted keys, so that equal records are equal files."""
     write_file(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode(), mode, uid, gid)
 
 
 def read_json(path: Path) -> Any:
-    """Read a record; ``None`` where there is none."""
+    """Read a record; None if there is none."""
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
@@ -106,33 +106,33 @@ def read_json(path: Path) -> Any:
 
 def point_symlink(link: Path, target: str) -> None:
     """Point a symlink at another target with one rename."""
-    beside = link.with_name(f".{link.name}.new")
-    beside.unlink(missing_ok=True)
-    beside.symlink_to(target)
-    beside.replace(link)
+    new = link.with_name(f".{link.name}.new")
+    new.unlink(missing_ok=True)
+    new.symlink_to(target)
+    new.replace(link)
     fsync_path(link.parent)
 
 
-def give(folder: Path, uid: int, gid: int) -> None:
-    """Hand a folder and all below it to a user, the folder itself last.
+def chown_tree(folder: Path, uid: int, gid: int) -> None:
+    """Change the owner of a folder and of all below it, the folder itself last.
 
-    By chown(1), for it goes by descriptors and without recursion: in a tree of an app's a folder may become a link at
-    any moment, and be any number of folders deep.
+    By chown(1), because it works with descriptors and without recursion. The app may replace any of its folders by a
+    link meanwhile, and may nest them to any depth.
     """
     argv = ["chown", "--recursive", "--no-dereference", f"{uid}:{gid}", "--", str(folder)]
     subprocess.run(argv, check=True, capture_output=True)
 
 
 def remove_trees(*folders: Path) -> None:
-    """Remove folders with all that is below them, as far as that is possible; by rm(1), see :func:`give`."""
-    if there := [str(folder) for folder in folders if os.path.lexists(folder)]:
-        subprocess.run(["rm", "--recursive", "--force", "--", *there], check=False, capture_output=True)
+    """Remove folders with all that is below them; errors are ignored. By rm(1), see :func:`chown_tree`."""
+    if existing := [str(folder) for folder in folders if os.path.lexists(folder)]:
+        subprocess.run(["rm", "--recursive", "--force", "--", *existing], check=False, capture_output=True)
 
 
 def read_ends(file: BinaryIO, skip: int = 0) -> tuple[bytes, bytes]:
-    """The beginning of a file and its end; the second is empty where the first is all.
+    """The beginning and the end of a file; the end is empty if the beginning is the whole file.
 
-    :param skip: bytes before the beginning, as far as there are more.
+    :param skip: bytes to skip at the beginning; none if the file is shorter.
     """
     size = os.fstat(file.fileno()).st_size
     start = file.seek(skip if skip < size else 0)
@@ -142,10 +142,16 @@ def read_ends(file: BinaryIO, skip: int = 0) -> tuple[bytes, bytes]:
 
 
 def user_id(name: str) -> int:
-    """The uid of a user; :exc:`KeyError` where there is no such user."""
+    """The uid of a user.
+
+    :raises KeyError: there is no such user.
+    """
     return pwd.getpwnam(name).pw_uid
 
 
 def group_id(name: str) -> int:
-    """The gid of a group; :exc:`KeyError` where there is no such group."""
+    """The gid of a group.
+
+    :raises KeyError: there is no such group.
+    """
     return grp.getgrnam(name).gr_gid

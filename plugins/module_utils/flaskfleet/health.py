@@ -1,4 +1,4 @@
-"""A release's health path, asked over its socket as nginx asks."""
+"""The health check of a release, over its socket."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from .services import uwsgi_request
 
 
 def probe(paths: AppPaths, release: str, timeout: float) -> str | None:
-    """Ask a release's health path over its socket, as nginx does; what is wrong, in words, or nothing.
+    """Ask a release's health path over its socket, as nginx does; the problem in words, or None.
 
     :param timeout: seconds for the whole answer.
     """
@@ -27,11 +27,11 @@ def probe(paths: AppPaths, release: str, timeout: float) -> str | None:
     }
     for name, value in health.get("headers", {}).items():
         variables[f"HTTP_{name.upper().replace('-', '_')}"] = value
-    if variables.get("HTTP_X_FORWARDED_PROTO") == "https":  # as nginx tells it
+    if variables.get("HTTP_X_FORWARDED_PROTO") == "https":  # as nginx sets them
         variables |= {"UWSGI_SCHEME": "https", "REQUEST_SCHEME": "https", "HTTPS": "on"}
     try:
         status, body = uwsgi_request(str(paths.path(release) / "run" / "uwsgi.sock"), variables, timeout=timeout)
     except OSError as error:
         return f"{path} gave no answer ({error})"
-    words = f"{path} answered {status}{f', not {wanted}' if wanted != 200 else ''}"
-    return None if status == wanted else f"{words}: {body[:200].decode(errors='replace')}"
+    problem = f"{path} answered {status}{f', not {wanted}' if wanted != 200 else ''}"
+    return None if status == wanted else f"{problem}: {body[:200].decode(errors='replace')}"

@@ -16,26 +16,26 @@ from .paths import AppPaths, ReleaseFailed
 
 
 def run(paths: AppPaths, release: str, commands: Iterable[str], timeout: float, once: bool) -> list[str]:
-    """Run commands as the app, in a release's environment; what they said, a line each.
+    """Run commands as the app's user, in a release's environment; the lines of their output.
 
-    :param once: leave out what is recorded as done for the release, and record the rest.
-    :raises ReleaseFailed: one failed; with its output.
+    :param once: skip commands that are recorded as done for the release, and record the others.
+    :raises ReleaseFailed: one failed; the message has its output.
     """
-    said = []
+    lines = []
     journal = paths.journal()
     done = journal.hooks.setdefault(release_id(release), {})
     for command in commands:
         if once and command in done:
-            said.append(f"$ {command}: done at {done[command]}")
+            lines.append(f"$ {command}: done at {done[command]}")
             continue
         status, output = _run_command(paths, release, command, timeout)
         if status:
             raise ReleaseFailed(f"{paths.name} {release}: {command}: {status}\n{output}")
-        said += [f"$ {command}", *output.splitlines()]
+        lines += [f"$ {command}", *output.splitlines()]
         if once:
             done[command] = now()
             journal.save()
-    return said
+    return lines
 
 
 def _run_command(paths: AppPaths, release: str, command: str, timeout: float) -> tuple[str, str]:
@@ -43,7 +43,7 @@ def _run_command(paths: AppPaths, release: str, command: str, timeout: float) ->
         argv = [str(paths.path(release) / "exec"), *shlex.split(command)]
     except ValueError as error:
         return f"can't be read: {error}", ""
-    # A file, not a pipe: what a hook leaves running may hold it open.
+    # A file, not a pipe, because a process that a hook leaves running may hold a pipe open.
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(  # exec becomes the app's user
             argv, start_new_session=True, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,

@@ -1,4 +1,4 @@
-"""What the modules of apps have in common on a host: Supervisor, and failures in words."""
+"""Shared code of the modules about apps: arguments, Supervisor, and messages of failures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .users import UserFailed
 from .wheels import WheelFailed
 
 SUPERVISOR_SOCKET = "/run/supervisor.sock"
-# The arguments of each module that changes apps; the action plugins say which run it is.
+# The arguments of each module that changes apps; the action plugin adds the holder.
 ARGUMENTS = {
     "holder": {"type": "dict", "default": {}},
     "break_holders": {"type": "list", "elements": "str", "default": []},
@@ -27,12 +27,12 @@ def app_on_host(name: str) -> App:
 
     :raises ReleaseFailed: a name that no app can have.
     """
-    os.umask(0o022)  # a hardened root's would lock the app out of its own release
+    os.umask(0o022)  # a stricter umask of root would lock the app out of its own release
     return App(name, supervisor(SUPERVISOR_SOCKET))
 
 
 def explain(name: str, error: Exception) -> str:
-    """A failure in words that say which app it is of."""
+    """The message of a failure, with the app's name."""
     if isinstance(error, xmlrpc.client.Fault):
         return f"{name}: Supervisor refused ({error.faultString}); see supervisorctl reread"
     if isinstance(error, OSError):

@@ -1,4 +1,4 @@
-"""The program that listens for http, where nginx does not. It never changes on a deploy."""
+"""The Supervisor program that listens for http if nginx does not. A deploy never changes it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,8 @@ from .files import point_symlink
 from .paths import ReleaseFailed
 
 
-def route(app: App, conf: str | None, environment: Environment | None) -> bool:
-    """Have a program that listens for http and asks ``current``, or none; whether that changed anything.
-
-    It never changes on a deploy.
-    """
+def configure(app: App, conf: str | None, environment: Environment | None) -> bool:
+    """Start the router, which passes requests to ``current``, or remove it if ``conf`` is None; whether it changed."""
     program, file = f"{app.name}-http", app.paths.conf_d / f"{app.name}-http.conf"
     if conf is None or environment is None:
         if not file.exists():

@@ -1,17 +1,17 @@
-"""What a host remembers of an app's releases, and who is changing them right now.
+"""The journal of an app on a host.
 
 ``/var/lib/flaskfleet/apps/<app>.json``::
 
-    history   what became live, the newest last: {"release", "since", "by", "what", "source"}; a removal has no release
+    history   the live releases, the newest last: {"release", "since", "by", "what", "source"}; a removal has no release
     voided    releases that were rolled back from, by id: {"since", "by"}
-    hooks     before_switch commands that are done, by release's id: {command: since}
-    user      whether the host's user of the app's name was created for it, and is removed with it
+    hooks     before_switch commands that are done, by the release's id: {command: since}
+    user      whether the user of the app's name was created for the app, and is removed with it
 
-The record comes before anything else of an app, and goes after it: what has none is not flaskfleet's.
-``/var/log/flaskfleet.log`` is for people: a line of JSON for each change of what is live, only ever appended to.
+The journal is written before anything else of an app, and removed last. An app without a journal is not flaskfleet's.
+``/var/log/flaskfleet.log`` is for people: one line of JSON for each switch, only ever appended to.
 
-The order of the history counts, never its times: a clock may be set back. What *is* live, ``current``
-says; an entry is written before that link is renamed, and forgotten where the rename never came.
+The order of the history counts, never its times, because a clock may be set back. ``current`` alone says which release
+is live: an entry is written before that link is renamed, and dropped if the rename never happened.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def now() -> str:
 
 
 def record_change(path: Path, entry: dict[str, Any]) -> None:
-    """Append a line to the log of what became live, durably; it is never rewritten."""
+    """Append a line to the log of switches, durably."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
     try:
@@ -61,15 +61,15 @@ class Journal:
         self.history: list[dict[str, Any]] = record.get("history", [])
         self.voided: dict[str, dict[str, str]] = record.get("voided", {})
         self.hooks: dict[str, dict[str, str]] = record.get("hooks", {})
-        # Earlier records do not say it.
+        # Journals of earlier versions lack the key.
         self.user: bool = record.get("user", bool(self.history and self.history[-1]["release"]))
         if self.history and self.history[-1]["release"] != live:
-            self.history.pop()  # an interrupted run has announced it, and never renamed the link
+            self.history.pop()  # an interrupted run wrote the entry and never renamed the link
         if live:
             self.voided.pop(release_id(live), None)
 
     def save(self) -> None:
-        """Write it, durably."""
+        """Write the journal, durably."""
         record = {
             "history": self.history[-REMEMBERED:],
             "voided": self.voided,
@@ -80,9 +80,9 @@ class Journal:
         write_json(self.path, record, 0o600)
 
     def last(self, release: str) -> dict[str, Any]:
-        """When and how a release was made live last; empty where it never was."""
+        """The last entry of a release in the history; empty if the release was never live."""
         return next((entry for entry in reversed(self.history) if entry["release"] == release), {})
 
     def newest_first(self) -> list[str]:
-        """The releases that were live, by when they last became it."""
+        """The releases that were live, the latest first."""
         return list(dict.fromkeys(entry["release"] for entry in reversed(self.history) if entry["release"]))

@@ -2,19 +2,18 @@
 
 ::
 
-
     /srv/<app>/releases/<release>/  src/ static/<prefix>/ env/ run/ uwsgi.ini supervisor.conf programs.conf
                                     exec serve release.json manifest.json  venv -> ../../venvs/<key>
                                     secrets -> ../../secrets/<set>
-                                    files/  those of ``files`` that stand below a shared path
+                                    files/  those of the app's ``files`` that lie below a shared path
                                     seed/   what the source has at its shared paths
     /srv/<app>/venvs/<key>/         see environments.py
-    /srv/<app>/secrets/<set>/       env/ one file per variable, files/; a release has one, which its next start reads
-    /srv/<app>/shared/, media/      what outlives releases, see shared.py
+    /srv/<app>/secrets/<set>/       env/ one file per variable, files/; a release reads its set at its next start
+    /srv/<app>/shared/, media/      shared paths, see shared.py
     /srv/<app>/current              -> releases/<release>, the only switch
-    /srv/<app>/next, previous       the same, for static files only
-    /srv/<app>/router               -> venvs/<key>, whose uWSGI listens for http, where nginx does not
-    /var/log/<app>/<release>.log    current.log -> the live one's
+    /srv/<app>/next, previous       -> releases/<release>, for static files only
+    /srv/<app>/router               -> venvs/<key>, whose uWSGI listens for http if nginx does not
+    /var/log/<app>/<release>.log    current.log -> the log of the live release
 """
 
 from __future__ import annotations
@@ -33,13 +32,13 @@ WEB_GROUP = "www-data"  # nginx's, which reaches sockets and reads static files
 
 
 class ReleaseFailed(Exception):
-    """A release was refused; the message holds the app's own words. What was live is untouched."""
+    """A step of a release failed; the message has the app's own output. The live release is unchanged."""
 
 
 class AppPaths:
-    """The paths of an app. ``root`` is / but in tests.
+    """The paths of an app. ``root`` is not / in tests.
 
-    :raises ReleaseFailed: a name that would lead out of them.
+    :raises ReleaseFailed: the name would lead to another folder.
     """
 
     def __init__(self, name: str, root: Path = Path("/")) -> None:
@@ -61,19 +60,19 @@ class AppPaths:
         self.shared_tmp = (root / "tmp", root / "var/tmp", root / "dev/shm")  # folders where any user may write
 
     def live(self) -> str | None:
-        """The release that ``current`` points at, if it is there."""
+        """The release that ``current`` points at, if it is on disk."""
         live = self.target("current")
         return live if live and self.path(live).is_dir() else None
 
     def target(self, link: str) -> str | None:
-        """The name of what a link below the app's home points at."""
+        """The name of the file that a link below the app's home points at; None if there is no such link."""
         try:
             return Path(os.readlink(self.home / link)).name
         except FileNotFoundError:
             return None
 
     def path(self, release: str) -> Path:
-        """Where a release lies."""
+        """The folder of a release."""
         return self.home / "releases" / release
 
     def on_disk(self) -> list[str]:
@@ -83,29 +82,29 @@ class AppPaths:
         return []
 
     def record(self, release: str) -> dict[str, Any]:
-        """What a release was made from."""
+        """A release's record, release.json."""
         return read_json(self.path(release) / "release.json") or {}
 
     def entry(self, release: str) -> dict[str, Any]:
-        """The app's entry in the inventory, as of a release."""
+        """The app's entry in the inventory when a release was made."""
         entry: dict[str, Any] = self.record(release)["inputs"]["entry"]
         return entry
 
     def journal(self) -> Journal:
-        """What became live, and when."""
+        """The app's journal."""
         return Journal(self.journal_file, self.live())
 
     def name_of(self, id: str) -> str | None:
-        """The name under which a release lies on disk: its id, or of its last restart."""
-        same = [release for release in self.on_disk() if release_id(release) == id]
-        return max(same, key=generation, default=None)
+        """The name of a release on disk: its id, or the name of its last restart."""
+        names = [release for release in self.on_disk() if release_id(release) == id]
+        return max(names, key=generation, default=None)
 
     def previous(self) -> str | None:
-        """What was live before: where a rollback leads to."""
+        """The release that a rollback switches to."""
         journal, live = self.journal(), self.live()
-        left = {release_id(live or ""), *journal.voided}
+        excluded = {release_id(live or ""), *journal.voided}
         on_disk = self.on_disk()
-        return next((name for name in journal.newest_first() if name in on_disk and release_id(name) not in left), None)
+        return next((one for one in journal.newest_first() if one in on_disk and release_id(one) not in excluded), None)
 
 
 def generation(release: str) -> int:

@@ -1,4 +1,4 @@
-"""The phases of a rollout on a host, and what each one undoes where it fails.
+"""The phases of a rollout on a host, and what each one undoes if it fails.
 
 =============  =====================================================  =============================================
 warm_up        acquires the lock unless this run holds it; stages     what was staged is removed, and the lock is
@@ -9,8 +9,8 @@ watch          judges what clients of the canary get                  nothing: r
 confirm        asks the new release for its health path               nothing: roll_back does
 roll_back      undoes all that this run has done, the switch too
 after_switch   in a deploy runs the hooks that follow the switch      nothing: the new release stays
-retire         starts the further programs, stops and removes what    nothing: the next run goes on
-               is not live, releases the lock
+retire         starts the further programs, stops and removes old     nothing: the next run finishes it
+               releases, releases the lock
 =============  =====================================================  =============================================
 
 Each phase is taken for all apps before the next one begins, and holds an app's step lock while it works on it.
@@ -46,7 +46,7 @@ class RolloutFailed(Exception):
 
 
 class Run:
-    """What a call does for each app, and what came of it: ``results`` by app, ``problems`` in words."""
+    """The apps of one call, with the ``results`` by app and the ``problems`` in words."""
 
     def __init__(self, apps: Iterable[tuple[App, Wanted]]) -> None:
         self.apps = list(apps)
@@ -55,14 +55,14 @@ class Run:
         self.holder: dict[str, Any] | None = None
 
     def each(self, do: Callable[[App, Wanted], Result]) -> None:
-        """Do something for each app; a failure of one keeps no other one from it."""
+        """Call a function for each app, also after it has failed for one."""
         for app, wanted in self.apps:
             result = self.results[app.name]
             try:
                 found = do(app, wanted)
                 said = [*result["said"], *found.get("said", [])]
                 result |= {**found, "changed": result["changed"] or found["changed"], "said": said}
-            except Exception as error:  # whatever it is: the other apps have to be rolled back, too
+            except Exception as error:  # any error: the other apps must still be rolled back
                 problem = explain(app.name, error)
                 result["failed"] = "\n".join(filter(None, [result.get("failed"), problem]))
                 self.problems.append(problem)
@@ -83,8 +83,8 @@ class Run:
 def run(phases: Iterable[str], apps: list[tuple[App, Wanted]]) -> dict[str, Result]:
     """Take phases one after the other; the result of each app by its name.
 
-    If a phase fails for an app, it is taken for the other apps still, so that all problems are told at once; of the
-    phases that follow only ``retire`` is taken. Where another run holds the lock of an app, none is warmed up.
+    If a phase fails for an app, it is still taken for the other apps, so that all problems are reported together. Of
+    the later phases only ``retire`` is taken. If another run holds the lock of one app, no app is warmed up.
 
     :raises RolloutFailed: with the results.
     """
@@ -95,14 +95,14 @@ def run(phases: Iterable[str], apps: list[tuple[App, Wanted]]) -> dict[str, Resu
         if run.problems and phase != "retire":
             continue
         if phase in ("warm_up", "retire"):
-            os.nice(10)  # what serves clients goes first; nothing that does follows in the same call
+            os.nice(10)  # live releases get the CPU first; no later phase of this call starts anything live
         run.each(partial(take, phase))
     return run.end()
 
 
 def take(phase: str, app: App, wanted: Wanted) -> Result:
     """Take one phase for one app."""
-    # Not behind the step lock, which a hook of another run's rollout may hold for long.
+    # Without the step lock, because a hook of another run may hold that for long.
     if phase == "roll_back" and not app.rollout_lock.is_held_by(wanted["holder"]["process"]):
         return {"changed": False, "release": app.paths.live(), "locked_by": app.rollout_lock.record().get("by")}
     if phase == "warm_up":
@@ -112,7 +112,7 @@ def take(phase: str, app: App, wanted: Wanted) -> Result:
 
 
 def acquire_lock(app: App, wanted: Wanted, what: str, **further: Any) -> Wanted:
-    """Acquire the lock, or change its record; break the lock by force, or if its holder is known to be gone.
+    """Acquire the lock, or change its record; break the lock if ``force`` is set or its holder has ended.
 
     :returns: the lock's record.
     """
@@ -121,7 +121,7 @@ def acquire_lock(app: App, wanted: Wanted, what: str, **further: Any) -> Wanted:
 
 
 def check_lock(app: App, wanted: Wanted) -> Result:
-    """Check that no other run holds the lock; no change.
+    """Check that no other run holds the lock.
 
     :raises Locked: another run does, and ``force`` is not set.
     """
@@ -131,12 +131,12 @@ def check_lock(app: App, wanted: Wanted) -> Result:
 
 
 def renew_lock(app: App, wanted: Wanted, **further: Any) -> Wanted:
-    """The record of this run's lock."""
+    """Renew this run's lock; its record."""
     return app.rollout_lock.renew(wanted["holder"]["process"], **further)
 
 
 def warm_up(app: App, wanted: Wanted) -> Result:
-    """Stage and warm up the target beside the live release; where nothing is to be done, the rollout ends here."""
+    """Stage the target and warm it up. If nothing is to be done, the lock is released again."""
     what = {"live": "restart", "inventory": "deploy"}.get(wanted["target"], "rollback")
     record = acquire_lock(app, wanted, what)
     try:
@@ -154,8 +154,8 @@ def _warm_up(app: App, wanted: Wanted, what: str, interrupted: Wanted) -> Result
     live = app.paths.live()
     assert live
     secrets = uploads.secrets(wanted)
-    if release is None and wanted["target"] == "inventory" and not secret_files.has(app.paths, live, secrets):
-        release = live  # the same with other secrets: a copy of it
+    if release is None and wanted["target"] == "inventory" and not secret_files.has_set(app.paths, live, secrets):
+        release = live  # the same release with other secrets: a copy of it is warmed up
     if interrupted.get("target") != live:
         interrupted = {}
     if release is None and not interrupted and switching.is_settled(app, wanted["keep_warm"]):
@@ -173,7 +173,7 @@ def _warm_up(app: App, wanted: Wanted, what: str, interrupted: Wanted) -> Result
 
 
 def _run_beside(app: App, wanted: Wanted, what: str, release: str, live: str) -> Result:
-    """Stage a release, unless it is, and run it beside the live one."""
+    """Stage a release unless it is staged, and run it beside the live one."""
     restart, started = release == live, time.monotonic()
     acquire_lock(app, wanted, what, target=release, before=live)
     warming.clean_up(app, None if restart else release, wanted["keep_warm"])
@@ -184,7 +184,7 @@ def _run_beside(app: App, wanted: Wanted, what: str, release: str, live: str) ->
     elif not app.paths.path(release).exists():
         stage(app, wanted)
     try:
-        warming.equip(app, release, uploads.secrets(wanted))
+        warming.provide_files(app, release, uploads.secrets(wanted))
     except BaseException:
         warming.discard(app, release)
         raise
@@ -206,14 +206,14 @@ def before_switch(app: App, wanted: Wanted) -> Result:
     """Run the hooks that have to pass before the switch."""
     release = renew_lock(app, wanted)["target"]
     try:
-        return {"changed": True, "release": release, "said": hooks_before(app, wanted, release)}
+        return {"changed": True, "release": release, "said": run_hooks_before(app, wanted, release)}
     except (ReleaseFailed, OSError):
         app.rollout_lock.release()
         raise
 
 
-def hooks_before(app: App, wanted: Wanted, release: str) -> list[str]:
-    """Run the hooks before the switch, each once per release; where one fails, the release is discarded."""
+def run_hooks_before(app: App, wanted: Wanted, release: str) -> list[str]:
+    """Run the hooks before the switch, each once per release; if one fails, the release is discarded."""
     try:
         done = wanted["hooks_done"].get(release_id(release), {})
         commands = [command for command in wanted["hooks"]["before_switch"] if command not in done]
@@ -224,10 +224,10 @@ def hooks_before(app: App, wanted: Wanted, release: str) -> list[str]:
 
 
 def switch(app: App, wanted: Wanted) -> Result:
-    """Switch to what was warmed up."""
+    """Switch to the warm release."""
     record = renew_lock(app, wanted)
     live, release = app.paths.live(), record["target"]
-    if release == live:  # an interrupted run has switched
+    if release == live:  # an interrupted run has switched to it
         return {"changed": False, "release": release}
     log = asdict(Mark.end(wanted["access_log"])) if wanted["access_log"] else None
     renew_lock(app, wanted, log=log, said=release_log.size(app.paths, release))
@@ -235,7 +235,7 @@ def switch(app: App, wanted: Wanted) -> Result:
 
 
 def watch(app: App, wanted: Wanted) -> Result:
-    """Watch what clients of the canary get."""
+    """Watch the canary's error rate."""
     renew_lock(app, wanted)
     if not wanted["canary"]:  # no other host follows
         return {"changed": False, "release": app.paths.live()}
@@ -244,7 +244,7 @@ def watch(app: App, wanted: Wanted) -> Result:
 
 
 def confirm(app: App, wanted: Wanted) -> Result:
-    """Check that the new release answers, before it can't be undone any more."""
+    """Check that the new release answers."""
     release = renew_lock(app, wanted)["target"]
     if app.paths.live() != release:
         raise ReleaseFailed(f"{app.name}: {app.paths.live()} is live, and not {release}")
@@ -254,7 +254,7 @@ def confirm(app: App, wanted: Wanted) -> Result:
 
 
 def roll_back(app: App, wanted: Wanted) -> Result:
-    """Undo what this run has done."""
+    """Undo this run on the host."""
     return {"changed": switching.roll_back(app, wanted["keep_warm"]), "release": app.paths.live()}
 
 
@@ -264,17 +264,17 @@ def after_switch(app: App, wanted: Wanted) -> Result:
     assert live
     if record["what"] != "deploy":
         return {"changed": False, "release": live}
-    return {"changed": True, "release": live, "said": hooks_after(app, wanted, live)}
+    return {"changed": True, "release": live, "said": run_hooks_after(app, wanted, live)}
 
 
-def hooks_after(app: App, wanted: Wanted, release: str) -> list[str]:
+def run_hooks_after(app: App, wanted: Wanted, release: str) -> list[str]:
     """Run the hooks after the switch."""
     commands, timeout = wanted["hooks"]["after_switch"], wanted["hooks"]["timeout_seconds"]
     return hooks.run(app.paths, release, commands, timeout, once=False)
 
 
 def retire(app: App, wanted: Wanted) -> Result:
-    """Stop and remove what is not live any more."""
+    """Stop and remove old releases, and release the lock."""
     renew_lock(app, wanted)
     traffic = asdict(switching.traffic_since_switch(app))
     if wanted["singletons"] is not None:

@@ -1,4 +1,4 @@
-"""An app comes to a host and leaves it: its record, its user, its files."""
+"""Creating an app on a host and removing it: its journal, its user, its files."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from contextlib import suppress
 
 from . import http_router
 from .app import App
-from .files import give, remove_trees
+from .files import chown_tree, remove_trees
 from .journal import now
 from .paths import ReleaseFailed
 from .users import create_user, end_processes, find_user, remove_user, run_as
 
 
 def create(app: App) -> bool:
-    """Record the app, then create its user; whether either is new. What has no record is never removed.
+    """Write the app's journal, then create its user; whether the user is new.
 
-    :raises ReleaseFailed: there is such a user, and it is not the app's.
+    :raises ReleaseFailed: a user of that name exists and was not created for the app.
     """
     journal, user = app.paths.journal(), find_user(app.name)
     if user and not (journal.user and user.pw_dir == app.paths.user_home):
@@ -34,9 +34,9 @@ def create(app: App) -> bool:
 
 
 def is_present(app: App, purge: bool) -> bool:
-    """Whether there is something to remove, by the record of the app.
+    """Whether the app's journal says that there is something to remove.
 
-    :raises ReleaseFailed: there is no record, and something of that name, which is somebody else's.
+    :raises ReleaseFailed: there is no journal, but a user or folder of that name, which may belong to another program.
     """
     if app.paths.journal_file.exists():
         return purge or app.paths.journal().user
@@ -51,7 +51,7 @@ def is_present(app: App, purge: bool) -> bool:
 
 
 def remove(app: App, purge: bool, by: str = "") -> bool:
-    """Remove an app, its user too if it was created for the app; whether there was something to remove.
+    """Remove an app, and its user if that was created for the app; whether there was something to remove.
 
     ``shared``, logs and the journal stay unless ``purge``.
 
@@ -82,9 +82,9 @@ def remove(app: App, purge: bool, by: str = "") -> bool:
 
 
 def _stop_programs(app: App) -> None:
-    """Stop all programs of the app, and let Supervisor forget them."""
+    """Stop all programs of the app, and remove them from Supervisor."""
     releases = app.programs.registered()
-    http_router.route(app, None, None)
+    http_router.configure(app, None, None)
     further = app.programs.known_further()
     within = max(map(app.programs.further_stop_seconds, app.paths.on_disk()), default=0)
     for release in app.programs.configured():
@@ -94,9 +94,9 @@ def _stop_programs(app: App) -> None:
 
 
 def _end_user(app: App, user: pwd.struct_passwd) -> None:
-    """End all processes of the app's user, and remove its files where any user may write.
+    """End all processes of the app's user, and remove its files from folders where any user may write.
 
-    The next user that gets its number would own them.
+    The next user that gets its number would own these files.
     """
     end_processes(user.pw_uid)
     argv = ["find", *map(str, app.paths.shared_tmp), "-xdev", "-uid", str(user.pw_uid), "-delete"]
@@ -104,15 +104,15 @@ def _end_user(app: App, user: pwd.struct_passwd) -> None:
 
 
 def _remove_files(app: App) -> None:
-    """Remove what belongs to releases; what outlives them is root's from now on."""
+    """Remove the releases; shared folders, media and logs stay and become root's."""
     home = app.paths.home
     for path in (home / "shared", home / "media", app.paths.logs):
         if path.exists():
-            give(path, 0, 0)  # or the app that gets the user's number next, has it
+            chown_tree(path, 0, 0)  # otherwise the next user with this number would own it
     for name in ("current", "next", "previous"):
         (home / name).unlink(missing_ok=True)
     remove_trees(home / ".releases")
     with suppress(FileNotFoundError):
-        (home / "releases").rename(home / ".releases")  # a half-removed release is none
+        (home / "releases").rename(home / ".releases")  # a half-removed release must not count as one
     remove_trees(*(home / folder for folder in (".releases", "venvs", "secrets")))
     app.paths.singletons_file.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""Supervisor's programs, each a group of its own, so that none is touched for another's sake.
+"""Supervisor's programs. Each is a group of its own, so that a change of one touches no other.
 
-http://supervisord.org/api.html. ``supervisorctl update`` would stop every process of a changed group
-(Supervisor 1713); here groups are added and removed by name.
+The interface is http://supervisord.org/api.html. ``supervisorctl update`` would stop every process of a changed group
+(Supervisor issue 1713); here groups are added and removed by name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-from .users import become
+from .users import setpriv
 
 ALREADY_ADDED = 90  # supervisor.xmlrpc.Faults
 BAD_NAME = 10
@@ -24,16 +24,16 @@ RUNNING = {"RUNNING", "STARTING"}
 ENDED = {"STOPPED", "EXITED", "FATAL"}
 POLL_SECONDS = 0.05
 NICENESS = 19
-SUPERVISOR_SECONDS = 10  # what supervisord itself may take for a step
+SUPERVISOR_SECONDS = 10  # to wait for a step of supervisord itself
 
 
-def lower(groups: Iterable[int], uid: int) -> None:
-    """Let process groups of a user yield to all others, as far as that is allowed.
+def lower_priority(groups: Iterable[int], uid: int) -> None:
+    """Give process groups of a user the lowest priority; errors are ignored.
 
-    The end of many Pythons at once has every CPU for a while. As the user, for root may not in a container without
-    CAP_SYS_NICE (setpriority(2)).
+    Many Python processes that end at once take every CPU for a while. renice runs as the user, because root may not
+    change priorities in a container without CAP_SYS_NICE (setpriority(2)).
     """
-    argv = [*become(uid), "renice", "-n", str(NICENESS), "-g", *map(str, groups)]
+    argv = [*setpriv(uid), "renice", "-n", str(NICENESS), "-g", *map(str, groups)]
     with suppress(subprocess.TimeoutExpired):
         subprocess.run(argv, capture_output=True, check=False, timeout=SUPERVISOR_SECONDS)
 
@@ -45,7 +45,7 @@ class Programs:
         self.rpc = rpc
 
     def processes(self, program: str) -> list[dict[str, Any]]:
-        """What Supervisor knows of a program's processes; none where it does not know the program."""
+        """A program's processes as Supervisor lists them; none if it does not know the program."""
         return [process for process in self.rpc.getAllProcessInfo() if process["group"] == program]
 
     def known(self) -> set[str]:
@@ -58,17 +58,17 @@ class Programs:
         return bool(processes) and all(process["statename"] in RUNNING for process in processes)
 
     def reload(self) -> None:
-        """Have Supervisor read all its files anew, which touches no process.
+        """Reload Supervisor's configuration files; no process is touched.
 
-        :raises xmlrpc.client.Fault: it can't. At its next start it would run nothing.
+        :raises xmlrpc.client.Fault: a file is invalid. With it Supervisor would not start again.
         """
         try:
             self.rpc.reloadConfig()
-        except xmlrpc.client.ProtocolError as error:  # an exception that it does not expect
+        except xmlrpc.client.ProtocolError as error:  # supervisord answers 500 for some invalid files
             raise xmlrpc.client.Fault(CANT_REREAD, f"CANT_REREAD: {error.errmsg}") from error
 
     def start(self, program: str) -> None:
-        """Run a program whose file is in place; nothing else is touched."""
+        """Start a program whose file is in place; no other program is touched."""
         self.reload()
         try:
             self.rpc.addProcessGroup(program)
@@ -82,7 +82,7 @@ class Programs:
             time.sleep(POLL_SECONDS)
 
     def settle(self, program: str, within: float) -> bool:
-        """Wait until a program that starts has run for its ``startsecs``; False where it does not get there."""
+        """Wait until a program has run for its ``startsecs``; False if it ends first or takes longer."""
         end = time.monotonic() + within
         while time.monotonic() < end:
             states = {process["statename"] for process in self.processes(program)}
@@ -94,9 +94,9 @@ class Programs:
         return False
 
     def stop(self, programs: Iterable[str], within: float) -> None:
-        """Stop programs gracefully, all at the same time, and forget them.
+        """Stop programs gracefully, all at the same time, and remove them from Supervisor.
 
-        :param within: seconds; the longest ``stopwaitsecs``, at whose end Supervisor kills them.
+        :param within: seconds; the longest ``stopwaitsecs`` of them, after which Supervisor kills the processes.
         """
         programs = list(programs)
         for program in programs:
@@ -111,7 +111,7 @@ class Programs:
             self._remove(program)
 
     def kill(self, program: str) -> None:
-        """End a program at once and forget it: a graceful stop would wait for an import that never ends."""
+        """Kill a program and remove it from Supervisor. A graceful stop would wait for an import that never ends."""
         processes = self.processes(program)
         if any(process["statename"] not in ENDED for process in processes):
             with suppress(xmlrpc.client.Fault):

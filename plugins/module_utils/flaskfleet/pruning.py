@@ -1,4 +1,4 @@
-"""Removing releases, and what only they have used."""
+"""Removing releases, and the environments, wheels and secrets that only they used."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from .paths import AppPaths
 
 
 def remove_release(paths: AppPaths, release: str) -> None:
-    """Take a release off the disk: first out of sight, so that a half-removed one is none."""
+    """Remove a release. It is renamed first, so that a half-removed one does not count as a release."""
     for log in paths.logs.glob(f"{release}.log*"):
         log.unlink()
-    gone = paths.path(f".{release}")
-    remove_trees(gone)
+    renamed = paths.path(f".{release}")
+    remove_trees(renamed)
     with suppress(FileNotFoundError):
-        paths.path(release).rename(gone)
-    remove_trees(gone)
+        paths.path(release).rename(renamed)
+    remove_trees(renamed)
 
 
 def prune(paths: AppPaths, keep: int, stay: set[str | None]) -> None:
-    """Take releases off the disk with all that only they have.
+    """Remove old releases, and the environments, wheels and secrets that only they used.
 
-    :param keep: how many of those that were live last are left. ``stay``: further ones that are.
+    :param keep: how many of the releases that were live last stay. ``stay``: further releases that stay.
     """
     journal, live = paths.journal(), paths.live()
     stay = {live, paths.target("previous"), *stay}
@@ -37,16 +37,16 @@ def prune(paths: AppPaths, keep: int, stay: set[str | None]) -> None:
     for release in paths.on_disk():
         if release not in stay:
             remove_release(paths, release)
-    left = set(map(release_id, paths.on_disk()))
-    if journal.hooks.keys() - left:
-        journal.hooks = {id: done for id, done in journal.hooks.items() if id in left}
+    remaining = set(map(release_id, paths.on_disk()))
+    if journal.hooks.keys() - remaining:
+        journal.hooks = {id: done for id, done in journal.hooks.items() if id in remaining}
         journal.save()
     prune_environments(paths)
     secret_files.prune(paths)
 
 
 def prune_environments(paths: AppPaths) -> None:
-    """Remove environments that nothing on disk uses."""
+    """Remove environments, and wheels of the host, that no release on disk uses."""
     used = {paths.target(f"releases/{release}/venv") for release in paths.on_disk()} | {paths.target("router")}
     remove_trees(*(environment for environment in paths.venvs.glob("*") if environment.name not in used))
-    wheels.keep({sha256 for venvs in paths.home.parent.glob("*/venvs") for sha256 in used_wheels(venvs)}, paths.pool)
+    wheels.prune({sha256 for venvs in paths.home.parent.glob("*/venvs") for sha256 in used_wheels(venvs)}, paths.pool)

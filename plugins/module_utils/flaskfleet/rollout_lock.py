@@ -4,15 +4,15 @@ The lock's holder is a run of a playbook, known by the token of its process. The
 a reboot of the host ends a rollout::
 
     /run/flaskfleet/<app>.rollout.json
-        process, by     the holder's token (plugin_utils/run_identity.py), and the person who runs it
+        process, by     the holder's token (plugin_utils/run_identity.py), and the user who runs the playbook
         what            deploy, rollback, restart, rollout or first release
         since, renewed  when the lock was acquired, and when the holder's last phase began
         target, before  the release to switch to and the one that was live before, as soon as they are known
         log, said       where nginx's log and the release's log ended at the switch
         interrupted     what, target and before of a rollout that had a target when its lock was broken
 
-Beside it, each step on the host holds a lock of the kernel while it runs: a step whose controller is gone runs to its
-end, and the next holder waits for that.
+Each step on the host also holds a flock while it runs. A step whose controller is gone runs to its end, and the next
+holder waits for that end.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class RolloutLock:
         self.step_file = step_file
 
     def record(self) -> Record:
-        """The holder's record; empty if nobody holds the lock."""
+        """The holder's record; empty if the lock is free."""
         return read_json(self.record_file) or {}
 
     def is_held_by(self, *processes: str) -> bool:
@@ -62,7 +62,7 @@ class RolloutLock:
         return self.record().get("process") in processes
 
     def check(self, *processes: str) -> None:
-        """Check that nobody holds the lock, or one of these processes.
+        """Check that the lock is free or held by one of these processes.
 
         :raises Locked: another process does.
         """
@@ -104,9 +104,9 @@ class RolloutLock:
         return record
 
     def restore_interrupted(self) -> bool:
-        """Let the record be the interrupted rollout's again; whether there is one, and this rollout has no target.
+        """Restore the record of an interrupted rollout if this rollout has no target yet; whether it did.
 
-        The next holder then finds it as interrupted, as this one did.
+        The next holder then finds the rollout as interrupted, as this holder did.
         """
         record = self.record()
         if not record.get("interrupted") or record.get("target"):

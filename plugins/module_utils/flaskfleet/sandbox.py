@@ -1,14 +1,14 @@
-"""Running what root does not trust: builds of packages and of apps, and pip on the wheels that came of them.
+"""Running code that root does not trust: builds of packages and apps, and pip on the wheels that they made.
 
 ::
 
-    /var/lib/flaskfleet/sandboxes/<purpose>/   root:_flaskfleet_<purpose> 0750; gone when the work is done
-        given/                                 root's; readable in the sandbox
+    /var/lib/flaskfleet/sandboxes/<purpose>/   root:_flaskfleet_<purpose> 0750; removed when the work is done
+        given/                                 owned by root, readable in the sandbox
         work/                                  the user's HOME, TMPDIR and working directory, on disk
 
-A system user per purpose, which owns nothing else. No set-user-ID program counts for it (prctl(2),
-PR_SET_NO_NEW_PRIVS), so neither sudo nor crontab outlives it. Root writes nothing below ``work``, and takes what is
-there as data, once all processes of the user are killed.
+Each purpose has a system user that owns nothing else. The user can't gain privileges (prctl(2), PR_SET_NO_NEW_PRIVS),
+so neither sudo nor crontab works. Root writes nothing below ``work``, and moves files out of it only after all
+processes of the user are killed.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from .files import lock, remove_trees
 
 SANDBOXES = Path("/var/lib/flaskfleet/sandboxes")
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
-KILLS = 5
-OUTPUT_BYTES = 1 << 20  # of what a command says, its end
-# What an environment has: to its interpreter, and to lib. Of a path that is no UTF-8 no pattern is sure.
+KILL_TRIES = 5
+OUTPUT_BYTES = 1 << 20  # of the end of a command's output
+# The links of an environment: to its interpreter, and to lib. Other links are refused.
 LINKS = ["-regextype", "posix-extended", "-regex", r"\./(bin/[^/]+|lib64)"]
 
 
 class CommandFailed(Exception):
-    """A command failed in a sandbox, or has made what root does not take; the message has its words."""
+    """A command failed in a sandbox or made files that root does not accept; the message has its output."""
 
 
 class Sandbox:
@@ -51,16 +51,16 @@ class Sandbox:
         folder: Path | None = None,
         within: float | None = None,
     ) -> str:
-        """Run a command as the user; returns its output. Pip has no settings but those in ``variables``.
+        """Run a command as the user; returns its output. pip reads no configuration file, only ``variables``.
 
         :param folder: below ``work``, where it runs; ``work`` itself by default.
         :param within: seconds.
 
-        Its output goes to a file, because a process that it leaves behind would keep a pipe open.
+        The output goes to a file, because a process that the command leaves behind would keep a pipe open.
 
-        :raises CommandFailed: with its words.
+        :raises CommandFailed: with its output.
         """
-        command = [*self._become(), *map(str, argv)]
+        command = [*self._setpriv(), *map(str, argv)]
         with tempfile.TemporaryFile(dir=self.given.parent) as output:
             try:
                 status = subprocess.run(
@@ -73,28 +73,27 @@ class Sandbox:
                 status, problem = -1, f"\nit did not end within {within:g} seconds"
             output.seek(0, os.SEEK_END)
             output.seek(max(0, output.tell() - OUTPUT_BYTES))
-            said = output.read().decode(errors="replace")
+            text = output.read().decode(errors="replace")
         if status:
-            raise CommandFailed(f"{' '.join(map(str, argv))}\n{said.strip()}{problem}")
-        return said
+            raise CommandFailed(f"{' '.join(map(str, argv))}\n{text.strip()}{problem}")
+        return text
 
     def give(self, name: str, content: str) -> Path:
-        """Write a file that the user may read, and nobody else but root."""
+        """Write a file that only root and the user may read."""
         path = self.given / name
         path.write_text(content)
         path.chmod(0o644)
         return path
 
     def take(self, source: Path, target: Path) -> None:
-        """Move a folder below ``work`` to a path where nothing is; all of it becomes root's.
+        """Move a folder below ``work`` to a new path; root becomes its owner.
 
-        :raises CommandFailed: there is something else in it than files and folders of the user, and the links that an
-            environment has.
+        :raises CommandFailed: it has something else than files and folders of the user and an environment's links.
         """
-        self._end()
-        # The first that is found: what is there may have names without number.
-        plain = ["-type", "d", "-o", "-type", "f", "-links", "1", "-o", "-type", "l", *LINKS]
-        odd = [".", "!", "(", "-user", self.user, "(", *plain, ")", ")", "-print", "-quit"]
+        self.kill_processes()
+        # find stops at the first odd file, because the user may have made any number of them.
+        allowed = ["-type", "d", "-o", "-type", "f", "-links", "1", "-o", "-type", "l", *LINKS]
+        odd = [".", "!", "(", "-user", self.user, "(", *allowed, ")", ")", "-print", "-quit"]
         if refused := _run(["find", *odd], source).rstrip("\n"):
             raise CommandFailed(f"root does not take {source / refused}: it is no plain file of {self.user}")
         _run(["chown", "-hR", f"{os.geteuid()}:{os.getegid()}", source])
@@ -118,16 +117,16 @@ class Sandbox:
             **variables,
         }
 
-    def _become(self) -> list[str]:
+    def _setpriv(self) -> list[str]:
         return ["setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups", "--no-new-privs"]
 
-    def _end(self) -> None:
-        """Kill all processes of the user at once, also those that fork meanwhile (kill(2), -1)."""
+    def kill_processes(self) -> None:
+        """Kill all processes of the user at once (kill(2), -1), so that none escapes by forking."""
         if not self.user.startswith("_flaskfleet_"):
             raise CommandFailed(f"{self.user} is no user of a sandbox: its processes are not killed")
-        # The user's processes may stop the one that is about to kill them (SIGSTOP): it has its time, and more tries.
-        argv = ["timeout", "--signal=KILL", "5", *self._become(), "sh", "-c", "kill -KILL -1; :"]
-        for _ in range(KILLS - 1):
+        # The user's processes may stop the killing process (SIGSTOP), so it has a time limit and several tries.
+        argv = ["timeout", "--signal=KILL", "5", *self._setpriv(), "sh", "-c", "kill -KILL -1; :"]
+        for _ in range(KILL_TRIES - 1):
             with suppress(CommandFailed):
                 _run(argv)
                 return
@@ -136,16 +135,16 @@ class Sandbox:
 
 @contextmanager
 def sandbox(purpose: str, patience: float) -> Iterator[Sandbox]:
-    """An empty sandbox, for one process at a time; what a killed one has left is removed.
+    """An empty sandbox, for one process at a time. Files of a killed process are removed first.
 
-    :param patience: how many seconds to wait for another process.
-    :raises Busy: another one is in.
+    :param patience: seconds to wait for another process.
+    :raises Busy: another process uses the sandbox.
     """
     folder = SANDBOXES / purpose
     with lock(SANDBOXES / f"{purpose}.lock", patience):
-        box = Sandbox(_user(purpose), folder)
+        box = Sandbox(_create_user(purpose), folder)
         try:
-            _empty(box, folder)
+            _remove_sandbox(box, folder)
             account, root = pwd.getpwnam(box.user), os.geteuid()
             for path, owner, mode in (
                 (folder, root, 0o750),
@@ -158,16 +157,16 @@ def sandbox(purpose: str, patience: float) -> Iterator[Sandbox]:
                 path.chmod(mode)
             yield box
         finally:
-            _empty(box, folder)
+            _remove_sandbox(box, folder)
 
 
-def _empty(box: Sandbox, folder: Path) -> None:
-    box._end()
+def _remove_sandbox(box: Sandbox, folder: Path) -> None:
+    box.kill_processes()
     remove_trees(folder)
 
 
-def _user(purpose: str) -> str:
-    """The system user of a purpose, added where it is not there. No app has its name, which begins with a letter."""
+def _create_user(purpose: str) -> str:
+    """Create the system user of a purpose unless it exists; its name, which no app can have."""
     name = f"_flaskfleet_{purpose}"
     try:
         pwd.getpwnam(name)

@@ -1,6 +1,6 @@
-"""An app's secrets: a set is never edited, and a release that runs keeps the one that it was started with.
+"""An app's secrets. A set is never edited; a running release keeps the set that it was started with.
 
-``/srv/<app>/secrets/<set>/`` has ``env/`` with a file per variable, and ``files/``. A release names its set by a link.
+``/srv/<app>/secrets/<set>/`` has ``env/`` with a file per variable, and ``files/``. A release has a link to its set.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .paths import AppPaths
 
 @dataclass(frozen=True)
 class Secrets:
-    """A set of secrets: variables and files, by name and by path. ``id`` is the same for the same ones."""
+    """A set of secrets: variables and files, by name and by path. Equal sets have equal ids."""
 
     id: str
     env: dict[str, str]
@@ -28,8 +28,8 @@ class Secrets:
         return found | {f"files/{path}": content.encode() for path, content in self.files.items()}
 
 
-def keep(paths: AppPaths, secrets: Secrets) -> bool:
-    """See that a set is there and complete; whether it had to be written."""
+def store(paths: AppPaths, secrets: Secrets) -> bool:
+    """Write a set unless it exists and is complete; whether it was written."""
     final = paths.home / "secrets" / secrets.id
     if (final / "env").is_dir() and _read_files(final) == secrets.contents:
         return False
@@ -48,18 +48,21 @@ def keep(paths: AppPaths, secrets: Secrets) -> bool:
     return True
 
 
-def bind(paths: AppPaths, release: str, secrets: Secrets) -> None:
-    """Let the next start of a release read a set that is there."""
+def link(paths: AppPaths, release: str, secrets: Secrets) -> None:
+    """Link a release to a set on disk, which its next start reads."""
     point_symlink(paths.path(release) / "secrets", f"../../secrets/{secrets.id}")
 
 
-def has(paths: AppPaths, release: str, secrets: Secrets) -> bool:
-    """Whether a release has this set."""
+def has_set(paths: AppPaths, release: str, secrets: Secrets) -> bool:
+    """Whether a release is linked to this set."""
     return paths.target(f"releases/{release}/secrets") == secrets.id
 
 
 def prune(paths: AppPaths) -> None:
-    """Remove the sets that no release on disk has. Releases of earlier versions have theirs without a set."""
+    """Remove the sets that no release on disk is linked to.
+
+    Releases of earlier versions have no set: they read files that lie directly in the folder ``secrets``.
+    """
     used = {paths.target(f"releases/{release}/secrets") for release in paths.on_disk()}
     for path in (paths.home / "secrets").glob("*"):
         if path.is_dir() and path.name not in used:
@@ -69,12 +72,12 @@ def prune(paths: AppPaths) -> None:
 
 
 def _read_files(folder: Path) -> dict[str, bytes]:
-    """All files below a folder by their path."""
+    """The contents of all files below a folder, by path."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def _make_folder(path: Path, gid: int) -> None:
-    """A folder for root and a group."""
+    """Create a folder that root writes and a group reads."""
     path.mkdir(exist_ok=True)
     os.chown(path, 0, gid)
     path.chmod(0o750)

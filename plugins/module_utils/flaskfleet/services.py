@@ -1,4 +1,4 @@
-"""What a running service says about itself: the tree it runs, its programs, its workers."""
+"""What running services report: the config tree in effect, Supervisor's programs, uWSGI's workers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any, NamedTuple
 
-ANSWER_BYTES = 65_536  # of an app's answer that are kept
-STATS_BYTES = 4_000_000  # json makes up to 25 times as much of them
+ANSWER_BYTES = 65_536  # of an app's answer, the rest is dropped
+STATS_BYTES = 4_000_000  # the parsed JSON may take 25 times as much memory
 
 
 class Worker(NamedTuple):
-    """What uWSGI says of a worker. ``running`` has when each request began that it is at, in epoch seconds."""
+    """A worker in uWSGI's stats. ``running`` has the start of each of its current requests, in epoch seconds."""
 
     id: int
     requests: int
@@ -40,8 +40,8 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class _UnixTransport(xmlrpc.client.Transport):
-    # One connection for all calls: supervisord may watch the descriptor of a closed one for ever, with a whole CPU,
-    # where a program that it starts at that moment gets the same (Supervisor 807).
+    # One connection for all calls, because of Supervisor issue 807: if a program that starts gets the descriptor of a
+    # connection that was just closed, supervisord polls that descriptor for ever and takes a whole CPU.
     def __init__(self, path: str, timeout: float) -> None:
         super().__init__()
         self.path, self.timeout = path, timeout
@@ -71,10 +71,10 @@ def supervisor(path: str, timeout: float = 90) -> Any:
 
 
 def running_tree(source: str) -> str | None:
-    """The hash of the configuration tree that a service runs; ``None`` where it does not answer.
+    """The hash of the config tree that is in effect; None if the service does not answer.
 
-    :param source: ``nginx:<socket>``, which answers the hash for ``/tree``, ``supervisor:<socket>``, whose identifier
-        ends with it, or ``nftables:<table>``, a chain of which is called ``tree_<hash>``.
+    :param source: ``nginx:<socket>``, which answers ``/tree`` with the hash, ``supervisor:<socket>``, whose identifier
+        ends with the hash, or ``nftables:<table>``, which has a chain ``tree_<hash>``.
     """
     kind, _, place = source.partition(":")
     try:
@@ -94,14 +94,14 @@ def running_tree(source: str) -> str | None:
 
 
 def uwsgi_request(path: str, variables: dict[str, str], timeout: float) -> tuple[int, bytes]:
-    """Ask an app over its socket in the uwsgi protocol, as nginx does.
+    """Send an app a request over its socket in the uwsgi protocol, as nginx does.
 
     https://uwsgi-docs.readthedocs.io/en/latest/Protocol.html: a little-endian header (modifier1 = 0,
-    size, modifier2 = 0), then each name and value behind its length.
+    size, modifier2 = 0), then each name and value, each after its length.
 
     :param timeout: seconds for the whole answer.
     :returns: the status and the beginning of the body.
-    :raises OSError: nobody listens, or no complete answer in time.
+    :raises OSError: nothing listens, or the answer is not complete in time.
     """
     items = [text.encode() for pair in variables.items() for text in pair]
     packet = b"".join(struct.pack("<H", len(item)) + item for item in items)
@@ -113,7 +113,7 @@ def uwsgi_request(path: str, variables: dict[str, str], timeout: float) -> tuple
     status = re.match(rb"\S+ (\d{3})(?:\s|$)", head)
     length = re.search(rb"\r\ncontent-length: *(\d{1,18})", head, re.IGNORECASE)
     received = size - len(head) - len(separator)
-    # RFC 9110, 8.6: these tell the length of a body that is not sent.
+    # RFC 9110, 8.6: these answers have a Content-Length but no body.
     bodiless = variables.get("REQUEST_METHOD") == "HEAD" or (status and status[1] == b"304")
     if not separator or not status or (length and not bodiless and received < int(length[1])):
         raise ConnectionError("the connection was closed without a complete answer")
@@ -124,7 +124,7 @@ def uwsgi_workers(path: str, timeout: float = 5) -> list[Worker]:
     """The workers of an app, from its stats socket: https://uwsgi-docs.readthedocs.io/en/latest/StatsServer.html.
 
     :param timeout: seconds for the whole answer.
-    :raises OSError: nobody listens, or what answers is not uWSGI: the app's user can put anything there.
+    :raises OSError: nothing listens, or the answer is not uWSGI's stats: the app's user can bind any program there.
     """
     content = bytearray()
     for part in _exchange(path, b"", timeout):
@@ -132,12 +132,12 @@ def uwsgi_workers(path: str, timeout: float = 5) -> list[Worker]:
         if len(content) > STATS_BYTES:
             raise ConnectionError(f"{path} answers more than {STATS_BYTES} bytes")
     try:
-        return [_worker(worker) for worker in json.loads(content)["workers"]]
+        return [_parse_worker(worker) for worker in json.loads(content)["workers"]]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ConnectionError(f"{path} does not answer uWSGI's stats") from error
 
 
-def _worker(stats: dict[str, Any]) -> Worker:
+def _parse_worker(stats: dict[str, Any]) -> Worker:
     running = [core["req_info"]["request_start"] for core in stats.get("cores", []) if core.get("in_request")]
     numbers = [stats["id"], stats["requests"], *running]
     if not all(isinstance(number, int) and 0 <= number < 2**63 for number in numbers):
@@ -146,10 +146,10 @@ def _worker(stats: dict[str, Any]) -> Worker:
 
 
 def _exchange(path: str, request: bytes, timeout: float) -> Iterator[bytes]:
-    """Send a request over an app's socket, and get the parts of the answer until its end.
+    """Send a request over an app's socket; yields the answer in parts.
 
-    :param timeout: seconds for all of it.
-    :raises OSError: nobody listens, it is no socket (no link is followed), or it takes longer.
+    :param timeout: seconds for the whole answer.
+    :raises OSError: nothing listens, the path is no socket (links are not followed), or the answer takes longer.
     """
     end = time.monotonic() + timeout
     descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -1,10 +1,10 @@
-"""Where an app's files lie that outlive its releases, or belong to no release: pure functions of its entry.
+"""The places of shared paths: files that outlive an app's releases. Pure functions of the app's entry.
 
 A path of ``shared_paths`` is a link below the source that leads to::
 
-    /srv/<app>/shared/<path>     the app's own
-    /srv/<app>/media/<url>       where it lies below a folder of ``static``: nginx serves it. All folders above it are
-                                 root's, so that the app can turn no link on the way
+    /srv/<app>/shared/<path>     by default; the app owns it
+    /srv/<app>/media/<url>       if the path lies below a folder of ``static``: nginx serves it. Root owns all folders
+                                 above it, so that the app can't replace one by a link
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Entry = dict[str, Any]
 
 
 def served_at(path: str, static: dict[str, str]) -> str | None:
-    """The URL under which nginx serves a path below the source; None where it does not.
+    """The URL under which nginx serves a path below the source; None if nginx does not serve it.
 
     >>> served_at("blog/static/media", {"/static": "blog/static"})
     '/static/media'
@@ -40,7 +40,7 @@ def place(path: str, static: dict[str, str]) -> str:
 
 
 def is_folder(path: str) -> bool:
-    """Whether a shared path that the source does not have is a folder: a file has an extension.
+    """Whether to create a shared path as a folder if the source lacks it: a path with an extension is a file.
 
     >>> is_folder("instance"), is_folder("data/app.db")
     (True, False)
@@ -49,7 +49,7 @@ def is_folder(path: str) -> bool:
 
 
 def linked(entry: Entry) -> dict[str, str]:
-    """The files of a release that stand below a shared path: where, below the app's home; and what, below the release.
+    """The release's files below shared paths: path below the release, by path below the app's home.
 
     >>> linked({"shared_paths": ["instance"], "static": {}, "files": {}, "secret_files": {"instance/config.py": ""}})
     {'shared/instance/config.py': 'secrets/files/instance/config.py'}
@@ -68,5 +68,5 @@ def overlaps(folder: str, shared_paths: list[str]) -> bool:
 
 
 def below(path: str, shared_paths: list[str]) -> str | None:
-    """The shared path that a path lies below."""
+    """The shared path that a path lies below; None if there is none."""
     return next((shared for shared in shared_paths if PurePosixPath(shared) in PurePosixPath(path).parents), None)

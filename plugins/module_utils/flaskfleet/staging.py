@@ -1,4 +1,4 @@
-"""Staging a release: it is complete at its path or not there, and never edited. Nothing runs here."""
+"""Staging a release: it is complete at its path or not there, and never edited. Staging starts nothing."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from typing import Any
 
 from . import manifest, pruning, shared_folders
 from .environments import RECORD, Environment, build_environment
-from .files import fsync_path, fsync_tree, give, group_id, remove_trees, unpack, user_id, write_file, write_json
+from .files import chown_tree, fsync_path, fsync_tree, group_id, remove_trees, unpack, user_id, write_file, write_json
 from .journal import release_id
-from .manifest import OF_ITS_HOST
+from .manifest import HOST_SPECIFIC
 from .paths import WEB_GROUP, AppPaths, ReleaseFailed, generation
 from .static_links import link_tree
 
-ENVIRONMENT_BYTES, ENVIRONMENT_FILES = 150_000_000, 5_000  # what a new environment may take
+ENVIRONMENT_BYTES, ENVIRONMENT_FILES = 150_000_000, 5_000  # room for a new environment
 
 
 @dataclass(frozen=True)
 class Release:
-    """What makes an app run on this host. ``files`` are the rendered ones by name; ``record`` becomes release.json.
+    """The inputs of a release. ``files`` are the rendered ones by name; ``record`` becomes release.json.
 
-    ``own_files`` are those of ``files`` of the app's entry: content by path below the source. ``secret_files`` are
-    the paths of those whose contents are in a set of secrets.
+    ``own_files`` are the files that the inventory has in the app's ``files``: content by path below the source.
+    ``secret_files`` are the paths of files whose contents are in a set of secrets.
     """
 
     id: str
     files: dict[str, str]
     env: dict[str, str]
-    static: dict[str, str]  # URL prefixes and folders, of which the archive has the files unless it is a package
+    static: dict[str, str]  # folders by URL prefix; the archive has their files unless the source is a package
     record: dict[str, Any]  # app, release, source, host, inputs
     own_files: dict[str, str] = field(default_factory=dict)
     secret_files: tuple[str, ...] = ()
 
 
 def prepare(paths: AppPaths) -> None:
-    """Make the app's directories."""
+    """Create the app's folders."""
     uid, gid = user_id(paths.name), group_id(paths.name)
     for path, owner, group, mode in (
         (paths.home, 0, 0, 0o755),
@@ -53,34 +53,36 @@ def prepare(paths: AppPaths) -> None:
     ):
         path.mkdir(parents=True, exist_ok=True)
         if path.name == "shared" and path.stat().st_uid != uid:
-            give(path, uid, gid)  # it was another user's: the app was removed and came back
+            chown_tree(path, uid, gid)  # the app was removed and came back, with another user id
         os.chown(path, owner, group)
         path.chmod(mode)
 
 
 def stage(paths: AppPaths, release: Release, archive: Path, environment: Environment) -> None:
-    """Build a release aside and rename it to its path. Nothing runs.
+    """Stage a release.
 
     :raises ReleaseFailed: there is no room for it; nothing is left of it.
     """
-    with _unpacked(paths, release.id, archive, environment) as aside:
+    with _unpacked_release(paths, release.id, archive, environment) as aside:
         if "package" in release.record["source"]:
             for prefix, folder in release.static.items():
-                link_tree(_packaged(paths, environment.key, folder), aside / f"static{prefix}")
+                link_tree(_package_folder(paths, environment.key, folder), aside / f"static{prefix}")
         gid = group_id(paths.name)
         shared_folders.link(aside, release.record["inputs"]["entry"], release.own_files, release.secret_files)
         _write_variables(aside / "env", release.env, gid)
         for name, content in release.files.items():
             _write_rendered(aside / name, content.encode(), gid)
-        write_json(aside / "release.json", release.record, 0o640, 0, gid)  # it has the plain environment
+        write_json(
+            aside / "release.json", release.record, 0o640, 0, gid
+        )  # it has variables that no other user may read
 
 
 def pack(paths: AppPaths, release: str, archive: Path) -> None:
-    """Pack a release for hosts that lack it, with the record of its environment, which they make themselves."""
+    """Pack a release for hosts that lack it. They make its environment themselves, from its record."""
     path = paths.path(release)
     with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
         for member in sorted(path.iterdir()):
-            if member.name not in OF_ITS_HOST:
+            if member.name not in HOST_SPECIFIC:
                 tar.add(member, member.name, filter=_without_bytecode)
         tar.add(path / "venv" / RECORD, RECORD)
 
@@ -88,10 +90,10 @@ def pack(paths: AppPaths, release: str, archive: Path) -> None:
 def stage_packed(paths: AppPaths, release: str, archive: Path, environment: Environment) -> None:
     """Stage a release that another host has packed.
 
-    :param environment: what it has there, of this host's platform.
+    :param environment: the release's environment, for this host's platform.
     :raises ReleaseFailed: there is no room for it; nothing is left of it.
     """
-    with _unpacked(paths, release, archive, environment) as aside:
+    with _unpacked_release(paths, release, archive, environment) as aside:
         (aside / RECORD).unlink()
         for path in (*aside.iterdir(), *(aside / "env").iterdir()):
             if path.is_file() and not path.is_symlink():
@@ -99,11 +101,11 @@ def stage_packed(paths: AppPaths, release: str, archive: Path, environment: Envi
 
 
 @contextmanager
-def _unpacked(paths: AppPaths, release: str, archive: Path, environment: Environment) -> Iterator[Path]:
-    """A directory that becomes a release when the block ends: an archive and an environment. Nothing runs."""
+def _unpacked_release(paths: AppPaths, release: str, archive: Path, environment: Environment) -> Iterator[Path]:
+    """A folder with an archive's files and an environment; it becomes the release when the block ends."""
     _check_room(paths, release, archive, environment)
     try:
-        with _aside(paths, release) as aside:
+        with _new_release(paths, release) as aside:
             venv = build_environment(paths.venvs, environment, paths.pool)
             unpack(archive, aside)
             compileall.compile_dir(aside / "src", quiet=2, stripdir=str(aside), prependdir=str(paths.path(release)))
@@ -114,26 +116,26 @@ def _unpacked(paths: AppPaths, release: str, archive: Path, environment: Environ
         raise
 
 
-def _packaged(paths: AppPaths, environment: str, folder: str) -> Path:
+def _package_folder(paths: AppPaths, environment: str, folder: str) -> Path:
     for path in (paths.venvs / environment).glob(f"lib/python*/site-packages/{folder}"):
         return path
     raise ReleaseFailed(f"{paths.name}: static: the package has no folder {folder}; name one below its site-packages")
 
 
 def copy(paths: AppPaths, release: str) -> str:
-    """Make a release again under a name of its own, so that it can run beside itself; the name.
+    """Copy a release under a new name, so that the copy can run beside it; the name.
 
-    Files are shared where they don't have the name in them.
+    Files without the name in them are hard links.
     """
     same = [name for name in paths.on_disk() if release_id(name) == release_id(release)]
     name = f"{release_id(release)}.{max(map(generation, same)) + 1}"
     gid = group_id(paths.name)
-    with _aside(paths, name) as aside:
+    with _new_release(paths, name) as aside:
         for folder in ("src", "static", "env", "files", "seed"):
             if (paths.path(release) / folder).exists():
                 link_tree(paths.path(release) / folder, aside / folder)
         for link in ("venv", "secrets"):
-            if (paths.path(release) / link).is_symlink():  # of an earlier version it has no set of secrets
+            if (paths.path(release) / link).is_symlink():  # a release of an earlier version has no set of secrets
                 (aside / link).symlink_to(os.readlink(paths.path(release) / link))
         write_json(aside / "release.json", {**paths.record(release), "release": name}, 0o640, 0, gid)
         for path in paths.path(release).iterdir():
@@ -145,8 +147,8 @@ def copy(paths: AppPaths, release: str) -> str:
 
 
 @contextmanager
-def _aside(paths: AppPaths, release: str) -> Iterator[Path]:
-    """A directory that becomes a release when the block ends, and nothing when it fails."""
+def _new_release(paths: AppPaths, release: str) -> Iterator[Path]:
+    """A folder that becomes the release when the block ends; it is removed if the block fails."""
     final = paths.path(release)
     aside = final.with_name(f".{release}")
     remove_trees(aside)
@@ -166,10 +168,10 @@ def _aside(paths: AppPaths, release: str) -> Iterator[Path]:
             os.chown(aside / name, owner, group)
             (aside / name).chmod(mode)
         yield aside
-        write_json(aside / "manifest.json", manifest.of(aside), 0o600)
+        write_json(aside / "manifest.json", manifest.hashes(aside), 0o600)
         fsync_tree(aside)
-        # Last: the app's user may put there what it likes, but not move or remove the socket that serve makes. A
-        # release of an earlier version has no serve, and makes its socket itself.
+        # Last, because from now on the app's user may write there. The sticky bit keeps it from moving or removing
+        # the socket that serve makes. A release of an earlier version has no serve: it makes its socket itself.
         serves = (aside / "serve").exists()
         os.chown(aside / "run", 0 if serves else user_id(paths.name), gid if serves else group_id(WEB_GROUP))
         (aside / "run").chmod(0o1771 if serves else 0o2750)
@@ -180,12 +182,12 @@ def _aside(paths: AppPaths, release: str) -> Iterator[Path]:
 
 
 def _check_room(paths: AppPaths, release: str, archive: Path, environment: Environment) -> None:
-    size, files = (2 * number for number in _size(archive))  # also compiled
+    size, files = (2 * number for number in _tar_size(archive))  # twice, for the bytecode
     if not (paths.venvs / environment.key).exists():
         size, files = size + ENVIRONMENT_BYTES, files + ENVIRONMENT_FILES
-    there = os.statvfs(paths.home)
-    free, inodes = there.f_bavail * there.f_frsize, there.f_favail
-    if free < size or (there.f_files and inodes < files):  # some file systems do not count them
+    disk = os.statvfs(paths.home)
+    free, inodes = disk.f_bavail * disk.f_frsize, disk.f_favail
+    if free < size or (disk.f_files and inodes < files):  # f_files is 0 if the file system does not count inodes
         raise ReleaseFailed(
             f"{paths.name}: {paths.home} has {free / 1e6:.0f} MB and {inodes} inodes free, and {release} needs "
             f"about {size / 1e6:.0f} MB and {files}; make room, or lower flask_app_keep_releases. "
@@ -197,22 +199,22 @@ def _without_bytecode(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
     return None if "__pycache__" in member.name.split("/") else member
 
 
-def _size(archive: Path) -> tuple[int, int]:
-    """Bytes and files of a tar."""
+def _tar_size(archive: Path) -> tuple[int, int]:
+    """How many bytes and files a tar has."""
     with tarfile.open(archive) as tar:
         sizes = [member.size for member in tar]
     return sum(sizes), len(sizes)
 
 
 def _write_rendered(path: Path, content: bytes, gid: int) -> None:
-    """Write a file from a template, which may hold options that no other app is to read."""
+    """Write a rendered file, readable for root and the app only."""
     write_file(path, content, 0o750 if content.startswith(b"#!") else 0o640, 0, gid)
 
 
 def _write_variables(folder: Path, variables: dict[str, str], gid: int) -> None:
     """Write an envdir, https://cr.yp.to/daemontools/envdir.html.
 
-    The line's end is not part of the value, and a file with nothing else is the empty value.
+    The line break at the end is not part of the value.
     """
     for name, value in variables.items():
         write_file(folder / name, f"{value}\n".encode(), 0o640, 0, gid)

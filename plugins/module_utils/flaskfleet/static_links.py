@@ -1,4 +1,4 @@
-"""Static files of a release and of the one before or after it: further names of the same files, never edited."""
+"""Static files of the release before and after a release, as hard links. They are never edited."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from .paths import AppPaths
 
 
 def link(paths: AppPaths, release: str) -> None:
-    """Let the live release and the one that is to follow it have each other's static files.
+    """Link the static files of the live release and of its successor into each other.
 
-    For uWSGI alone, where nginx does not serve them: it serves no file outside a map's own folder, so these are
-    further names of the same files. A page of one release may ask the other one for its assets.
+    A page of one release may ask the other one for its assets. Hard links, because uWSGI, which serves them if nginx
+    does not, serves no file outside a static map's own folder.
     """
     live = paths.live()
     if live and live != release:
-        for one, neighbour, other in ((live, "next", release), (release, "previous", live)):
-            remove_trees(paths.path(one) / neighbour)
-            link_tree(paths.path(other) / "static", paths.path(one) / neighbour)
+        for owner, folder, source in ((live, "next", release), (release, "previous", live)):
+            remove_trees(paths.path(owner) / folder)
+            link_tree(paths.path(source) / "static", paths.path(owner) / folder)
 
 
 def unlink(paths: AppPaths) -> None:
-    """Let the live release have nothing of one that is not to follow it."""
+    """Remove the static files of a successor that was discarded from the live release."""
     if live := paths.live():
         remove_trees(*(paths.path(live) / "next").glob("*"))
 
 
 def link_tree(source: Path, target: Path) -> None:
-    """Copy a folder, its files as further names of the same ones: they are never edited."""
+    """Copy a folder with hard links for its files."""
     shutil.copytree(source, target, copy_function=os.link, symlinks=True, dirs_exist_ok=True)

@@ -17,16 +17,16 @@ from .paths import AppPaths, ReleaseFailed
 def switch(app: App, release: str, by: str, what: str) -> float:
     """Persist the program of a warm release, then point ``current`` at it.
 
-    A ``rollback`` voids what was live: it becomes live again only by force.
+    A ``rollback`` voids the release that was live: it is switched to again only by force.
 
     :returns: when that was, in epoch seconds.
     :raises ReleaseFailed: the release does not run any more.
     """
     program, old = app.programs.name(release), app.paths.live()
     if not app.supervisor.is_running(program):
-        words = release_log.excerpt(app.paths, release)
+        log = release_log.excerpt(app.paths, release)
         warm_up.discard(app, release)
-        raise ReleaseFailed(f"{app.name} {release} ended before the switch. Its log:\n{words}")
+        raise ReleaseFailed(f"{app.name} {release} ended before the switch. Its log:\n{log}")
     journal = app.paths.journal()
     entry = {"release": release, "since": now(), "by": by, "what": what, "source": app.paths.record(release)["source"]}
     journal.history.append(entry)
@@ -37,12 +37,12 @@ def switch(app: App, release: str, by: str, what: str) -> float:
     journal.save()
     if old and release_id(old) != release_id(release):
         point_symlink(app.paths.home / "previous", f"releases/{old}")
-    at = _point(app.paths, release)
+    at = _point_current(app.paths, release)
     record_change(app.paths.audit_file, {"app": app.name, "from": old, **entry})
     return at
 
 
-def _point(paths: AppPaths, release: str) -> float:
+def _point_current(paths: AppPaths, release: str) -> float:
     """Point ``current`` at a release: the switch itself. When that was, in epoch seconds."""
     point_symlink(paths.logs / "current.log", f"{release}.log")
     point_symlink(paths.home / "current", f"releases/{release}")
@@ -52,9 +52,9 @@ def _point(paths: AppPaths, release: str) -> float:
 
 
 def roll_back(app: App, keep_warm: bool) -> bool:
-    """Undo what this rollout has done, the switch too; whether there was anything.
+    """Undo this rollout on the host, the switch too; whether there was anything to undo.
 
-    The release that comes back still runs: only :func:`retire` stops it.
+    The release from before still runs: only :func:`retire` stops it.
     """
     rollout, live = app.rollout_lock.record(), app.paths.live()
     if app.rollout_lock.restore_interrupted():
@@ -64,8 +64,8 @@ def roll_back(app: App, keep_warm: bool) -> bool:
     if live and switched:
         if not app.programs.is_running(before):
             app.programs.start(before, swap=False)
-        _point(app.paths, before)
-        app.paths.journal().save()  # it forgets what is not live
+        _point_current(app.paths, before)
+        app.paths.journal().save()  # loading the journal has dropped the entry of the release that is not live any more
         if previous := app.paths.previous():
             point_symlink(app.paths.home / "previous", f"releases/{previous}")
         record_change(
@@ -76,54 +76,54 @@ def roll_back(app: App, keep_warm: bool) -> bool:
         app.programs.swap_further()
         app.programs.drain_and_stop({live})
         warm_up.restore_links(app)
-    there = bool(switched or app.programs.registered() - {app.paths.live()})
+    changed = bool(switched or app.programs.registered() - {app.paths.live()})
     warm_up.clean_up(app, None, keep_warm)
     pruning.prune_environments(app.paths)
     app.rollout_lock.release()
-    return there
+    return changed
 
 
 def traffic_since_switch(app: App) -> Traffic:
-    """What clients got from the live release since this rollout's switch, as far as nginx has logged it."""
+    """The requests that the live release answered since this rollout's switch, as nginx has logged them."""
     mark, live = app.rollout_lock.record().get("log"), app.paths.live()
     return traffic(Mark(**mark).since(), live) if mark and live else Traffic()
 
 
 def watch_canary(app: App, canary: dict[str, Any]) -> Traffic:
-    """Watch the live release, which the first clients meet.
+    """Watch the live release of the canary.
 
     :param canary: ``seconds``, ``requests`` and ``failed_percent``, see ``canary.watch``.
-    :raises ReleaseFailed: it is not good enough; with the end of its log.
+    :raises ReleaseFailed: too many requests fail; the message has the end of the release's log.
     """
     live = app.paths.live()
     assert live
     timeout = app.paths.entry(live)["harakiri_seconds"]
     judged, refusal = watch(lambda: traffic_since_switch(app), lambda: health.probe(app.paths, live, timeout), **canary)
     if refusal:
-        words = release_log.excerpt(app.paths, live, app.rollout_lock.record().get("said", 0))
-        raise ReleaseFailed(f"{app.name} {live} is live on this host alone, and {refusal}. Its log:\n{words}")
+        log = release_log.excerpt(app.paths, live, app.rollout_lock.record().get("said", 0))
+        raise ReleaseFailed(f"{app.name} {live} is live on this host alone, and {refusal}. Its log:\n{log}")
     return judged
 
 
 def is_settled(app: App, keep_warm: bool) -> bool:
-    """Whether the live release runs, and nothing that an interrupted run has left."""
+    """Whether the live release runs, and no program that an interrupted run left behind."""
     live = app.paths.live()
     stay = {live, app.paths.previous() if keep_warm else None}
     return live is not None and app.programs.is_running(live) and not app.programs.registered() - stay
 
 
 def retire(app: App, keep: int, keep_warm: bool) -> None:
-    """Let the live release's programs run, stop what is not live once its last request is done, and prune.
+    """Start the live release's programs, drain and stop the other releases, and prune.
 
-    :param keep: releases that stay on disk. ``keep_warm``: the one before stays up for a rollback.
+    :param keep: how many releases stay on disk. ``keep_warm``: the previous release keeps running for a rollback.
     """
     live = app.paths.live()
     assert live
     program = app.programs.name(live)
     registered, written = app.paths.conf_d / f"{program}.conf", app.paths.path(live) / "supervisor.conf"
-    serves = _same(registered, written) and app.supervisor.is_running(program)
+    is_serving = _same_content(registered, written) and app.supervisor.is_running(program)
     try:
-        app.programs.swap_further() if serves else app.programs.start(live)
+        app.programs.swap_further() if is_serving else app.programs.start(live)
     finally:
         try:
             warm_up.clean_up(app, None, keep_warm)
@@ -132,5 +132,5 @@ def retire(app: App, keep: int, keep_warm: bool) -> None:
             app.rollout_lock.release()
 
 
-def _same(one: Path, other: Path) -> bool:
-    return one.exists() and one.read_bytes() == other.read_bytes()
+def _same_content(registered: Path, written: Path) -> bool:
+    return registered.exists() and registered.read_bytes() == written.read_bytes()

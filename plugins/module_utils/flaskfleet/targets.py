@@ -1,4 +1,4 @@
-"""Which release a rollout leads to."""
+"""The release that a rollout switches to."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def find(app: App, wanted: dict[str, Any], interrupted: dict[str, Any]) -> str |
     """The name of the release to warm up; None if it is live already.
 
     :param wanted: ``target``, the ``release`` that the inventory asks for, ``force``.
-    :param interrupted: what a rollout that did not come to its end has switched to.
-    :raises ReleaseFailed: there is none, or it was voided.
+    :param interrupted: the ``what`` and ``target`` of an interrupted rollout.
+    :raises ReleaseFailed: there is no such release, or it is voided.
     """
     live, asked = app.paths.live(), wanted["target"]
     if not live:
@@ -25,7 +25,7 @@ def find(app: App, wanted: dict[str, Any], interrupted: dict[str, Any]) -> str |
         found = app.paths.name_of(wanted["release"]) or wanted["release"]
     elif asked == "previous":
         if interrupted.get("what") == "rollback" and interrupted["target"] == live:
-            return None  # the interrupted rollback is finished; it does not go on to the release before
+            return None  # finish the interrupted rollback; don't roll back a second time
         found = app.paths.previous()
         if not found:
             raise ReleaseFailed(f"{app.name}: there is no release to roll back to; {on_disk(app)}")

@@ -1,6 +1,6 @@
-"""What compiles on a host: packages of the distribution, which are there for the time of a build.
+"""The compilers of a host: Debian packages that are installed for a build and removed after it.
 
-``/var/lib/flaskfleet/toolchain.json`` notes which of them a build has installed, before it does so.
+``/var/lib/flaskfleet/toolchain.json`` records which packages a build installs, before it installs them.
 """
 
 from __future__ import annotations
@@ -22,46 +22,46 @@ PATIENCE_SECONDS = 1800  # for another build on the same host
 
 
 class BuildFailed(Exception):
-    """Nothing worked; the message says what was tried and what would help."""
+    """Every attempt failed; the message has the attempts and what to do."""
 
 
 def gcc_of(python: str) -> str:
-    """The compiler that has built an interpreter, like ``gcc-11``; nothing where it was none of gcc's."""
-    said = _run([python, "-I", "-c", "import platform; print(platform.python_compiler())"])
-    found = re.match(r"GCC (\d+)", said)
+    """The gcc that has built an interpreter, like ``gcc-11``; empty if another compiler has."""
+    output = _run([python, "-I", "-c", "import platform; print(platform.python_compiler())"])
+    found = re.match(r"GCC (\d+)", output)
     return f"gcc-{found[1]}" if found else ""
 
 
 @contextmanager
 def toolchain(keep: bool) -> Iterator[Callable[[Sequence[str]], Sequence[str]]]:
-    """A function that installs packages of the distribution, for one build on the host at a time.
+    """Yield a function that installs Debian packages, for one build on the host at a time.
 
-    In the end, packages that were not there before are removed again, unless they are to be kept. What a killed build
-    has left is removed, too. A package that somebody has asked for meanwhile stays. If packages can't be removed just
-    now, ``clean_up`` removes them later.
+    In the end the packages that it installed are removed, unless ``keep`` is set, and with them those that a killed
+    build left. A package that another package or a user needs by then stays. If the removal fails, ``clean_up`` removes
+    them later.
 
-    :raises Busy: another build goes on, and does not end.
+    :raises Busy: another build does not end.
     """
     with lock(TOOLCHAIN.with_suffix(".lock"), PATIENCE_SECONDS):
         try:
-            yield _install
+            yield _install_packages
         finally:
-            if keep and (noted := read_json(TOOLCHAIN)):
-                write_json(TOOLCHAIN, {**noted, "kept": True})
+            if keep and (record := read_json(TOOLCHAIN)):
+                write_json(TOOLCHAIN, {**record, "kept": True})
             if not keep:
                 with suppress(BuildFailed):
-                    _remove()
+                    _remove_packages()
 
 
 def clean_up() -> None:
-    """Remove what a killed build has left, unless another build goes on."""
+    """Remove packages that a killed build left, unless another build runs."""
     if not (read_json(TOOLCHAIN) or {"kept": True})["kept"]:
         with suppress(Busy, BuildFailed), lock(TOOLCHAIN.with_suffix(".lock")):
-            _remove()
+            _remove_packages()
 
 
-def _install(packages: Sequence[str]) -> Sequence[str]:
-    """Install packages; returns the names of those that had to be upgraded for that."""
+def _install_packages(packages: Sequence[str]) -> Sequence[str]:
+    """Install packages; the names of those that were upgraded for that."""
     known = _run(["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n"])
     missing = [package for package in packages if f"{package} installed" not in known.splitlines()]
     if not missing:
@@ -73,10 +73,10 @@ def _install(packages: Sequence[str]) -> Sequence[str]:
         planned = _run([*APT, "--no-remove", "--simulate", "install", *missing])
     new = re.findall(r"^Inst (\S+) \(", planned, re.MULTILINE)  # an upgrade has its old version in brackets
     upgraded = re.findall(r"^Inst (\S+) \[", planned, re.MULTILINE)
-    write_json(TOOLCHAIN, {"packages": sorted({*new, *_noted()}), "kept": False})
+    write_json(TOOLCHAIN, {"packages": sorted({*new, *_recorded_packages()}), "kept": False})
     try:
         _run([*APT, "--no-remove", "--mark-auto", "install", *missing])
-    except BuildFailed:  # old lists name what a mirror has no more
+    except BuildFailed:  # old package lists have versions that a mirror has removed
         _run([*APT, "update"])
         _run([*APT, "--no-remove", "--mark-auto", "install", *missing])
     if new:
@@ -84,23 +84,23 @@ def _install(packages: Sequence[str]) -> Sequence[str]:
     return upgraded
 
 
-def _noted() -> list[str]:
+def _recorded_packages() -> list[str]:
     packages: list[str] = (read_json(TOOLCHAIN) or {"packages": []})["packages"]
     return packages
 
 
-def _remove() -> None:
-    if not (noted := _noted()):
+def _remove_packages() -> None:
+    if not (recorded := _recorded_packages()):
         return
-    ours = _run(["apt-mark", "showauto", *noted]).split()
-    leaving = re.findall(r"^(?:Remv|Purg) (\S+)", _run([*APT, "--simulate", "purge", *ours]), re.MULTILINE)
-    if ours and set(leaving) <= set(ours):  # or something else needs them by now
-        _run([*APT, "purge", *ours])
+    unneeded = _run(["apt-mark", "showauto", *recorded]).split()
+    removed = re.findall(r"^(?:Remv|Purg) (\S+)", _run([*APT, "--simulate", "purge", *unneeded]), re.MULTILINE)
+    if unneeded and set(removed) <= set(unneeded):  # otherwise another package needs one of them by now
+        _run([*APT, "purge", *unneeded])
     TOOLCHAIN.unlink(missing_ok=True)
 
 
 def _run(argv: Sequence[str]) -> str:
-    """Run a program of the distribution as root, once apt's locks are free; returns its output."""
+    """Run a program as root, once apt's locks are free; returns its output."""
     environment = {
         "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
         "HOME": "/root",

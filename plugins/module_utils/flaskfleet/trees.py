@@ -1,15 +1,14 @@
-"""A tree of configuration files: compare it with a host, check it aside, move it into place.
+"""A config tree: compare it with the host, stage and check it, move it into place.
 
-The state of a tree lives in one directory (``/var/lib/flaskfleet/trees/<name>``)::
+The state of a config tree lies in one folder (``/var/lib/flaskfleet/trees/<name>``)::
 
-    manifest.json   {"tree": hash, "running": who tells what is in effect, or null,
+    manifest.json   {"tree": hash, "running": the option `running` of config_tree, or null,
                      "files": {path: {"sha256", "mode", "owner", "group"}}}
-    journal.json    what an apply is about to do; there only while it is being done
-    applied.json    the hash that handlers have applied, where no service tells it
+    journal.json    what an apply is about to do; exists only during the apply
+    applied.json    the hash that handlers have applied, if the service does not report one
     stage/          the complete new tree, below the same paths as on the host
 
-An apply that was interrupted is rolled forward from the journal by the next one, so a host never
-keeps half a tree. Nothing here knows Ansible: every function takes paths and returns values.
+The next apply finishes an interrupted one from its journal, so a host never keeps half a tree.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ from .services import running_tree
 
 
 class CheckFailed(Exception):
-    """The service's own checker refused the staged tree; the message holds its words."""
+    """The service's checker refused the staged tree; the message has the checker's output."""
 
 
 @dataclass(frozen=True)
 class File:
-    """One file of a tree. ``path`` is absolute, ``mode`` like ``"0644"``."""
+    """One file of a config tree. ``path`` is absolute, ``mode`` like ``"0644"``."""
 
     path: str
     content: str
@@ -42,7 +41,7 @@ class File:
 
     @property
     def record(self) -> dict[str, str]:
-        """What the manifest keeps of the file."""
+        """The file's entry in the manifest."""
         return {
             "sha256": hashlib.sha256(self.content.encode()).hexdigest(),
             "mode": self.mode,
@@ -53,19 +52,19 @@ class File:
 
 @dataclass
 class Changes:
-    """What has to happen to a host so that it carries a tree."""
+    """The differences between a host and a config tree."""
 
     write: list[File] = field(default_factory=list)
     remove: list[str] = field(default_factory=list)
     diff: list[dict[str, str]] = field(default_factory=list)
-    finished: bool = False  # what an interrupted apply had left to do
+    finished: bool = False  # whether an interrupted apply was finished first
 
     def __bool__(self) -> bool:
         return bool(self.write or self.remove)
 
 
 class Tree:
-    """A named tree of files below ``root`` whose state is kept below ``state``."""
+    """A config tree. Its files lie below ``root``, its records below ``state``."""
 
     def __init__(self, name: str, state: Path, root: Path = Path("/")) -> None:
         self.root = root
@@ -76,31 +75,31 @@ class Tree:
         self.applied = self.state / "applied.json"
 
     def target(self, path: str) -> Path:
-        """Where a path of the tree lies on this host."""
+        """The path on this host."""
         return self.root / path.lstrip("/")
 
     def compare(self, files: list[File]) -> Changes:
-        """What differs between the wanted files, the host, and what was written before."""
+        """The changes that bring the host to these files; files of an earlier tree are removed."""
         changes = Changes()
         for file in files:
-            before, after = self._read(file.path), file.content.encode()
+            before, after = self._read_content(file.path), file.content.encode()
             if before != after:
                 changes.diff.append(_diff(file.path, before, after))
-            if before != after or not self._has_mode(file):
+            if before != after or not self._has_owner_and_mode(file):
                 changes.write.append(file)
         wanted = {file.path for file in files}
         for path in (read_json(self.manifest) or {"files": {}})["files"]:
             if path not in wanted and os.path.lexists(self.target(path)):
                 changes.remove.append(path)
-                changes.diff.append(_diff(path, self._read(path), None))
+                changes.diff.append(_diff(path, self._read_content(path), None))
         return changes
 
     def check(self, files: list[File], command: list[str]) -> None:
-        """Build the complete tree aside and run the service's checker on it.
+        """Stage the complete tree and run the service's checker on it.
 
-        ``{stage}`` in the command stands for the folder that holds the tree.
+        ``{stage}`` in the command stands for the folder of the staged tree.
 
-        :raises CheckFailed: the checker refused; the stage is gone and the host is as it was.
+        :raises CheckFailed: the checker refused; the stage is removed, the host is unchanged.
         :raises KeyError: there is no such owner or group.
         """
         shutil.rmtree(self.stage, ignore_errors=True)
@@ -111,12 +110,12 @@ class Tree:
         if not command:
             return
         argv = [word.replace("{stage}", str(self.stage)) for word in command]
-        # nginx -t makes the log files that it does not find: not for everybody to read.
+        # nginx -t creates missing log files; the umask keeps other users from reading them.
         result = subprocess.run(argv, capture_output=True, text=True, check=False, umask=0o027)
         if result.returncode:
-            words = f"{' '.join(argv)} refused the new files, nothing was changed:\n{result.stderr}{result.stdout}"
+            message = f"{' '.join(argv)} refused the new files, nothing was changed:\n{result.stderr}{result.stdout}"
             shutil.rmtree(self.stage)
-            raise CheckFailed(words.replace(str(self.stage), "").strip())
+            raise CheckFailed(message.replace(str(self.stage), "").strip())
 
     def apply(self, record: dict[str, Any], changes: Changes) -> None:
         """Move a checked stage into place: journal, one rename a file, then the manifest ``record``."""
@@ -125,7 +124,7 @@ class Tree:
         self.roll_forward()
 
     def roll_forward(self) -> bool:
-        """Finish what the journal says; ``False`` where there is nothing to finish."""
+        """Finish the apply in the journal; False if there is none."""
         journal: dict[str, Any] | None = read_json(self.journal)
         if journal is None:
             return False
@@ -144,40 +143,40 @@ class Tree:
         shutil.rmtree(self.stage, ignore_errors=True)
         return True
 
-    def runs(self, source: str) -> str | None:
-        """The hash of the tree that is in effect, as the service tells it.
+    def running_hash(self, source: str) -> str | None:
+        """The hash of the tree that is in effect, as the service reports it.
 
         :param source: ``running`` of config_tree.
         """
         return read_json(self.applied) if source == "handlers" else running_tree(source)
 
     def pending(self) -> bool:
-        """Whether another tree is in effect than the one on disk, as far as that can be known."""
+        """Whether the tree on disk is not in effect yet; False if no service or handler reports that."""
         manifest = read_json(self.manifest) or {}
-        return bool(manifest.get("running")) and self.runs(manifest["running"]) != manifest["tree"]
+        return bool(manifest.get("running")) and self.running_hash(manifest["running"]) != manifest["tree"]
 
     def edited(self) -> list[str]:
-        """What differs on the host from what was written, in words."""
-        words = []
+        """The files that were edited or removed since they were written, in words."""
+        problems = []
         for path, record in (read_json(self.manifest) or {"files": {}})["files"].items():
-            content = self._read(path)
+            content = self._read_content(path)
             if content is None:
-                words.append(f"{path} was removed")
+                problems.append(f"{path} was removed")
             elif hashlib.sha256(content).hexdigest() != record["sha256"]:
-                words.append(f"{path} was edited")
-            elif not self._has_mode(File(path, "", record["mode"], record["owner"], record["group"])):
-                words.append(
+                problems.append(f"{path} was edited")
+            elif not self._has_owner_and_mode(File(path, "", record["mode"], record["owner"], record["group"])):
+                problems.append(
                     f"{path} has another owner or mode than {record['owner']}:{record['group']} {record['mode']}"
                 )
-        return words
+        return problems
 
-    def _read(self, path: str) -> bytes | None:
+    def _read_content(self, path: str) -> bytes | None:
         try:
             return self.target(path).read_bytes()
         except FileNotFoundError:
             return None
 
-    def _has_mode(self, file: File) -> bool:
+    def _has_owner_and_mode(self, file: File) -> bool:
         try:
             status = self.target(file.path).lstat()
             owner = (user_id(file.owner), group_id(file.group))

@@ -1,4 +1,4 @@
-"""What the controller has sent with a call, and what it has to send before a release can be staged."""
+"""The files that the controller has uploaded, and those that it must upload before a release can be staged."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "files": {"type": "dict", "default": {}},
     "router": {"type": "str"},
     "env": {"type": "dict", "default": {}},
-    "secrets": {"type": "str", "no_log": True},  # as one text, see packing.hidden
+    "secrets": {"type": "str", "no_log": True},  # as one text, see release_inputs.hidden
     "secret_files": {"type": "list", "elements": "str", "default": [], "no_log": False},  # their paths
     "own_files": {"type": "str", "no_log": True},  # as one text, too
     "static": {"type": "dict", "default": {}},
@@ -43,42 +43,42 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 
 
 def environment(wanted: Wanted, *names: str) -> Environment:
-    """The environment of the app's interpreter that is made from the wheel sets of these names.
+    """The environment that is made from the wheel sets of these names for the app's interpreter.
 
-    Our uWSGI comes first: an app's own does not replace it.
+    If two sets have the same project, the first one's wheel counts, so an app can't replace the uWSGI of its server.
     """
     platform, sets = platform_of(wanted["python"]), [wanted["wheels"][name] for name in names]
-    found = [one["known"].get(platform) for one in sets]
+    found = [wheel_set["known"].get(platform) for wheel_set in sets]
     return Environment(
         python=wanted["python"],
         platform=platform,
-        sets=tuple(one["key"] for one in sets),
+        sets=tuple(wheel_set["key"] for wheel_set in sets),
         wheels=None if None in found else tuple(merged(found)),
     )
 
 
 def needs(app: App, wanted: Wanted, release: str | None, *environments: Environment) -> Result:
-    """What the controller has to send before a release can be staged and environments be made; empty if nothing.
+    """What the controller must upload before a release can be staged and environments be made; empty if nothing.
 
-    :param release: the one to stage; None for none.
+    :param release: the release to stage; None if only environments are to be made.
     """
     if wanted["wheels_archive"]:
         receive(Path(wanted["wheels_archive"]), app.paths.pool)
     platform = platform_of(wanted["python"])
     missing = [one for one in environments if not (app.paths.venvs / one.key).exists()]
     keys = {key for one in missing for key in one.sets}
-    came_along = wanted["archive"] or wanted["archive_content"]
-    bring = {
-        "archive": release is not None and not app.paths.path(release).exists() and not came_along,
+    has_archive = wanted["archive"] or wanted["archive_content"]
+    lacking_uploads = {
+        "archive": release is not None and not app.paths.path(release).exists() and not has_archive,
         "sets": [name for name, one in wanted["wheels"].items() if one["key"] in keys and platform not in one["known"]],
         "wheels": lacking((wheel for one in missing for wheel in one.wheels or ()), app.paths.pool),
     }
-    return {"needs": {**bring, "platform": platform}} if any(bring.values()) else {}
+    return {"needs": {**lacking_uploads, "platform": platform}} if any(lacking_uploads.values()) else {}
 
 
 @contextmanager
 def archive(wanted: Wanted) -> Iterator[Path]:
-    """The packed source, which came as a file or, if it is small, with the arguments."""
+    """The packed source: an uploaded file or, if it is small, one of the arguments."""
     if wanted["archive"]:
         yield Path(wanted["archive"])
         return
@@ -89,8 +89,8 @@ def archive(wanted: Wanted) -> Iterator[Path]:
 
 
 def secrets(wanted: Wanted) -> Secrets:
-    """The app's secrets as they are now."""
-    return Secrets(**_reveal(wanted["secrets"]))
+    """The app's secrets in the inventory."""
+    return Secrets(**_decode(wanted["secrets"]))
 
 
 def release(wanted: Wanted) -> Release:
@@ -101,11 +101,11 @@ def release(wanted: Wanted) -> Release:
         env=wanted["env"],
         static=wanted["static"],
         record=wanted["record"],
-        own_files=_reveal(wanted["own_files"]),
+        own_files=_decode(wanted["own_files"]),
         secret_files=tuple(wanted["secret_files"]),
     )
 
 
-def _reveal(argument: str) -> Any:
-    """A value that came as one text, see ``packing.hidden``."""
+def _decode(argument: str) -> Any:
+    """A value that was encoded by ``release_inputs.hidden``."""
     return json.loads(base64.b64decode(argument))

@@ -1,6 +1,6 @@
-"""An app's own user: a system user without a shell, whose home is the app's folder, and what is done as that user.
+"""An app's system user, and commands that run as that user.
 
-Root neither runs what is an app's nor touches what the app can write.
+Root neither runs an app's code nor touches files that the app can write.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from pathlib import Path
 
 from .files import read_ends
 
-WITHIN_SECONDS = 60  # a command as an app's user; the longest copies what a shared path begins with
+WITHIN_SECONDS = 60  # for a command as an app's user; the longest one copies the first content of a shared path
 KILLED_WITHIN_SECONDS = 5
-NOBODY = 65534  # a group that owns nothing
+NOBODY = 65534  # Debian's nogroup, which owns nothing
 NO_SHELL = "/usr/sbin/nologin"
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
 
 class UserFailed(Exception):
-    """A user was not created or removed; the message holds the words of useradd(8) or userdel(8)."""
+    """A user was not created or removed; the message has the output of useradd(8) or userdel(8)."""
 
 
 def find_user(name: str) -> pwd.struct_passwd | None:
-    """A user's entry; ``None`` where there is no such user."""
+    """A user's entry; None if there is no such user."""
     try:
         return pwd.getpwnam(name)
     except KeyError:
@@ -38,9 +38,9 @@ def find_user(name: str) -> pwd.struct_passwd | None:
 
 
 def create_user(name: str, home: str) -> None:
-    """Create a user with a group of its own; its home is not made.
+    """Create a user with a group of its own, without a home folder.
 
-    :raises UserFailed: it can't be.
+    :raises UserFailed: useradd failed.
     """
     _run("useradd", "--system", "--user-group", "--no-create-home", "--home-dir", home, "--shell", NO_SHELL, name)
 
@@ -48,16 +48,16 @@ def create_user(name: str, home: str) -> None:
 def remove_user(name: str) -> None:
     """Remove a user with its group.
 
-    :raises UserFailed: it can't be.
+    :raises UserFailed: userdel failed.
     """
     _run("userdel", name)
 
 
-def become(uid: int, gid: int | None = None) -> list[str]:
-    """What a command line begins with so that the rest runs as a user, in one group only or in the same ones.
+def setpriv(uid: int, gid: int | None = None) -> list[str]:
+    """The start of a command line that runs the rest as a user, in one group only or in root's groups.
 
-    Not ``Popen(user=…)``: that waits until the child has become the program, without an end where the user stops the
-    child before (SIGSTOP).
+    Not ``Popen(user=…)``, because that waits for the child's exec, for ever if the user stops the child before
+    (SIGSTOP).
     """
     return ["setpriv", f"--reuid={uid}", *([] if gid is None else [f"--regid={gid}", "--clear-groups"])]
 
@@ -65,16 +65,17 @@ def become(uid: int, gid: int | None = None) -> list[str]:
 def run_as(
     uid: int, gid: int, argv: Sequence[str], umask: int = 0o027, within: float = WITHIN_SECONDS
 ) -> tuple[int, str]:
-    """Run a command as a user that is in one group only, and see how it ended.
+    """Run a command as a user that is in one group only.
 
-    The user may stop it, have it say anything, and hold its output open: it goes to a file, and has its time.
+    The user may stop the command, let it print any amount, and hold its output open. So the output goes to a file, and
+    the command has a time limit.
 
-    :param within: seconds, after which it is killed.
-    :returns: its status, and the beginning and the end of what it said.
+    :param within: seconds after which the command is killed.
+    :returns: its status, and the beginning and the end of its output.
     """
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
-            [*become(uid, gid), *argv], umask=umask, env=ENVIRONMENT, cwd="/", start_new_session=True,
+            [*setpriv(uid, gid), *argv], umask=umask, env=ENVIRONMENT, cwd="/", start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
         )  # fmt: skip
         try:
@@ -85,19 +86,19 @@ def run_as(
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        said = b"\n".join(filter(None, (*read_ends(output), problem)))
-    return process.returncode, said.decode(errors="replace").strip()
+        text = b"\n".join(filter(None, (*read_ends(output), problem)))
+    return process.returncode, text.decode(errors="replace").strip()
 
 
 def end_processes(uid: int, within: float = 10, proc: Path = Path("/proc")) -> None:
-    """Kill all processes of a user, those too that have left their group and session.
+    """Kill all processes of a user, in whatever process group and session they are.
 
     :param within: seconds.
     :raises UserFailed: some do not end.
     """
     end = time.monotonic() + within
-    # A process that forks all the time escapes a kill by pid, so all get the signal at once; not where a container has
-    # processes of that number, for those would get it, too.
+    # All processes get the signal at once, because one that forks all the time escapes a kill by pid. If a container
+    # has processes with that user id, they are killed by pid only, because the signal would reach the container's.
     at_once = not any(is_contained for _, is_contained in _processes(uid, proc))
     while True:
         if at_once:
@@ -114,25 +115,25 @@ def end_processes(uid: int, within: float = 10, proc: Path = Path("/proc")) -> N
 
 
 def _kill_all(uid: int) -> None:
-    """Kill all processes of a user at once (kill(2), -1), as that user, so that nobody else's are met."""
+    """Kill all processes of a user at once (kill(2), -1). As that user, so that no other user's are killed."""
     if uid in (0, os.geteuid()):
         raise UserFailed(f"the user {uid} is no app's: its processes are not killed")
-    with suppress(subprocess.TimeoutExpired, OSError):  # at the limit of its processes nothing more can be started
+    with suppress(subprocess.TimeoutExpired, OSError):  # at the user's process limit nothing can be started
         subprocess.run(
-            [*become(uid, NOBODY), "sh", "-c", "kill -KILL -1"], env=ENVIRONMENT, cwd="/",
+            [*setpriv(uid, NOBODY), "sh", "-c", "kill -KILL -1"], env=ENVIRONMENT, cwd="/",
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False,
             timeout=KILLED_WITHIN_SECONDS,
         )  # fmt: skip
 
 
 def processes(uid: int, proc: Path = Path("/proc")) -> list[int]:
-    """The processes of a user. In a container that root has made, the number is somebody else's."""
+    """The processes of a user, without those in containers: there the user id belongs to another user."""
     return [pid for pid, is_contained in _processes(uid, proc) if not is_contained]
 
 
 def _processes(uid: int, proc: Path) -> Iterator[tuple[int, bool]]:
     for status in proc.glob("[0-9]*/status"):
-        with suppress(OSError):  # it ended while we looked
+        with suppress(OSError):  # it ended meanwhile
             content = status.read_bytes()
             is_the_users = re.search(rb"^Uid:\t%d\t" % uid, content, re.MULTILINE)
             has_ended = re.search(rb"^State:\tZ", content, re.MULTILINE)
@@ -141,12 +142,15 @@ def _processes(uid: int, proc: Path) -> Iterator[tuple[int, bool]]:
 
 
 def _is_contained(process: Path, proc: Path) -> bool:
-    """Whether a process sees other processes than we do, and the same users; a user makes only both for itself."""
+    """Whether a process is in a container of root: another pid namespace, the same user namespace.
+
+    An unprivileged user can't create a pid namespace without a user namespace.
+    """
     try:
         pids, users = (
             os.readlink(process / "ns" / kind) != os.readlink(proc / "self/ns" / kind) for kind in ("pid", "user")
         )
-    except PermissionError:  # in a container root may not look, and sees no other container's
+    except PermissionError:  # root of a container may not read it, and sees no other container's processes
         return False
     return pids and not users
 

@@ -1,4 +1,4 @@
-"""Warming up a release beside the live one, and ending one that does not become live."""
+"""Warming up a release beside the live one, and discarding one that does not become live."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from .services import uwsgi_workers
 from .users import run_as
 
 
-def equip(app: App, release: str, secrets: Secrets) -> None:
-    """Let a release that is staged start with a set of secrets, and with what it shares with others.
+def provide_files(app: App, release: str, secrets: Secrets) -> None:
+    """Give a staged release its secrets and its shared paths, for its next start.
 
-    Where it runs with other secrets and is not live, it ends.
+    If it runs with other secrets and is not live, it is stopped.
     """
-    secret_files.keep(app.paths, secrets)
-    if not secret_files.has(app.paths, release, secrets):
+    secret_files.store(app.paths, secrets)
+    if not secret_files.has_set(app.paths, release, secrets):
         if release != app.paths.live():
             app.programs.drain_and_stop({release} & app.programs.registered())
-        secret_files.bind(app.paths, release, secrets)
+        secret_files.link(app.paths, release, secrets)
     shared_folders.seed(app.paths, release)
 
 
 def warm_up(app: App, release: str) -> None:
     """Run a release beside the live one until every worker has answered its health path.
 
-    :raises ReleaseFailed: it can't; its program is gone, and the message holds its log's end.
+    :raises ReleaseFailed: it did not get warm; it is discarded, and the message has its log.
     """
     program = app.programs.name(release)
     try:
@@ -44,8 +44,8 @@ def warm_up(app: App, release: str) -> None:
         before = release_log.size(app.paths, release)
         app.supervisor.start(app.programs.name(release))
         if problem := _await_workers(app, release):
-            words = release_log.excerpt(app.paths, release, before)
-            raise ReleaseFailed(f"{app.name} {release} never became live: {problem}. Its log:\n{words}")
+            log = release_log.excerpt(app.paths, release, before)
+            raise ReleaseFailed(f"{app.name} {release} never became live: {problem}. Its log:\n{log}")
         static_links.link(app.paths, release)
         point_symlink(app.paths.home / "next", f"releases/{release}")
     except xmlrpc.client.Fault as fault:
@@ -53,25 +53,25 @@ def warm_up(app: App, release: str) -> None:
         raise ReleaseFailed(
             f"{app.name} {release} never became live: Supervisor refused its program ({fault.faultString})"
         ) from fault
-    except BaseException:  # a full disk, too, leaves nothing that runs
+    except BaseException:  # whatever fails, also a full disk, leaves nothing running
         discard(app, release)
         raise
 
 
 def _await_workers(app: App, release: str) -> str | None:
-    """Wait until each worker has answered; what is wrong where that doesn't happen."""
+    """Wait until each worker has answered; the problem in words if one does not, else None."""
     run, entry = app.paths.path(release) / "run", app.paths.entry(release)
     timeout, processes = entry["health"]["timeout_seconds"], entry["processes"] or os.cpu_count() or 1
     started = time.monotonic()
     pid = 0
     problem, refusal = "it does not listen", ""
-    before: dict[int, int] = {}  # requests of each worker at the last problem: of two, one may always fail
+    before: dict[int, int] = {}  # each worker's requests when a health check last failed: only later ones count
 
-    def answered() -> dict[int, int]:
+    def requests_by_worker() -> dict[int, int]:
         workers = uwsgi_workers(str(run / "stats.sock"), max(0.1, timeout - (time.monotonic() - started)))
         return {worker.id: worker.requests for worker in workers if worker.status != "cheap"}
 
-    def ask(_: int) -> str | None:
+    def check_health(_: int) -> str | None:
         return health.probe(app.paths, release, max(0.1, timeout - (time.monotonic() - started)))
 
     with ThreadPoolExecutor(max(2, processes)) as pool:
@@ -82,11 +82,11 @@ def _await_workers(app: App, release: str) -> str | None:
                 return "its program ended"
             if (run / "uwsgi.sock").exists():
                 with suppress(OSError):
-                    before = answered() if refusal and problem == refusal else before
-                problem = next(filter(None, pool.map(ask, range(processes))), None) or ""
+                    before = requests_by_worker() if refusal and problem == refusal else before
+                problem = next(filter(None, pool.map(check_health, range(processes))), None) or ""
                 refusal = problem or refusal
                 with suppress(OSError):
-                    idle = [worker for worker, count in answered().items() if count <= before.get(worker, 0)]
+                    idle = [worker for worker, count in requests_by_worker().items() if count <= before.get(worker, 0)]
                     if not problem and not idle:
                         return None
                     problem = problem or f"workers {idle[:10]} have not answered"
@@ -95,7 +95,7 @@ def _await_workers(app: App, release: str) -> str | None:
 
 
 def discard(app: App, release: str) -> None:
-    """End a release that is not live, at once; it is forgotten unless it was live once."""
+    """Kill a release that is not live; remove it unless it was live once."""
     program = app.programs.name(release)
     app.supervisor.kill(program)
     for folder in (app.paths.trial, app.paths.conf_d):
@@ -112,14 +112,14 @@ def discard(app: App, release: str) -> None:
 
 
 def restore_links(app: App) -> None:
-    """Let the live release have its own files again below shared paths: see exec."""
+    """Point links below shared paths at the live release's files again: its `exec` does."""
     live = app.paths.live()
     if live and app.paths.entry(live).get("shared_paths"):
         run_as(user_id(app.name), group_id(app.name), [str(app.paths.path(live) / "exec"), "true"])
 
 
 def clean_up(app: App, target: str | None, keep_warm: bool) -> None:
-    """End what interrupted runs have left, but for what ``target`` can use."""
+    """Stop and remove what interrupted runs left behind, except what ``target`` can use."""
     journal, live = app.paths.journal(), app.paths.live()
     for release in {*app.programs.registered(), *app.paths.on_disk()} - {live}:
         if release == target and not app.paths.path(release).exists():

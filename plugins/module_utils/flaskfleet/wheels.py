@@ -1,8 +1,8 @@
-"""The wheels that a host has, and which ones an interpreter of it can use.
+"""The wheels of a host, and the platform that decides which of them an interpreter can use.
 
 ::
 
-    /var/lib/flaskfleet/wheels/<sha256>/<file>.whl     each complete or not there; root's alone: some are private
+    /var/lib/flaskfleet/wheels/<sha256>/<file>.whl     complete or not there; only root reads it: some are private
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from .files import Busy, fsync_path, fsync_tree, lock
 POOL = Path("/var/lib/flaskfleet/wheels")
 PATIENCE_SECONDS = 60
 MEMBER = re.compile(r"[0-9a-f]{64}/[\w.+!-]+\.whl", re.ASCII)
-KEPT_SECONDS = 86400  # nothing goes that another run may be about to use
-# What decides whether what was built for one interpreter runs with another one: where a Python is linked statically
-# (Anaconda's, pyenv's), it becomes a part of uWSGI as it is.
+KEPT_SECONDS = 86400  # another run may be about to use a newer one
+# The properties of an interpreter that decide whether a wheel runs with it. A static Python (Anaconda's, pyenv's)
+# becomes a part of uWSGI, so its exact version counts.
 PROBE = """
 import json, platform, sys, sysconfig
 of = sysconfig.get_config_var
@@ -45,7 +45,7 @@ print(json.dumps({
 
 
 class WheelFailed(Exception):
-    """Wheels can't be used; the message says which and what to do."""
+    """A wheel can't be used; the message says which and what to do."""
 
 
 class Wheel(TypedDict):
@@ -57,15 +57,15 @@ class Wheel(TypedDict):
 
 @cache
 def platform_of(python: str, os_release: Path = Path("/etc/os-release")) -> str:
-    """What wheels are built for, like ``debian-12-x86_64-cp311/1a2b3c4d``: the platform, and which of its interpreters.
+    """The platform of an interpreter, like ``debian-12-x86_64-cp311/1a2b3c4d``: the last part tells interpreters apart.
 
     :raises WheelFailed: the interpreter can't be run.
     """
     try:
         done = subprocess.run([python, "-I", "-c", PROBE], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        words = getattr(error, "stderr", "") or getattr(error, "strerror", "")
-        raise WheelFailed(f"{python} can't be run: {words.strip()}; name another `python`") from error
+        reason = getattr(error, "stderr", "") or getattr(error, "strerror", "")
+        raise WheelFailed(f"{python} can't be run: {reason.strip()}; name another `python`") from error
     found = json.loads(done.stdout)
     system = dict(re.findall(r'^(ID|VERSION_ID)="?([^"\n]*)"?$', os_release.read_text(), re.MULTILINE))
     name = f"{system['ID']}-{system.get('VERSION_ID', 'rolling')}-{platform.machine()}-{found['tag']}"
@@ -73,10 +73,10 @@ def platform_of(python: str, os_release: Path = Path("/etc/os-release")) -> str:
 
 
 def merged(sets: Iterable[Iterable[Wheel]]) -> list[Wheel]:
-    """The wheels of several sets: of a project that is in more than one, the first one's."""
+    """The wheels of several sets; if two sets have the same project, the first one's wheel."""
     wheels: dict[str, Wheel] = {}
-    for one in sets:
-        for wheel in one:
+    for wheel_set in sets:
+        for wheel in wheel_set:
             wheels.setdefault(wheel["file"].partition("-")[0].lower(), wheel)
     return list(wheels.values())
 
@@ -91,7 +91,7 @@ def sha256_of(path: Path) -> str:
 
 
 def lacking(wheels: Iterable[Wheel], pool: Path = POOL) -> list[str]:
-    """The hashes of the wheels that the host does not have. The others are about to be used, and stay for a day."""
+    """The hashes of the wheels that the host lacks. The others are kept for another day."""
     missing = set()
     for wheel in wheels:
         if (pool / wheel["sha256"] / wheel["file"]).exists():
@@ -102,19 +102,19 @@ def lacking(wheels: Iterable[Wheel], pool: Path = POOL) -> list[str]:
 
 
 def receive(archive: Path, pool: Path = POOL) -> None:
-    """Take wheels from a tar whose members are ``<sha256>/<file>``.
+    """Unpack wheels from a tar whose members are ``<sha256>/<file>``.
 
-    :raises WheelFailed: one is not what its hash says, or another process does not come to an end of this.
+    :raises WheelFailed: a wheel does not match its hash, or another process holds the lock for too long.
     """
-    aside = pool / ".new"
-    with _alone(pool):
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
+    new = pool / ".new"
+    with _pool_lock(pool):
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
         pool.chmod(0o700)
         try:
-            unpack(archive, aside)
-            fsync_tree(aside)
-            for path in aside.glob("*/*.whl"):
+            unpack(archive, new)
+            fsync_tree(new)
+            for path in new.glob("*/*.whl"):
                 final = pool / path.parent.name / path.name
                 final.parent.mkdir(exist_ok=True)
                 if not final.exists():
@@ -122,13 +122,13 @@ def receive(archive: Path, pool: Path = POOL) -> None:
                     fsync_path(final.parent)
             fsync_path(pool)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(new, ignore_errors=True)
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a tar whose members are ``<sha256>/<file>.whl``, and nothing else: a host may have made it up.
+    """Unpack a tar whose members are ``<sha256>/<file>.whl``. The tar is not trusted, because a host may have made it.
 
-    :raises WheelFailed: another member is in it, or a wheel is not what its hash says.
+    :raises WheelFailed: the tar has another member, or a wheel does not match its hash.
     """
     with tarfile.open(archive) as tar:
         for member in tar:
@@ -138,11 +138,11 @@ def unpack(archive: Path, folder: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with tar.extractfile(member) or io.BytesIO() as source, path.open("wb") as target:
                 shutil.copyfileobj(source, target)
-            see(path, path.parent.name)
+            verify(path, path.parent.name)
 
 
 @contextmanager
-def _alone(pool: Path) -> Iterator[None]:
+def _pool_lock(pool: Path) -> Iterator[None]:
     try:
         with lock(pool.with_name("wheels.lock"), PATIENCE_SECONDS):
             yield
@@ -150,17 +150,17 @@ def _alone(pool: Path) -> Iterator[None]:
         raise WheelFailed(f"process {other} has been adding wheels here for a minute; run this again") from other
 
 
-def see(path: Path, sha256: str) -> None:
-    """See that a wheel is the one that was recorded.
+def verify(path: Path, sha256: str) -> None:
+    """Check that a wheel has the recorded hash.
 
-    :raises WheelFailed: it is another one.
+    :raises WheelFailed: it has another one.
     """
     if (found := sha256_of(path)) != sha256:
         raise WheelFailed(f"{path} was altered: its sha256 is {found}, not {sha256}; remove it and run this again")
 
 
-def keep(used: set[str], pool: Path = POOL) -> None:
-    """Discard the wheels that no environment was made from and that nobody has asked for in a day."""
+def prune(used: set[str], pool: Path = POOL) -> None:
+    """Remove the wheels that no environment was made from and that no run has used for a day."""
     for folder in pool.glob("*"):
         if folder.name not in used and time.time() - folder.stat().st_mtime > KEPT_SECONDS:
             shutil.rmtree(folder, ignore_errors=True)
