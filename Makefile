@@ -164,6 +164,8 @@ release: ## the tarball of a version, from its tag, which it makes: make release
 	@cd .cache && sha256sum flaskfleet-$(VERSION).tar.gz
 
 .PHONY: clean
-clean: ## remove .venv, the lab's images and .cache: wheelhouse and release.key, too, so not where real servers are deployed from
+clean: ## remove .venv, the lab's images and .cache, but neither its release.key nor its wheelhouse
 	@docker images -q --filter label=flaskfleet.recipe | xargs -r docker rmi --force || true
-	rm -rf .venv .cache
+	rm -rf .venv
+	@# Without the key each app gets a new release; without the wheelhouse new hosts may get other versions.
+	[ ! -d .cache ] || find .cache -mindepth 1 -maxdepth 1 ! -name release.key ! -name wheelhouse -exec rm -rf {} +

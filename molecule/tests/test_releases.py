@@ -186,8 +186,8 @@ def test_status_reports_the_live_release_and_undeployed_changes(host: Host, roll
     for name, pid in state.pids.items():
         assert re.search(rf"{re.escape(name.partition(':')[0])} RUNNING, pid {pid}, up \d+", status.output)
     left = rollouts.states["second deploy"][0].current
-    assert re.search(rf"{left} kept, live since \S+Z, voided \S+Z by {WHO}", status.output)
-    assert re.search(r"[0-9a-f.]{12,} previous, live since \S+Z", status.output)
+    assert re.search(rf"{left} kept, last live from \S+Z, voided \S+Z by {WHO}", status.output)
+    assert re.search(r"[0-9a-f.]{12,} previous, last live from \S+Z", status.output)
     assert f"env.BUILD {rollouts.builds[0]['BUILD']} → another" in status.output
     assert f"/srv/counter/releases/{state.current}/src/counter/ticker.py was edited" in status.output
     assert status.changed == 0

@@ -6,7 +6,7 @@ from typing import Any
 
 from .sources import describe
 
-INDENT = 10
+INDENT = 12
 
 
 def lines(state: dict[str, Any], asked: list[dict[str, Any]]) -> list[str]:
@@ -28,7 +28,7 @@ def _app(app: dict[str, Any], undeployed: list[str] | None, now: int) -> list[st
         *_block("runs", [_program(program, now) for program in app["programs"]]),
         *_block("stuck", [f"a request for {seconds} s" for seconds in app["stuck"]]),
         *_block("on disk", [_release(release) for release in app["on_disk"] if release["is"] != "live"]),
-        *_block("not live", asked),
+        *_block("undeployed", asked),
         *_block("locked", [f"for a {lock['what']} by {lock['by']} since {lock['since']}"] if lock else []),
     ]
 
@@ -46,7 +46,8 @@ def _program(program: dict[str, Any], now: int) -> str:
 
 def _release(release: dict[str, Any]) -> str:
     voided = release["voided"]
-    words = f"{release['release']} {release['is']}, live since {release['since'] or 'never'}"
+    was = f"last live from {release['since']}" if release["since"] else "never live"
+    words = f"{release['release']} {release['is']}, {was}"
     return words + (f", voided {voided['since']} by {voided['by']}" if voided else "")
 
 

@@ -542,7 +542,10 @@ VOIDED = [{"target": "inventory", "release": B}, {"target": B}]
 
 @pytest.mark.parametrize("asked", VOIDED, ids=["wanted", "by its id"])
 def test_a_voided_release_is_refused(lived: Recorder, asked: dict[str, str]) -> None:
-    words = f"^blog: {B} was voided by me@laptop at 2026-11-22, when it was rolled back from; .* -e force=true$"
+    words = (
+        f"^blog: {B} was voided by me@laptop at 2026-11-22, when it was rolled back from; "
+        ".* -e force=true, which also breaks the lock of another run$"
+    )
     with pytest.raises(ReleaseFailed, match=words):
         run(lived, "warm_up", **asked)
     assert (lived.steps, lived.rollout_lock.record()) == ([], {})

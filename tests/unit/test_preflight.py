@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -606,3 +607,20 @@ def test_a_number_is_no_text_and_no_truth_value(value: Any) -> None:
     variables = {"keepalived_advert_seconds": value, "keepalived_virtual_ip": "10.0.0.9"}
     told = [str(one) for one in preflight.check_host(imports, set(variables), variables.__getitem__)]
     assert [one for one in told if one.startswith("keepalived_advert_seconds: ") and "must be a number" in one]
+
+
+def test_the_least_that_an_app_needs_is_enough(tmp_path: Path) -> None:
+    """As README.md has it: a source with a requirements.txt, and nothing else."""
+    text = (PROJECT / "README.md").read_text()
+    (given,) = [
+        yaml.safe_load(block)
+        for block in re.findall(r"^```yaml\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+        if "flask_apps" in block
+    ]
+    (tmp_path / "requirements.txt").write_text("flask\n")
+    (app,) = given["flask_apps"].values()
+    assert len(app) == 3
+    app["source"] = {"path": str(tmp_path)}
+    assert problems(given) == []
+    for name in app:
+        assert problems({"flask_apps": {"blog": {**app, name: None}}}) != []

@@ -249,7 +249,7 @@ def test_a_worker_that_is_cheaped_need_not_answer(hasty: App, start, workers: li
 )
 def test_a_program_that_does_not_stay_is_refused(hasty: App, life: list[State], problem: str) -> None:
     hasty.supervisor.rpc.life = life
-    with pytest.raises(ReleaseFailed, match=rf"^blog {A} never became live: {problem}\. "):
+    with pytest.raises(ReleaseFailed, match=rf"^blog {A} did not get warm: {problem}\. "):
         warm_up.warm_up(hasty, A)
 
 

@@ -129,6 +129,12 @@ def test_a_drained_host_is_on_the_page_and_is_no_drift() -> None:
     assert f"<dt>drained</dt><dd>{words}</dd>" in report.page(told)
 
 
+def test_undeployed_changes_are_on_the_page() -> None:
+    asked = {"__status_asked": {"results": [{"app": "blog", "undeployed": ["processes 2 → 8"]}]}}
+    told = page(fleet(app1=asked))
+    assert "<dt>undeployed</dt><dd>processes 2 → 8</dd>" in told
+
+
 def test_the_page_has_drift_first(browser) -> None:
     hosts = fleet(app2=state(app(stuck=[17]), drift=["/etc/nginx/nginx.conf was edited"]), app3={"__status_state": {}})
     dom = browser(page(hosts))

@@ -58,22 +58,22 @@ def test_all_of_a_host_is_told() -> None:
         "\n".join(status.lines(state, asked))
         == f"""\
 blog: {B} is live since 2026-11-22T17:30:00Z, deploy by me@laptop
-  from      https://host/blog main (1a2b3c4)
-  runs      blog-{B} RUNNING, pid 4711, up 2h 2m
-            blog-{B}-mailer:mailer-00 RUNNING, pid 4712, up 59s
-            blog-http FATAL
-  stuck     a request for 17 s
-  on disk   {A} previous, live since 2026-11-21T17:30:00Z
-            {C} kept, live since 2026-11-20T17:30:00Z, voided 2026-11-20T18:00:00Z by you@desktop
-            {C}.1 kept, live since never
-  not live  processes 4 → 8
-            source changed
-  locked    for a deploy by you@desktop since 2026-11-22T18:00:00Z
+  from        https://host/blog main (1a2b3c4)
+  runs        blog-{B} RUNNING, pid 4711, up 2h 2m
+              blog-{B}-mailer:mailer-00 RUNNING, pid 4712, up 59s
+              blog-http FATAL
+  stuck       a request for 17 s
+  on disk     {A} previous, last live from 2026-11-21T17:30:00Z
+              {C} kept, last live from 2026-11-20T17:30:00Z, voided 2026-11-20T18:00:00Z by you@desktop
+              {C}.1 kept, never live
+  undeployed  processes 4 → 8
+              source changed
+  locked      for a deploy by you@desktop since 2026-11-22T18:00:00Z
 shop: {B} is live since 2026-11-22T17:30:00Z, deploy by me@laptop
-  from      /home/me/shop
-  not live  it is no longer in the inventory (remove_app.yml)
-  drift     /etc/nginx/nginx.conf was removed
-            /srv/blog/releases/{B}/uwsgi.ini was edited"""
+  from        /home/me/shop
+  undeployed  it is no longer in the inventory (remove_app.yml)
+  drift       /etc/nginx/nginx.conf was removed
+              /srv/blog/releases/{B}/uwsgi.ini was edited"""
     )
 
 
@@ -112,5 +112,5 @@ def test_playbooks_have_the_filter() -> None:
     filter_loader.add_directory(str(PROJECT / "plugins" / "filter"))
     assert filter_loader.get("status_lines").j2_function is not None
     assert filter_loader.get("status_lines").j2_function({"apps": [], "drift": ["x"], "now": 0}, []) == [
-        "  drift     x"
+        "  drift       x"
     ]

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import PROJECT
 
 INVENTORIES = sorted(path.parent.name for path in PROJECT.glob("inventories/*/hosts.yml"))
@@ -80,3 +81,67 @@ def test_preflight_follows_a_variable_to_another_host(run, tmp_path: Path, packa
 def test_mode_of_a_file_in_a_container_is_octal(path: Path) -> None:
     text = path.read_text()
     assert text.count("docker_container_copy_into:") == text.count("mode_parse: octal_string_only")
+
+
+# Only the checks of a playbook run, and no host is asked.
+NOT_ASKED = ("--tags", "always")
+
+
+# The first two are parts of site.yml. The third one asks for `app` before it imports site.yml.
+LATER = {f"playbooks/{name}.yml" for name in ("app_servers", "load_balancers", "remove_app")}
+
+
+@pytest.mark.parametrize("playbook", sorted({*PLAYBOOKS} - LATER))
+def test_every_playbook_checks_the_command_first(playbook: str) -> None:
+    first = yaml.safe_load((PROJECT / playbook).read_text())[0]
+    while "ansible.builtin.import_playbook" in first:
+        path = (PROJECT / playbook).parent / first["ansible.builtin.import_playbook"]
+        playbook, first = str(path.relative_to(PROJECT)), yaml.safe_load(path.read_text())[0]
+    assert playbook == "playbooks/preflight_command.yml"
+
+
+@pytest.mark.parametrize("playbook", ["unlock", "deploy", "remove_app"])
+@pytest.mark.parametrize("sources", [["-i", "inventories/prdo"], ["-i", "/dev/null"]])
+def test_an_inventory_without_hosts_is_refused(run, playbook: str, sources: list[str]) -> None:
+    done = run("ansible-playbook", f"playbooks/{playbook}.yml", *sources, *NOT_ASKED)
+    assert re.search(rf"inventory: '\S*{sources[1]}' .*; name yours, like -i inventories/prod", done.stdout)
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize("limit", [[], ["--limit", "app2"]])
+def test_a_misspelt_extra_variable_is_refused(run, limit: list[str]) -> None:
+    done = run(
+        "ansible-playbook", "playbooks/unlock.yml", "-i", "inventories/prod", "-e", "ap=hello", *NOT_ASKED, *limit
+    )
+    assert "- ap: no playbook and no inventory reads this variable; did you mean app?" in done.stdout
+    assert "PLAY [Unlock]" not in done.stdout
+    assert done.returncode == 2
+
+
+def test_an_extra_variable_that_the_inventory_reads_is_the_users_own(run, tmp_path: Path) -> None:
+    hosts = {"one": {"base_packages": ["{{ apps }}"]}}
+    (tmp_path / "hosts.json").write_text(json.dumps({"app_servers": {"hosts": hosts}}))
+    command = ("ansible-playbook", "playbooks/preflight_command.yml", "-i", f"{tmp_path}/hosts.json")
+    assert run(*command, "-e", "apps=htop", "-e", "my_color=red").returncode == 0
+    assert run(*command, "-e", "hosts=one").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("extra", "hosts", "is_refused"),
+    [
+        ({}, {"app_servers": ["one"]}, True),
+        ({"force": True}, {"app_servers": ["one"]}, False),
+        ({"host_is_off": True}, {"app_servers": ["one"]}, False),
+        ({}, {"app_servers": ["one", "two"]}, False),
+        ({}, {"app_servers": ["one"], "load_balancers": ["three"]}, False),  # the drain refuses it
+    ],
+)
+def test_the_only_app_server_is_not_removed(
+    run, tmp_path: Path, extra: dict[str, bool], hosts: dict[str, list[str]], is_refused: bool
+) -> None:
+    groups = {group: {"hosts": dict.fromkeys(names)} for group, names in hosts.items()}
+    (tmp_path / "hosts.json").write_text(json.dumps(groups))
+    command = ("ansible-playbook", "playbooks/remove_host.yml", "-i", f"{tmp_path}/hosts.json", *NOT_ASKED)
+    done = run(*command, "-e", json.dumps({"host": "one", **extra}))
+    assert ("one is the only app server, and clients would lose its apps" in done.stdout) == is_refused
+    assert done.returncode == (2 if is_refused else 0), done.stdout

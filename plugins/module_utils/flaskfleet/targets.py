@@ -39,7 +39,7 @@ def find(app: App, wanted: dict[str, Any], interrupted: dict[str, Any]) -> str |
     if voided and not wanted["force"]:
         raise ReleaseFailed(
             f"{app.name}: {found} was voided by {voided['by']} at {voided['since']}, when it was rolled back from; "
-            "change something, or make it live again with -e force=true"
+            "change something, or make it live again with -e force=true, which also breaks the lock of another run"
         )
     return found
 

@@ -45,13 +45,13 @@ def warm_up(app: App, release: str) -> None:
         app.supervisor.start(app.programs.name(release))
         if problem := _await_workers(app, release):
             log = release_log.excerpt(app.paths, release, before)
-            raise ReleaseFailed(f"{app.name} {release} never became live: {problem}. Its log:\n{log}")
+            raise ReleaseFailed(f"{app.name} {release} did not get warm: {problem}. Its log:\n{log}")
         static_links.link(app.paths, release)
         point_symlink(app.paths.home / "next", f"releases/{release}")
     except xmlrpc.client.Fault as fault:
         discard(app, release)
         raise ReleaseFailed(
-            f"{app.name} {release} never became live: Supervisor refused its program ({fault.faultString})"
+            f"{app.name} {release} did not get warm: Supervisor refused its program ({fault.faultString})"
         ) from fault
     except BaseException:  # whatever fails, also a full disk, leaves nothing running
         discard(app, release)
