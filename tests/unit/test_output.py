@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ansible import context
 from callback import flaskfleet
-from plugin_utils import outcomes
+from plugin_utils import outcomes, screen
 
 
 class Screen:
@@ -40,7 +40,7 @@ def run() -> Iterator[Any]:
     callback.v2_playbook_on_play_start(SimpleNamespace(get_name=lambda: "App servers", check_mode=False))
     start(callback, "Configure | Render the nginx config tree")
     yield callback
-    callback._end_task()
+    callback.screen.end_task()
 
 
 def start(callback: Any, name: str) -> None:
@@ -57,7 +57,7 @@ def result(host: str, *, action: str = "config_tree", loop: Any = None, args: An
 
 def finished(callback: Any) -> str:
     """What the run has shown when the task has ended."""
-    callback._end_task()
+    callback.screen.end_task()
     return str(callback._display.text)
 
 
@@ -177,35 +177,36 @@ class TestATaskThatTakesLong:
 
     @pytest.fixture
     def announced(self, monkeypatch: pytest.MonkeyPatch, run: Any) -> Any:
-        """A run whose second task takes long, once it has told twice."""
-        monkeypatch.setattr(flaskfleet, "SHOWN_AFTER_SECONDS", 0.01)
-        monkeypatch.setattr(flaskfleet, "REMINDED_EVERY_SECONDS", 0.01)
+        """A run whose second task takes long, once it has told for which hosts it waits."""
         told = threading.Event()
         display = run._display.display
 
         def watched(message: str, **options: Any) -> None:
             display(message, **options)
-            if "so far" in message:
+            if "waiting for app1, app2" in message:
                 told.set()
 
         monkeypatch.setattr(run._display, "display", watched)
+        monkeypatch.setattr(screen, "SHOWN_AFTER_SECONDS", 0.01)
+        monkeypatch.setattr(screen, "REMINDED_EVERY_SECONDS", 0.01)
+        start(run, "Build | Build uWSGI")
         for host in ("app2", "app1", "app3"):
             run.v2_runner_on_start(SimpleNamespace(get_name=lambda host=host: host), None)
         run.v2_runner_on_ok(result("app3", changed=False))
-        threading.Thread(target=run._watch, args=(run.ended,), daemon=True).start()
         assert told.wait(30)
         return run
 
     def test_with_its_name_and_hosts(self, announced: Any) -> None:
-        assert announced._display.text.startswith(f"{NGINX}    0 s so far, waiting for app1, app2\n")
+        assert announced._display.text.startswith("\nApp servers\n  Build | Build uWSGI\n    0 s so far, waiting for ")
 
     def test_its_duration_is_shown_at_its_end(self, announced: Any) -> None:
         assert finished(announced).endswith("    took 0 s\n")
 
     def test_an_ended_task_is_not_announced(self, announced: Any) -> None:
-        announced._end_task()
+        ended = announced.screen._task_ended
+        announced.screen.end_task()
         before = announced._display.text
-        announced._watch(announced.ended)
+        announced.screen._watch(ended)
         assert announced._display.text == before
 
 
