@@ -18,10 +18,27 @@ MARKED = re.compile(r"(<!-- variables: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL
 def rows(options: dict[str, Any], prefix: str = "") -> Iterator[str]:
     """A row for each option, nested ones behind their parent's name."""
     for name, spec in options.items():
-        kind = f"list of {spec['elements']}" if "elements" in spec else spec["type"]
         default = "required" if spec.get("required") else f"`{yaml_flow(spec.get('default'))}`"
-        yield f"| `{prefix}{name}` | {kind} | {default} | {prose(spec['description'])} |"
+        yield f"| `{prefix}{name}` | {kind(spec)} | {default} | {prose(spec['description'])} |"
         yield from rows(spec.get("options", {}), f"{prefix}{name}{'[]' if spec['type'] == 'list' else ''}.")
+        yield from rows(spec.get("values", {}), f"{prefix}{name}.<name>.")
+
+
+def kind(spec: dict[str, Any]) -> str:
+    """The type of an option's value, and its range."""
+    schema = spec.get("schema", {})
+    limits = f", {schema['minimum']} to {schema['maximum']}" if {"minimum", "maximum"} <= schema.keys() else ""
+    return f"list of {spec['elements']}" if "elements" in spec else f"{spec['type']}{limits}"
+
+
+def tables(meta: Path) -> dict[str, dict[str, Any]]:
+    """The options that a role declares, by the name of the table that shows them."""
+    specs = yaml.safe_load((meta / "argument_specs.yml").read_text())["argument_specs"]
+    options = specs["main"]["options"]
+    if (meta / "constraints.yml").exists():
+        for name, schema in yaml.safe_load((meta / "constraints.yml").read_text())["properties"].items():
+            options[name]["schema"] = schema
+    return {"main": options} | {path.stem: yaml.safe_load(path.read_text()) for path in meta.glob("*_options.yml")}
 
 
 def yaml_flow(value: Any) -> str:
@@ -37,11 +54,11 @@ def prose(description: str | list[str]) -> str:
 
 def generated(readme: Path) -> str:
     """A role's README with its tables as they should be."""
-    specs = yaml.safe_load((readme.parent / "meta" / "argument_specs.yml").read_text())["argument_specs"]
+    declared = tables(readme.parent / "meta")
 
     def table(match: re.Match[str]) -> str:
         head = "| variable | type | default | what it is |\n|---|---|---|---|"
-        return "\n".join([f"{match[1]}{head}", *rows(specs[match[2]]["options"]), match[3]])
+        return "\n".join([f"{match[1]}{head}", *rows(declared[match[2]]), match[3]])
 
     return MARKED.sub(table, readme.read_text())
 
