@@ -81,7 +81,6 @@ from ansible.module_utils.flaskfleet.services import supervisor, uwsgi_workers
 from ansible.module_utils.flaskfleet.trees import Tree
 
 STATE = Path("/var/lib/flaskfleet")
-SERVICES = {"nginx", "supervisor", "keepalived"}  # whose tree is called like them
 SILENT = SimpleNamespace(getAllProcessInfo=list)  # a Supervisor that does not answer
 Report = dict[str, Any]
 
@@ -93,8 +92,8 @@ def look(state: Path, rpc: Any, root: Path = Path("/")) -> Report:
     """
     trees = [Tree(path.parent.name, state / "trees", root) for path in sorted(state.glob("trees/*/manifest.json"))]
     trees = [tree for tree in trees if (read_json(tree.manifest) or {}).get("files")]
-    services = [name for name in (tree.state.name for tree in trees) if name in SERVICES]
-    drift = [f"{name} does not run" for name in services if not is_active(name)]
+    services = [read_json(tree.manifest).get("service") for tree in trees]
+    drift = [f"{name} does not run" for name in services if name and not is_active(name)]
     try:
         processes = rpc.getAllProcessInfo()
     except OSError:

@@ -107,6 +107,19 @@ def test_files_are_ours_whole_or_not_at_all(path: Path, module: str) -> None:
     assert not re.search(rf"^\s*(- )?(ansible\.builtin\.)?{module}:", path.read_text(), re.MULTILINE)
 
 
+def tasks(role: Path) -> list[dict[str, Any]]:
+    """A role's tasks."""
+    return [task for path in sorted(role.glob("tasks/*.yml")) for task in yaml.safe_load(path.read_text()) or []]
+
+
+@every_role
+def test_a_service_that_is_started_is_told_to_the_tree_that_it_reads(role: Path) -> None:
+    """So status.yml reports it where it does not run."""
+    services = [task["ansible.builtin.service"] for task in tasks(role) if "ansible.builtin.service" in task]
+    told = {task["config_tree"].get("service") for task in tasks(role) if "config_tree" in task}
+    assert {service["name"] for service in services if service["state"] == "started"} <= told
+
+
 @every_role
 def test_what_handlers_have_applied_is_noted_by_tasks_that_end_where_one_fails(role: Path) -> None:
     """A handler that fails does not keep the others from running when the play ends (force_handlers)."""

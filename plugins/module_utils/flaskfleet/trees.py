@@ -3,6 +3,7 @@
 The state of a tree lives in one directory (``/var/lib/flaskfleet/trees/<name>``)::
 
     manifest.json   {"tree": hash, "running": who tells what is in effect, or null,
+                     "service": the service that reads the tree, or null,
                      "files": {path: {"sha256", "mode", "owner", "group"}}}
     journal.json    what an apply is about to do; there only while it is being done
     applied.json    the hash that handlers have applied, where no service tells it
