@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Write the tables of variables in roles/*/README.md from argument_specs; with --check only say which are stale."""
+"""Write the tables of roles/*/README.md from what meta declares, and that of docs/state-on-hosts.md from these READMEs.
+
+With --check only say which are stale.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import Any
 import yaml
 
 ROLES = Path(__file__).resolve().parents[1] / "roles"
+STATE = ROLES.parent / "docs" / "state-on-hosts.md"
 MARKED = re.compile(r"(<!-- variables: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -63,13 +67,31 @@ def generated(readme: Path) -> str:
     return MARKED.sub(table, readme.read_text())
 
 
+def files(role: Path) -> Iterator[str]:
+    """A row for each file that a role renders, in the words of its README."""
+    templates = (path.relative_to(role / "templates").with_suffix("") for path in role.rglob("templates/**/*.j2"))
+    rendered = {re.sub(r"\{(\w+)\}", r"<\1>", f"/{path}") for path in templates}
+    for path, what in re.findall(r"^\| `(/[^`]+)` \| (.+) \|$", (role / "README.md").read_text(), re.MULTILINE):
+        if path in rendered:
+            yield f"| `{path}` | {what} | [{role.name}](../roles/{role.name}/README.md) |"
+
+
+def with_files(page: Path) -> str:
+    """A page with the table of all roles' files as it should be."""
+    table = ["<!-- files -->", "| path | what | role |", "|---|---|---|"]
+    table += [row for readme in sorted(ROLES.glob("*/README.md")) for row in files(readme.parent)]
+    before, _, after = page.read_text().partition("<!-- files -->")
+    return before + "\n".join(table) + "\n<!-- end -->" + after.partition("<!-- end -->")[2]
+
+
 def main() -> int:
     """Write what is stale, or say it; the exit code is 1 where --check finds something."""
-    stale = [readme for readme in sorted(ROLES.glob("*/README.md")) if generated(readme) != readme.read_text()]
-    for readme in stale:
-        print(f"{readme.relative_to(ROLES.parent)}: the table of variables is stale; run make readmes")
+    pages = {readme: generated(readme) for readme in sorted(ROLES.glob("*/README.md"))} | {STATE: with_files(STATE)}
+    stale = {page: text for page, text in pages.items() if text != page.read_text()}
+    for page, text in stale.items():
+        print(f"{page.relative_to(ROLES.parent)}: a table is stale; run make readmes")
         if "--check" not in sys.argv:
-            readme.write_text(generated(readme))
+            page.write_text(text)
     return 1 if stale and "--check" in sys.argv else 0
 
 

@@ -34,7 +34,8 @@ SPEC_KEYS = {
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of the roles, from which options are read."""
     shutil.copytree(PROJECT / "roles", tmp_path / "roles")
-    shutil.copytree(PROJECT / "tools", tmp_path / "tools")
+    for folder in ("docs", "tools"):
+        shutil.copytree(PROJECT / folder, tmp_path / folder)
     caches = (entries.app_options, entries.role_options, variable_checks.constraints)
     for module in (entries, variable_checks):
         monkeypatch.setattr(module, "PROJECT", tmp_path)
