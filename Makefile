@@ -121,7 +121,7 @@ bundle: .venv engine ## wheels and sources for servers without the internet, in 
 	$(step) 'It is .cache/bundle.tar: unpack it in the clone on the controller that has no access'
 
 .PHONY: readmes
-readmes: .venv ## write the tables of variables in the roles' READMEs
+readmes: .venv ## write the tables in the roles' READMEs and in docs/state-on-hosts.md
 	@tools/role_readmes.py
 
 docs-tools := .cache/docs-tools

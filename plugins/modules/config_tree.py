@@ -16,7 +16,7 @@ description:
     earlier run was interrupted before it.
 options:
   name:
-    description: The name of the tree, of its record below C(/var/lib/flaskfleet/trees/), and of the service.
+    description: The name of the tree and of its record below C(/var/lib/flaskfleet/trees/).
     type: str
     required: true
   state:
@@ -54,6 +54,9 @@ options:
       - V(handlers) if the service does not report it. The tree then counts as running once a handler with
         O(state=running) has run.
     type: str
+  service:
+    description: The service that reads the tree. C(fleet_state) reports a stopped one as drift.
+    type: str
   timeout:
     description: Seconds to wait for O(state=running).
     type: int
@@ -71,6 +74,7 @@ EXAMPLES = r"""
     each: {site: "{{ nginx_sites }}"}
     check: [nginx, -t, -q, -c, "{stage}/etc/nginx/nginx.conf"]
     running: nginx:/var/lib/nginx/flaskfleet.sock
+    service: nginx
   notify: nginx config changed
 
 - name: Wait until nginx serves the new tree
@@ -119,7 +123,13 @@ STATE = Path("/var/lib/flaskfleet/trees")
 
 
 def present(
-    tree: Tree, files: list[File], tree_hash: str, check: list[str], check_mode: bool, running: str | None = None
+    tree: Tree,
+    files: list[File],
+    tree_hash: str,
+    check: list[str],
+    check_mode: bool,
+    running: str | None = None,
+    service: str | None = None,
 ) -> Changes:
     """Write the tree to the host; in check mode only return the changes."""
     if check_mode:
@@ -127,7 +137,8 @@ def present(
     finished = tree.roll_forward()
     changes = tree.compare(files)
     changes.finished = finished
-    record = {"tree": tree_hash, "running": running, "files": {file.path: file.record for file in files}}
+    records = {file.path: file.record for file in files}
+    record = {"tree": tree_hash, "running": running, "service": service, "files": records}
     if changes:
         tree.check(files, check)
         tree.apply(record, changes)
@@ -179,7 +190,9 @@ def _write_tree(module: AnsibleModule, tree: Tree, wanted: dict[str, Any]) -> No
     files = [File(**file) for file in json.loads(wanted["rendered"])["files"]]
     try:
         with nullcontext() if module.check_mode else lock(tree.state / "lock"):
-            changes = present(tree, files, wanted["tree"], wanted["check"], module.check_mode, wanted["running"])
+            changes = present(
+                tree, files, wanted["tree"], wanted["check"], module.check_mode, wanted["running"], wanted["service"]
+            )
     except Busy as busy:
         module.fail_json(msg=f"{wanted['name']}: process {busy} is writing it right now; run again when it is done")
     except (CheckFailed, KeyError, OSError) as error:
@@ -207,6 +220,7 @@ def main() -> None:
             "tree": {"type": "str"},
             "check": {"type": "list", "elements": "str", "default": []},
             "running": {"type": "str"},
+            "service": {"type": "str"},
             "timeout": {"type": "int", "default": 20},
             "log": {"type": "path"},
         },

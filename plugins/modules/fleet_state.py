@@ -81,7 +81,6 @@ from ansible.module_utils.flaskfleet.services import supervisor, uwsgi_workers
 from ansible.module_utils.flaskfleet.trees import Tree
 
 STATE = Path("/var/lib/flaskfleet")
-SERVICES = {"nginx", "supervisor", "keepalived"}  # whose tree is called like them
 SILENT = SimpleNamespace(getAllProcessInfo=list)  # a Supervisor that does not answer
 Report = dict[str, Any]
 
@@ -93,8 +92,7 @@ def look(state: Path, rpc: Any, root: Path = Path("/")) -> Report:
     """
     trees = [Tree(path.parent.name, state / "trees", root) for path in sorted(state.glob("trees/*/manifest.json"))]
     trees = [tree for tree in trees if (read_json(tree.manifest) or {}).get("files")]
-    services = [name for name in (tree.state.name for tree in trees) if name in SERVICES]
-    drift = [f"{name} does not run" for name in services if not is_active(name)]
+    drift = [f"{name} does not run" for name in map(service_of, trees) if name and not is_active(name)]
     try:
         processes = rpc.getAllProcessInfo()
     except OSError:
@@ -123,6 +121,13 @@ def look(state: Path, rpc: Any, root: Path = Path("/")) -> Report:
         "disk": {path: usage(path) for path in sorted({mount(root / "srv"), mount(root / "var/log"), mount(root)})},
         "drained": [describe(flag) for path in sorted(state.glob("drain/[!.]*")) if (flag := read_json(path))],
     }
+
+
+def service_of(tree: Tree) -> str | None:
+    """The service that reads a tree. Before site.yml has written the record anew, the tree's name tells."""
+    earlier = tree.state.name if tree.state.name in ("keepalived", "nginx", "supervisor") else None
+    service: str | None = read_json(tree.manifest).get("service", earlier)
+    return service
 
 
 def is_active(service: str) -> bool:

@@ -13,20 +13,63 @@ from module_utils.flaskfleet.shared import served_at
 from .rendering import PROJECT
 
 Entry = dict[str, Any]
+FOR_PREFLIGHT = {"description", "schema", "values", "part_of"}  # of an option; Ansible's validator needs none of them
 
 
 @cache
-def role_specs(role: str) -> dict[str, Any]:
-    """The options of each entry point of a role, ``{}`` where it declares none."""
+def app_options() -> dict[str, Any]:
+    """The options of an entry. The file that declares them says how."""
+    options: dict[str, Any] = yaml.safe_load((PROJECT / "roles/flask_app/meta/app_options.yml").read_text())
+    return options
+
+
+@cache
+def role_options(role: str) -> dict[str, Any]:
+    """A role's variables as its argument spec declares them, ``{}`` where it declares none."""
     path = PROJECT / "roles" / role / "meta" / "argument_specs.yml"
-    specs = yaml.safe_load(path.read_text())["argument_specs"] if path.exists() else {}
-    return {point: spec.get("options", {}) for point, spec in specs.items()}
+    specs = yaml.safe_load(path.read_text())["argument_specs"] if path.exists() else {"main": {}}
+    options: dict[str, Any] = specs["main"].get("options", {})
+    if "flask_apps" in options:
+        options["flask_apps"]["values"] = app_options()
+    return options
+
+
+def schema_of(options: dict[str, Any]) -> dict[str, Any]:
+    """The JSON Schema of values in the shape of an argument spec, of what each option says as ``schema``."""
+    properties: dict[str, Any] = {}
+    for name, spec in options.items():
+        schema = dict(spec.get("schema", {}))
+        if "options" in spec:
+            schema |= schema_of(spec["options"])
+        if "values" in spec:
+            schema["additionalProperties"] = schema_of(spec["values"])
+        if schema:
+            properties[name] = schema
+    return {"properties": properties}
+
+
+def of_a_release(entry: Entry) -> Entry:
+    """The options of an entry whose values are among a release's inputs."""
+    parts = {name: spec.get("part_of", "release") for name, spec in app_options().items()}
+    return {name: value for name, value in entry.items() if parts.get(name) == "release"}
 
 
 def validate(options: dict[str, Any], values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Values with their types and defaults, and what is wrong with them, in Ansible's words."""
-    result = ArgumentSpecValidator(deepcopy(options)).validate(values)
+    result = ArgumentSpecValidator(_argument_spec(options)).validate(values)
     return result.validated_parameters, result.error_messages
+
+
+def _argument_spec(options: dict[str, Any]) -> dict[str, Any]:
+    """A copy for Ansible's validator, which hands out the defaults themselves."""
+    return {
+        name: {
+            key: _argument_spec(value) if key == "options" else deepcopy(value)
+            for key, value in spec.items()
+            if key not in FOR_PREFLIGHT
+        }
+        for name, spec in options.items()
+    }
 
 
 def plain(value: Any) -> Any:
@@ -44,18 +87,22 @@ def complete(apps: dict[str, Entry]) -> dict[str, Entry]:
 
     :raises ValueError: an entry that preflight would have refused.
     """
-    entries = {}
-    for name, app in plain(apps or {}).items():
-        entry, errors = validate(role_specs("flask_app")["app"], app)
-        if errors:
-            raise ValueError(f"flask_apps.{name}: {'; '.join(errors)}")
-        programs = {}
-        for program, options in entry["programs"].items():
-            programs[program], errors = validate(role_specs("flask_app")["program"], options)
-            if errors:
-                raise ValueError(f"flask_apps.{name}.programs.{program}: {'; '.join(errors)}")
-        entries[name] = {**entry, "name": name, "programs": programs}
-    return entries
+    return {
+        name: {**_complete(f"flask_apps.{name}", app_options(), app), "name": name}
+        for name, app in plain(apps or {}).items()
+    }
+
+
+def _complete(path: str, options: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    values, errors = validate(options, given)
+    if errors:
+        raise ValueError(f"{path}: {'; '.join(errors)}")
+    for name, spec in options.items():
+        if "values" in spec:
+            values[name] = {
+                key: _complete(f"{path}.{name}.{key}", spec["values"], value) for key, value in values[name].items()
+            }
+    return values
 
 
 def sites(apps: dict[str, Entry]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
-from .entries import Entry, complete, role_specs
+from .entries import Entry, complete, role_options
 
 Server = dict[str, Any]
 
@@ -62,7 +62,7 @@ def balanced(hosts: list[str], hostvars: Any) -> list[dict[str, Any]]:
 
 def nginx(variables: Any, name: str) -> Any:
     """A variable of the role nginx on any host. Its default comes from the specs, because other roles don't see it."""
-    return variables.get(f"nginx_{name}", role_specs("nginx")["main"][f"nginx_{name}"]["default"])
+    return variables.get(f"nginx_{name}", role_options("nginx")[f"nginx_{name}"]["default"])
 
 
 def _server(host: str, variables: Any) -> Server:

@@ -15,7 +15,7 @@ import yaml
 
 from . import sources
 from .consistency_checks import Fetch, check_consistency
-from .entries import complete, role_specs
+from .entries import complete, role_options
 from .release_contents import contents
 from .rendering import PROJECT
 from .sources import Fetched, SourceError
@@ -87,7 +87,7 @@ def check_host(
     problems = list(check_names(names, {name for item in imports for name in item.wired}))
     values: dict[str, Any] = {}
     for item in imports:
-        options = role_specs(item.role).get("main", {})
+        options = role_options(item.role)
         given = {}
         for name in sorted(names & options.keys() - item.wired):
             try:
@@ -98,13 +98,6 @@ def check_host(
         problems += check_options("", wanted, given)
         problems += check_constraints(constraints(item.role), given)
         values |= {name: given.get(name, spec.get("default")) for name, spec in wanted.items()}
-    for name, app in (values.get("flask_apps") or {}).items() if isinstance(values.get("flask_apps"), dict) else ():
-        problems += check_options(f"flask_apps.{name}", role_specs("flask_app")["app"], app)
-        programs = app.get("programs") if isinstance(app, dict) else None
-        for program, given in programs.items() if isinstance(programs, dict) else ():
-            problems += check_options(
-                f"flask_apps.{name}.programs.{program}", role_specs("flask_app")["program"], given
-            )
     problems += check_line_breaks("", values)
     return problems or list(check_consistency(values, fetch))
 
@@ -117,7 +110,7 @@ def claims(imports: list[Import], names: set[str], get: Callable[[str], Any]) ->
     """
     ports, files, take_over = [], [], []
     for item in imports:
-        options = role_specs(item.role).get("main", {})
+        options = role_options(item.role)
         values = {name: get(name) if name in names else spec.get("default") for name, spec in options.items()}
         take_over += values.get("base_take_over", [])
         if values.get(f"{item.role}_enabled", True) and values.get("keepalived_virtual_ip", "x"):

@@ -19,16 +19,10 @@ from module_utils.flaskfleet.environments import RECORD
 from module_utils.flaskfleet.journal import release_id
 
 from .cache import CACHE
-from .entries import Entry
+from .entries import Entry, of_a_release
 from .packing import digest, further_wheels
 from .requirements import Required
 from .sources import SourceError
-
-# What steers other roles: a change of it is no new release.
-NOT_OF_A_RELEASE = {
-    "name", "source", "server_names", "nginx_directives", "secret_env", "http", "hooks", "wheels", "packages",
-    "files", "secret_files",  # as digests they are
-}  # fmt: skip
 
 
 def release_key() -> bytes:
@@ -81,7 +75,7 @@ def release_inputs(
         "settings": settings,
         "files": digest(entry["files"]),
         "secrets": secrets_id(entry),
-        "entry": {name: value for name, value in entry.items() if name not in NOT_OF_A_RELEASE},
+        "entry": of_a_release(entry),
     }
 
 

@@ -1,7 +1,7 @@
 """Checks of each variable by itself, without any other: its name, its type and the values that it takes.
 
-argument_specs know types, ``meta/constraints.yml`` (JSON Schema) what a type cannot say. A problem names the variable
-and its value, what is wrong, and what to do.
+argument_specs know types, ``meta/constraints.yml`` (JSON Schema) what a type cannot say; of an app's options one file
+has both. A problem names the variable and its value, what is wrong, and what to do.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jsonschema
 import yaml
 
-from .entries import role_specs, validate
+from .entries import role_options, schema_of, validate
 from .rendering import PROJECT
 from .sources import redact
 
@@ -50,6 +50,9 @@ def constraints(role: str) -> dict[str, Any]:
     """The JSON Schema of a role's variables, ``{}`` where it declares none."""
     path = PROJECT / "roles" / role / "meta" / "constraints.yml"
     schema: dict[str, Any] = yaml.safe_load(path.read_text()) if path.exists() else {}
+    properties = schema.setdefault("properties", {})
+    for name, more in schema_of(role_options(role))["properties"].items():
+        properties[name] = properties.get(name, {}) | more
     return schema
 
 
@@ -58,7 +61,7 @@ def check_names(names: set[str], wired: set[str]) -> Iterator[Problem]:
 
     :param wired: the variables that the playbook sets.
     """
-    known = {name for role in all_roles() for name in role_specs(role).get("main", {})}
+    known = {name for role in all_roles() for name in role_options(role)}
     prefixes = tuple(f"{role}_" for role in all_roles())
     for name in sorted(names):
         if name in wired:
@@ -98,10 +101,20 @@ def check_options(path: str, options: dict[str, Any], values: Any) -> Iterator[P
             is_secret = spec.get("no_log") or (path and spec["type"] in ("dict", "list"))
             shown = HIDDEN if is_secret else _visible(here, value)
             yield Problem(here, shown, f"must be {_type(spec)}. {_text(spec['description'])}")
-        elif "options" in spec:
-            inner = [(here, value)] if spec["type"] == "dict" else [(f"{here}[{i}]", v) for i, v in enumerate(value)]
-            for where, item in inner:
-                yield from check_options(where, spec["options"], item)
+        else:
+            for where, options, item in _inner(here, spec, value):
+                yield from check_options(where, options, item)
+
+
+def _inner(path: str, spec: dict[str, Any], value: Any) -> list[tuple[str, dict[str, Any], Any]]:
+    """The values within a value, each with its path and its options."""
+    if "options" in spec and spec["type"] == "list":
+        return [(f"{path}[{index}]", spec["options"], item) for index, item in enumerate(value)]
+    if "options" in spec:
+        return [(path, spec["options"], value)]
+    if "values" in spec and isinstance(value, dict):  # Ansible takes a text like a=b for a mapping
+        return [(f"{path}.{name}", spec["values"], item) for name, item in value.items()]
+    return []
 
 
 def _type(spec: dict[str, Any]) -> str:

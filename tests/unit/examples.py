@@ -11,10 +11,9 @@ from ansible.module_utils.flaskfleet.environments import Environment
 from ansible.module_utils.flaskfleet.secret_files import Secrets
 from ansible.module_utils.flaskfleet.staging import Release
 from ansible.module_utils.flaskfleet.wheels import Wheel
-from plugin_utils.entries import complete
+from plugin_utils.entries import complete, of_a_release
 from plugin_utils.packing import pack
 from plugin_utils.release_contents import contents
-from plugin_utils.release_inputs import NOT_OF_A_RELEASE
 
 A, B, C, D = (letter * 12 for letter in "abcd")
 APP_ID, WEB_ID = 1001, 33  # of the user and group blog, and of the group www-data
@@ -48,8 +47,7 @@ def app_entry(**changed: Any) -> dict[str, Any]:
         "health": {"path": "/healthz?deep=1", "timeout_seconds": 5},
         **changed,
     }
-    entry = complete({"blog": given})["blog"]
-    return {name: value for name, value in entry.items() if name not in NOT_OF_A_RELEASE}
+    return of_a_release(complete({"blog": given})["blog"])
 
 
 def make_release(id: str, **changed: Any) -> Release:

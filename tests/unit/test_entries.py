@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from ansible.plugins.loader import filter_loader
-from plugin_utils.entries import complete, role_specs, sites, validate
+from plugin_utils.entries import app_options, complete, role_options, sites, validate
 from plugin_utils.rendering import PROJECT
 
 BLOG = {"source": {"path": "/home/me/blog"}, "wsgi": "blog:app", "server_names": ["blog.example"]}
@@ -22,7 +22,7 @@ def test_an_entry_has_its_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "spec"), [(name, spec) for name, spec in role_specs("flask_app")["app"].items() if "default" in spec]
+    ("option", "spec"), [(name, spec) for name, spec in app_options().items() if "default" in spec]
 )
 def test_an_entry_has_every_default(option: str, spec: dict[str, Any]) -> None:
     entry = complete({"blog": {name: BLOG[name] for name in REQUIRED}})["blog"]
@@ -37,10 +37,10 @@ def test_defaults_within_an_option_are_filled_in() -> None:
 
 
 def test_an_option_with_options_has_all_of_them_if_none_is_given() -> None:
-    assert set(complete(blog())["blog"]["health"]) == set(role_specs("flask_app")["app"]["health"]["options"])
+    assert set(complete(blog())["blog"]["health"]) == set(app_options()["health"]["options"])
 
 
-@pytest.mark.parametrize("option", role_specs("flask_app")["program"])
+@pytest.mark.parametrize("option", app_options()["programs"]["values"])
 def test_a_program_has_every_option(option: str) -> None:
     programs = complete(blog(programs={"mailer": {"command": "python -m blog.mailer"}}))["blog"]["programs"]
     assert option in programs["mailer"]
@@ -161,8 +161,8 @@ def test_validation_tells_all_that_is_wrong() -> None:
     assert len(errors) == 2
 
 
-def test_a_role_that_declares_nothing_has_no_specs() -> None:
-    assert role_specs("no-such-role") == {}
+def test_a_role_that_declares_nothing_has_no_options() -> None:
+    assert role_options("no-such-role") == {}
 
 
 @pytest.mark.parametrize(("name", "function"), [("nginx_sites", sites), ("complete_apps", complete)])

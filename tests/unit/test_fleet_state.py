@@ -17,6 +17,7 @@ from ansible.module_utils.flaskfleet import (
 )
 from ansible.module_utils.flaskfleet.app import App
 from ansible.module_utils.flaskfleet.drains import Drains
+from ansible.module_utils.flaskfleet.files import read_json, write_json
 from ansible.module_utils.flaskfleet.services import Worker
 from ansible.module_utils.flaskfleet.trees import File, Tree
 from ansible.module_utils.testing import patch_module_args
@@ -44,7 +45,7 @@ def state(host: Path) -> Path:
 def tree(host: Path, state: Path) -> Path:
     """A file of configuration that was written to the host."""
     tree = Tree("nginx", state / "trees", host)
-    present(tree, [File("/etc/nginx.conf", "x", "0644", OWNER, GROUP)], "1", [], check_mode=False)
+    present(tree, [File("/etc/nginx.conf", "x", "0644", OWNER, GROUP)], "1", [], check_mode=False, service="nginx")
     return host / "etc/nginx.conf"
 
 
@@ -158,6 +159,36 @@ def test_services_that_do_not_run_are_drift(
 ) -> None:
     services["nginx"] = False
     assert look(state, live, host)["drift"] == ["nginx does not run"]
+
+
+def test_files_that_no_service_reads_need_none(
+    live: App, state: Path, host: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [File("/etc/base.conf", "x", "0644", OWNER, GROUP)]
+    present(Tree("base", state / "trees", host), files, "1", [], check_mode=False)
+    monkeypatch.setattr(fleet_state, "is_active", lambda name: False)
+    assert look(state, live, host)["drift"] == []
+
+
+@pytest.mark.parametrize(("name", "drift"), [("nginx", ["nginx does not run"]), ("base", [])])
+def test_a_record_of_an_earlier_version_has_no_service(
+    name: str, drift: list[str], live: App, state: Path, host: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = Tree(name, state / "trees", host)
+    present(tree, [File("/etc/some.conf", "x", "0644", OWNER, GROUP)], "1", [], check_mode=False)
+    record = read_json(tree.manifest)
+    del record["service"]
+    write_json(tree.manifest, record)
+    monkeypatch.setattr(fleet_state, "is_active", lambda name: False)
+    assert look(state, live, host)["drift"] == drift
+
+
+def test_a_service_whose_files_were_removed_need_not_run(
+    tree: Path, live: App, state: Path, host: Path, services: dict[str, bool]
+) -> None:
+    present(Tree("nginx", state / "trees", host), [], "2", [], check_mode=False, service="nginx")
+    services["nginx"] = False
+    assert look(state, live, host)["drift"] == []
 
 
 def test_a_host_without_supervisor_is_reported(live: App, state: Path, host: Path) -> None:

@@ -56,7 +56,7 @@ def test_modes_are_as_asked(tree: Tree, files: list[File]) -> None:
 
 def test_the_manifest_is_what_was_written(tree: Tree, files: list[File]) -> None:
     written = {file.path: file.record for file in files}
-    assert json.loads(tree.manifest.read_text()) == {"tree": "1", "running": None, "files": written}
+    assert json.loads(tree.manifest.read_text()) == {"tree": "1", "running": None, "service": None, "files": written}
 
 
 def test_nothing_but_the_manifest_is_left_behind(tree: Tree, files: list[File]) -> None:

@@ -29,6 +29,7 @@ TEMPLATES = {
     for folder in PROJECT.glob("roles/*/templates")
     for path in folder.rglob("*.j2")
 }
+GUIDE = PROJECT / "docs/contributing.md"
 KINDS = ("/var/lib/flaskfleet", "/run/flaskfleet", "/etc/flaskfleet", "/srv/<app>")
 
 
@@ -87,6 +88,34 @@ def _is_quoted(name: str) -> bool:
     return bool(re.search(rf"[\"'/}}]{re.escape(name)}[\"'/{{.]", CODE))
 
 
+def guide() -> dict[str, str]:
+    """The sections of contributing.md that say how to add something, by their headings."""
+    sections = re.split(r"^## (.+)\n", GUIDE.read_text(), flags=re.MULTILINE)[1:]
+    return {name: text for name, text in zip(sections[::2], sections[1::2], strict=True) if name.startswith("Add ")}
+
+
+def linked(text: str) -> list[Path]:
+    """The files and folders that a text of contributing.md links to."""
+    return [(GUIDE.parent / link).resolve() for link in re.findall(r"\]\(([^)#]+)\)", text)]
+
+
+def contents(paths: list[Path]) -> str:
+    """The texts of files, and of those below folders."""
+    files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    return "\n".join(file.read_text() for file in files if file.is_file())
+
+
+def steps() -> list[tuple[str, int, str, str]]:
+    """The rows of the guide's tables of files: the section, the table's number in it, the files, what stands there."""
+    pattern = re.compile(r"^\| file \| what stands there \|\n\|---\|---\|\n((?:\|.*\n)+)", re.MULTILINE)
+    return [
+        (section, number, *re.split(r"(?<!\\)\|", line)[1:-1])
+        for section, text in guide().items()
+        for number, table in enumerate(pattern.findall(text))
+        for line in table.splitlines()
+    ]
+
+
 def test_pages_are_found() -> None:
     names = {page.name for page in PAGES}
     assert {"index.md", "architecture.md", "state-on-hosts.md", "SECURITY.md", "README.md"} <= names
@@ -115,11 +144,6 @@ def test_index_and_menu_name_the_page(page: Path) -> None:
         assert f'"docs/{page.stem}"' in (PROJECT / "docs/conf.py").read_text()
 
 
-@pytest.mark.parametrize("role", sorted(path.parent.name for path in PROJECT.glob("roles/*/tasks")))
-def test_index_names_the_role(role: str) -> None:
-    assert f"(../roles/{role}/README.md)" in (PROJECT / "docs/index.md").read_text()
-
-
 @pytest.mark.parametrize("playbook", sorted(path.name for path in PROJECT.glob("playbooks/*.yml")))
 def test_playbook_is_mentioned(playbook: str) -> None:
     assert any(re.search(rf"(?<![\w-]){re.escape(playbook)}", page.read_text()) for page in PAGES)
@@ -133,9 +157,36 @@ def test_path_on_a_host_is_in_the_code(path: str) -> None:
 @pytest.mark.parametrize("path", sorted(TEMPLATES))
 def test_file_of_a_template_is_in_the_table(path: str) -> None:
     told = {one for row in rows(STATE) for one in re.findall(r"`([^`]+)`", row[0])}
-    assert re.sub(r"\{\w+\}", "<app>", path) in told
+    assert re.sub(r"\{\w+\}", "<site>", path) in told
 
 
 @pytest.mark.parametrize("row", rows(STATE), ids=lambda row: row[0][:60])
 def test_every_row_has_the_effect_of_a_deletion(row: list[str]) -> None:
     assert all(row)
+
+
+@pytest.mark.parametrize(("section", "number", "files", "words"), steps())
+def test_the_guide_says_what_stands_in_a_file(section: str, number: int, files: str, words: str) -> None:
+    text = contents(linked(files))
+    told = [word.replace(r"\|", "|") for word in re.findall(r"`([^`]+)`", words)]
+    assert told
+    assert [word for word in told if not re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text)] == []
+
+
+@pytest.mark.parametrize("section", guide())
+def test_the_guide_shows_code_as_it_is(section: str) -> None:
+    blocks = re.findall(r"^```\w+\n(.*?)^```$", guide()[section], re.DOTALL | re.MULTILINE)
+    assert [block for block in blocks if block not in contents(linked(guide()[section]))] == []
+
+
+@pytest.mark.parametrize(
+    ("section", "number", "most"),
+    [
+        ("Add an option of an app", 0, 4),
+        ("Add a line to the server block", 0, 2),
+        ("Add a role", 1, 4),  # outside of its own folder
+    ],
+)
+def test_to_add_something_takes_few_files(section: str, number: int, most: int) -> None:
+    files = [path for step in steps() if step[:2] == (section, number) for path in linked(step[2])]
+    assert 0 < len(files) <= most

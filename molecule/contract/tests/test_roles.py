@@ -107,6 +107,19 @@ def test_files_are_written_whole(path: Path, module: str) -> None:
     assert not re.search(rf"^\s*(- )?(ansible\.builtin\.)?{module}:", path.read_text(), re.MULTILINE)
 
 
+def tasks(role: Path) -> list[dict[str, Any]]:
+    """A role's tasks."""
+    return [task for path in sorted(role.glob("tasks/*.yml")) for task in yaml.safe_load(path.read_text()) or []]
+
+
+@every_role
+def test_a_service_that_is_started_is_told_to_the_tree_that_it_reads(role: Path) -> None:
+    """So status.yml reports it where it does not run."""
+    services = [task["ansible.builtin.service"] for task in tasks(role) if "ansible.builtin.service" in task]
+    told = {task["config_tree"].get("service") for task in tasks(role) if "config_tree" in task}
+    assert {service["name"] for service in services if service["state"] == "started"} <= told
+
+
 @every_role
 def test_no_handler_of_its_own_records_a_tree_as_applied(role: Path) -> None:
     """If a handler fails, the others still run at the end of the play (force_handlers)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from conftest import PROJECT
 
 sys.path.insert(0, str(PROJECT / "plugins"))
 from plugin_utils import preflight
-from plugin_utils.entries import role_specs
+from plugin_utils.entries import app_options, role_options
 from plugin_utils.variable_checks import all_roles
 
 
@@ -30,17 +31,21 @@ WIRED = {name for playbook in PLAYBOOKS for item in preflight.role_imports(playb
 @pytest.mark.parametrize("role", all_roles())
 def test_every_setting_is_off_its_default(role: str) -> None:
     given = [*OVERRIDES.values(), *hosts("offline").values()]
-    options = {name: spec["default"] for name, spec in role_specs(role)["main"].items() if name not in WIRED}
+    options = {name: spec["default"] for name, spec in role_options(role).items() if name not in WIRED}
     off = {name for one in given for name, value in one.items() if name in options and value != options[name]}
     assert off == set(options)
 
 
-@pytest.mark.parametrize(("point", "given"), [("app", NOTES), ("program", NOTES["programs"]["mailer"])])
-def test_every_option_of_an_app_is_off_its_default(point: str, given: dict[str, Any]) -> None:
-    options = role_specs("flask_app")[point]
-    assert {
-        name for name, spec in options.items() if given.get(name, spec.get("default")) == spec.get("default")
-    } == set()
+def at_its_default(options: dict[str, Any], given: dict[str, Any], path: str = "") -> Iterator[str]:
+    """The options that an entry leaves at their defaults. Of a source's kinds only one can be given."""
     for name, spec in options.items():
-        inner = {key for key in spec.get("options", {}) if name != "source" and key not in given[name]}
-        assert inner == set(), name
+        if name not in given or (not path and given[name] == spec.get("default")):
+            yield f"{path}{name}"
+        elif name != "source":
+            yield from at_its_default(spec.get("options", {}), given[name], f"{path}{name}.")
+            for key, value in given[name].items() if "values" in spec else ():
+                yield from at_its_default(spec["values"], value, f"{path}{name}.{key}.")
+
+
+def test_every_option_of_an_app_is_off_its_default() -> None:
+    assert list(at_its_default(app_options(), NOTES)) == []

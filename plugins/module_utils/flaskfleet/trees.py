@@ -3,6 +3,7 @@
 The state of a config tree lies in one folder (``/var/lib/flaskfleet/trees/<name>``)::
 
     manifest.json   {"tree": hash, "running": the option `running` of config_tree, or null,
+                     "service": the service that reads the tree, or null,
                      "files": {path: {"sha256", "mode", "owner", "group"}}}
     journal.json    what an apply is about to do; exists only during the apply
     applied.json    the hash that handlers have applied, if the service does not report one
