@@ -77,6 +77,16 @@ def test_preflight_follows_a_variable_to_another_host(run, tmp_path: Path, packa
     assert done.returncode == (2 if words else 0), done.stdout
 
 
+@pytest.mark.parametrize(
+    "inventory",
+    ["inventories/lab", "inventories/local", "lab/single", "bench/inventory", "bench/fleet", "bench/scale/3.yml"],
+)
+def test_preflight_accepts_the_inventories_of_this_repository(run, inventory: str) -> None:
+    unasked = json.dumps({"__preflight_claims": False})
+    done = run("ansible-playbook", "playbooks/preflight.yml", "-i", inventory, "-e", unasked)
+    assert done.returncode == 0, done.stdout
+
+
 @pytest.mark.parametrize("path", LAB, ids=lambda path: str(path.relative_to(PROJECT)))
 def test_mode_of_a_file_in_a_container_is_octal(path: Path) -> None:
     text = path.read_text()
