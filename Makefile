@@ -159,6 +159,8 @@ release: ## the tarball of a version, from its tag, which it makes: make release
 	@test -z "$$(git status --porcelain)" || { echo 'There are changes that are not committed: commit first' >&2; exit 1; }
 	@git rev-parse --quiet --verify 'v$(VERSION)^{commit}' >/dev/null || \
 	    git tag --annotate --message='flaskfleet $(VERSION)' v$(VERSION)
+	@test "$$(git rev-parse 'v$(VERSION)^{commit}')" = "$$(git rev-parse HEAD)" || \
+	    { echo 'The tag v$(VERSION) is of another commit: check it out, or choose a new version' >&2; exit 1; }
 	@mkdir -p .cache
 	@git archive --prefix=flaskfleet-$(VERSION)/ --output=.cache/flaskfleet-$(VERSION).tar.gz v$(VERSION)
 	@cd .cache && sha256sum flaskfleet-$(VERSION).tar.gz

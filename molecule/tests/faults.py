@@ -85,13 +85,16 @@ def background(task: Callable[[], Any]) -> Iterator[list[Any]]:
 class Play:
     """A run of a playbook from the controller against one host of the scenario."""
 
-    def __init__(self, playbook: str, host: Host, *arguments: str, variables: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, playbook: str, host: Host, *arguments: str, variables: dict[str, Any] | None = None,
+        announces: bool = False,
+    ) -> None:  # fmt: skip
+        """Begin it. One that ``announces`` its tasks can be met at one of them: see reach and kill_at."""
         command = ["ansible-playbook", playbook, "-i", os.environ["MOLECULE_INVENTORY_FILE"].rpartition("/")[0]]
         command += ["--limit", host.backend.get_hostname(), "-e", json.dumps(variables or {}), *arguments]
-        environment = {
-            **os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0",
-            "ANSIBLE_STDOUT_CALLBACK": "default", "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "0",  # it announces every task
-        }  # fmt: skip
+        environment = {**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
+        if announces:
+            environment |= {"ANSIBLE_STDOUT_CALLBACK": "default", "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "0"}
         self.process = subprocess.Popen(
             command, cwd=PROJECT, env=environment, text=True, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

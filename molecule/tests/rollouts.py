@@ -158,22 +158,25 @@ def unique() -> dict[str, str]:
     return {"BUILD": uuid.uuid4().hex[:8]}
 
 
-def begin(host: Host, playbook: str, *arguments: str, options: dict[str, Any] | None = None, **variables: Any) -> Play:
+def begin(
+    host: Host, playbook: str, *arguments: str, options: dict[str, Any] | None = None, announces: bool = True,
+    **variables: Any,
+) -> Play:  # fmt: skip
     """Begin a run for counter. ``options`` are those of its entry that differ from the inventory."""
     changed = {"app": "counter", "changed_apps": {"counter": options or {}}, **variables}
-    return Play(f"playbooks/{playbook}.yml", host, *arguments, variables=changed)
+    return Play(f"playbooks/{playbook}.yml", host, *arguments, variables=changed, announces=announces)
 
 
 def run(host: Host, playbook: str, *arguments: str, **variables: Any) -> Play:
     """Run a playbook for counter; it must succeed."""
-    play = begin(host, playbook, *arguments, **variables)
+    play = begin(host, playbook, *arguments, announces=False, **variables)
     assert play.wait() == 0, play.output
     return play
 
 
 def refused(host: Host, playbook: str, *arguments: str, **variables: Any) -> str:
     """Run a playbook for counter that must fail; its output."""
-    play = begin(host, playbook, *arguments, **variables)
+    play = begin(host, playbook, *arguments, announces=False, **variables)
     assert play.wait() != 0, play.output
     return play.output
 

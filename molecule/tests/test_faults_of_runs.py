@@ -152,7 +152,7 @@ def test_a_trusted_balancers_headers_are_accepted(host: Host, hello: App, get: C
 def test_a_run_that_was_killed_is_finished_by_the_next(host: Host, task: str) -> None:
     # The variable's value makes a tree that is new each time.
     changed = {"nginx_keepalive_seconds": 60 + len(task)}
-    killed = Play("site.yml", host, variables=changed)
+    killed = Play("site.yml", host, variables=changed, announces=True)
     killed.kill_at(task)
     second = site(host, **changed)
     assert second.process.returncode == 0, second.output
@@ -165,7 +165,7 @@ def test_a_run_that_was_killed_is_finished_by_the_next(host: Host, task: str) ->
 @pytest.mark.slow
 def test_a_restart_of_supervisor_that_was_missed_is_made_up_for(host: Host) -> None:
     changed = {"supervisor_log_backups": 6}
-    Play("site.yml", host, variables=changed).kill_at("supervisor : Service")
+    Play("site.yml", host, variables=changed, announces=True).kill_at("supervisor : Service")
     written = json.loads(host.file("/var/lib/flaskfleet/trees/supervisor/manifest.json").content_string)["tree"]
     assert written not in host.check_output("python3 -c %s", IDENTIFIER)
     assert site(host, **changed).process.returncode == 0

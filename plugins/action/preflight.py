@@ -50,7 +50,7 @@ class ActionModule(ActionBase):
             lines = [f"- {problem}  [{', '.join(hosts)}]" for problem, hosts in problems.items()]
             result.update(failed=True, msg="\n".join(["Nothing was changed. Please mend the inventory:", *lines]))
         for remark in remarks:
-            Display().display(f"    {remark}")
+            Display().display(f"{remark}")
         return {**result, "changed": False, "claims": claims}
 
     def _evaluator(self, host: str, hostvars: Any) -> Callable[[str], Any]:

@@ -20,14 +20,16 @@ class ActionModule(ActionBase):
         """Check; fails with all problems at once."""
         result = super().run(tmp, task_vars)
         variables = task_vars or {}
-        extra = {str(name) for name in load_extra_vars(self._loader)}
+        given = load_extra_vars(self._loader)
+        extra = {str(name) for name in given} - {"_raw_params"}
 
         def is_read(name: str) -> bool:
             values = (variables["hostvars"].raw_get(host).items() for host in variables["groups"]["all"])
-            return any(command_checks.reads(value, name) for own in values for key, value in own if key not in extra)
+            return any(command_checks.reads(value, name) for own in values for key, value in own if key != name)
 
         problems = [
             *command_checks.check_inventories(variables["ansible_inventory_sources"], variables["groups"]),
+            *command_checks.check_extra_text(given.get("_raw_params", "")),
             *command_checks.check_extra_variables(extra, is_read),
         ]
         if problems:

@@ -67,10 +67,8 @@ class CallbackModule(Everything):
     def v2_runner_on_ok(self, result: Any) -> None:
         """Keep what changed; show what the task reports."""
         self._end_host(result)
-        if result.task.action.rpartition(".")[2] == "debug":
-            self.screen.show(outcomes.report(result.result, result.task.args.get("var")), C.COLOR_OK)
-        elif not _is_loop(result):
-            self._add_change(result)
+        if not _is_loop(result):
+            self._show_or_keep(result)
 
     def v2_runner_on_skipped(self, result: Any) -> None:
         """Show nothing."""
@@ -89,7 +87,7 @@ class CallbackModule(Everything):
 
     def v2_runner_item_on_ok(self, result: Any) -> None:
         """Keep what changed of an item."""
-        self._add_change(result, f"{self._get_item_label(result.result)}")
+        self._show_or_keep(result, f"{self._get_item_label(result.result)}")
 
     def v2_runner_item_on_failed(self, result: Any) -> None:
         """Show why an item failed."""
@@ -117,8 +115,11 @@ class CallbackModule(Everything):
         self.screen.end_host(result.host.get_name())
         self._handle_warnings(result.result)
 
-    def _add_change(self, result: Any, item: str = "") -> None:
-        if result.result.get("changed"):
+    def _show_or_keep(self, result: Any, item: str = "") -> None:
+        if result.task.action.rpartition(".")[2] == "debug":
+            lines = outcomes.report(result.result, result.task.args.get("var"))
+            self.screen.show_report("" if result.task.run_once else self.host_label(result), lines, C.COLOR_OK)
+        elif result.result.get("changed"):
             host, lines = self.host_label(result), outcomes.changes(result.result)
             if item and not any(line.startswith(item) for line in lines):
                 lines.insert(0, item)

@@ -177,7 +177,7 @@ def _await_tree(module: AnsibleModule, tree: Tree, wanted: dict[str, Any]) -> No
     on_disk = manifest["tree"]
     running = wait_until_running(tree, wanted["running"], on_disk, wanted["timeout"])
     if running != on_disk:
-        log = log_end(wanted["name"], wanted["log"], running is not None)
+        log = log_end(manifest.get("service") or wanted["name"], wanted["log"], running is not None)
         module.fail_json(
             msg=f"{wanted['name']} still runs the configuration {running or '(no answer)'}, not {on_disk}, which "
             f"is on disk. It stays pending: the next run tries again.\n{log}"

@@ -51,7 +51,7 @@ class AppAction(ActionBase):
     def show_hook_output(self, result: Arguments, name: str) -> None:
         """Display the output of hooks."""
         for line in result.get("said", []):
-            Display().display(f"    {name} on {self.host}: {line}")
+            Display().display(f"{name} on {self.host}: {line}")
 
     def upload_needs(self, entry: Entry, needs: Arguments, wheels: Arguments) -> Arguments:
         """Build and upload what the host needs; further arguments of the module.
@@ -80,7 +80,7 @@ class AppAction(ActionBase):
             raise AnsibleActionFail(_builder_lacks_message(builder, self.host, platform))
 
         def build(archive: Path) -> Arguments:
-            Display().display(f"    {self.host}: building wheels for all of {platform}, once; compiling takes minutes")
+            Display().display(f"{self.host}: building wheels for all of {platform}, once; compiling takes minutes")
             on_host = self._path_on_host("built.tar")
             arguments = {"python": entry["python"], "recipe": wanted.recipe, "index_url": wanted.index_url}
             arguments |= {"archive": on_host, **self._upload_further(wanted)}
@@ -92,7 +92,7 @@ class AppAction(ActionBase):
             return dict(result)
 
         for line in wheelhouse.obtain(wanted, platform, self.host, build, self._wheelhouse()):
-            Display().display(f"    {self.host}: {line}")
+            Display().display(f"{self.host}: {line}")
 
     def _upload_further(self, wanted: wheelhouse.Wanted) -> Arguments:
         """Upload the wheels and the project that no index has for a build; further arguments of wheel_set."""
@@ -139,7 +139,7 @@ class AppAction(ActionBase):
         self, entry: Entry, platform: str, source: Path, wheels: list[Wheel], variables: Arguments, archive: Path
     ) -> None:
         """Run an app's build on the host and fetch the result as an archive."""
-        Display().display(f"    {self.host}: building {entry['name']} for all of {platform}, once")
+        Display().display(f"{self.host}: building {entry['name']} for all of {platform}, once")
         on_host = self._path_on_host("built.tar")
         arguments = {
             "commands": entry["build"],

@@ -31,13 +31,20 @@ def check_inventories(sources: list[str], groups: dict[str, list[str]]) -> Itera
         yield Problem("inventory", ", ".join(sources), f"has no host in app_servers or load_balancers; {advice}")
 
 
+def check_extra_text(text: str) -> Iterator[Problem]:
+    """Whether ``-e`` has text that belongs to no variable: a value was cut off at its first space."""
+    if text:
+        advice = """quote a value with spaces twice, like -e "reason='a new disk'\""""
+        yield Problem("-e", text, f"belongs to no variable; {advice}")
+
+
 def check_extra_variables(names: set[str], is_read: Callable[[str], bool]) -> Iterator[Problem]:
     """Whether a name is a misspelt one of ``EXTRA_VARIABLES``. Misspelt variables of roles are found by check_names.
 
-    :param is_read: whether the inventory reads a variable of this name: then it is the user's own.
+    :param is_read: whether the inventory reads a variable of this name: then it is a variable of the user.
     """
     for name in sorted(names - {*EXTRA_VARIABLES}):
-        near = difflib.get_close_matches(name, EXTRA_VARIABLES, 1, 0.6)
+        near = difflib.get_close_matches(name, EXTRA_VARIABLES, 1, 0.75)
         if near and not name.startswith(FOREIGN) and not is_read(name):
             words = f"no playbook and no inventory reads this variable; did you mean {near[0]}?"
             yield Problem(name, HIDDEN, words)

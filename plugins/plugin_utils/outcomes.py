@@ -14,25 +14,25 @@ SHOWN = 6  # names in a line
 
 def changes(result: Result) -> list[str]:
     """What changed, from what a module returns; empty if the task's name says it all."""
-    return [line for words in (_files, _apps, _release, _packages, _wheels) for line in words(result)]
+    return [line for words in (_files, _apps, _release, _packages) for line in words(result)]
 
 
 def failure(result: Result) -> list[str]:
-    """Why a task failed: its message, and what its command said."""
+    """Why a task failed: its message, and the output of its command."""
     message = result.get("msg") or result.get("censored") or "the module gives no reason; -v shows its result"
-    if "rc" in result and "cmd" in result:
-        command = result["cmd"]
-        message = f"exit code {result['rc']}: {command if isinstance(command, str) else shlex.join(command)}"
-    said = [result.get(key) or "" for key in ("module_stdout", "module_stderr", "stdout", "stderr")]
-    unsaid = [text for text in said if text.strip() and text.strip() not in message]
-    return [line for text in [message, *unsaid] for line in str(text).strip().splitlines()]
+    message = "\n".join(map(str, message)) if isinstance(message, list) else str(message)
+    if message == "non-zero return code":
+        command = result.get("cmd", "")
+        message = f"exit code {result.get('rc')}: {command if isinstance(command, str) else shlex.join(command)}"
+    outputs = [str(result.get(key) or "").strip() for key in ("module_stdout", "module_stderr", "stdout", "stderr")]
+    further = [output for output in outputs if output and output not in str(result.get("msg"))]
+    return [line for text in (message, *further) for line in text.strip().splitlines()]
 
 
-def report(result: Result, variable: str | None) -> str:
-    """What a task of the module debug is there to tell, indented."""
+def report(result: Result, variable: str | None) -> list[str]:
+    """What a task of the module debug is there to tell."""
     value = result.get(variable) if variable else result.get("msg")
-    lines = [str(line) for line in value] if isinstance(value, list) else str(value).splitlines()
-    return "\n".join(f"    {line}" for line in lines)
+    return [str(line) for line in value] if isinstance(value, list) else str(value).splitlines()
 
 
 def duration(seconds: float) -> str:
@@ -84,13 +84,6 @@ def _release(result: Result) -> Iterator[str]:
 
 def _packages(result: Result) -> Iterator[str]:
     """Packages that apt has installed, from what it prints."""
-    installed = re.findall(r"^(?:Setting up|Inst) ([^\s:]+)", str(result.get("stdout", "")), re.MULTILINE)
-    if installed:
-        yield f"{len(installed)} package{'s' if len(installed) > 1 else ''}: {shorten(dict.fromkeys(installed))}"
-
-
-def _wheels(result: Result) -> Iterator[str]:
-    """Wheels that were built or downloaded."""
-    if isinstance(wheels := result.get("wheels"), list) and "tried" in result:
-        compiled = result.get("compiled") or []
-        yield f"{len(wheels)} wheels, " + (f"compiled: {shorten(compiled)}" if compiled else "none compiled")
+    found = re.findall(r"^(?:Setting up|Inst) ([^\s:]+)", str(result.get("stdout", "")), re.MULTILINE)
+    if installed := dict.fromkeys(found):
+        yield f"packages: {shorten(installed)}"

@@ -89,7 +89,7 @@ def _add_release_drift(hosts: list[Host]) -> None:
         usual = counts.most_common(1)[0][0]
         for host, app, release in lives:
             if app == name and release != usual:
-                host["drift"].append(f"{name} is at {release}, and at {usual} on most hosts")
+                host["drift"].append(f"{name}: {release} is live, and {usual} on most hosts; deploy or roll back")
 
 
 def _add_singleton_drift(hosts: list[Host], has_all_hosts: bool) -> None:

@@ -61,7 +61,7 @@ def _causes(hosts: Iterable[str], hostvars: Any) -> list[str]:
         if task.startswith(STEM):  # and not an earlier role's
             message = str(variables["ansible_failed_result"].get("msg", "")).partition("\n")[0]
             message = message.removesuffix(" Its log:")
-            causes.setdefault(f"{task.removeprefix(STEM)}: {message}", []).append(host)
+            causes.setdefault(f'{message} (task "{task.removeprefix(STEM)}")', []).append(host)
         elif any(
             (variables.get(REGISTERED[phase]) or {}).get("unreachable") for phase in ("warm", "canary", "switched")
         ):

@@ -28,7 +28,7 @@ class Screen:
         self._task_is_shown = False
         self._task_started = time.monotonic()
         self._task_ended = threading.Event()
-        self._hosts_by_change: dict[str, list[str]] = {}
+        self._hosts_by_change: dict[str, set[str]] = {}
         self._waiting: set[str] = set()  # for these hosts
         atexit.register(self.end_task)  # an interrupted run shows its changes, too
 
@@ -69,13 +69,17 @@ class Screen:
     def add_change(self, host: str, lines: list[str]) -> None:
         """Keep what changed on a host; hosts with the same change are shown together."""
         with self._lock:
-            self._hosts_by_change.setdefault("\n".join(lines), []).append(host)
+            self._hosts_by_change.setdefault("\n".join(lines), set()).add(host)
 
     def show_failure(self, title: str, lines: list[str], color: str) -> None:
         """Show a failure at once, after the changes that came before it."""
         with self._lock:
             self._show_changes()
             self.show(_below(title, lines), color)
+
+    def show_report(self, host: str, lines: list[str], color: str) -> None:
+        """Show what a task is there to tell, of a host or of the whole run."""
+        self.show(_below(host, lines) if host else "\n".join(f"    {line}" for line in lines), color)
 
     def show(self, text: str, color: str | None = None) -> None:
         """Show a text below the headings that lead to it."""
@@ -101,8 +105,9 @@ class Screen:
                 self.show("")
         while not ended.wait(REMINDED_EVERY_SECONDS):
             with self._lock:
-                seconds = outcomes.duration(time.monotonic() - self._task_started)
-                self.show(f"    {seconds} so far, waiting for {outcomes.shorten(sorted(self._waiting))}")
+                if self._waiting and not ended.is_set():
+                    seconds = outcomes.duration(time.monotonic() - self._task_started)
+                    self.show(f"    {seconds} so far, waiting for {outcomes.shorten(sorted(self._waiting))}")
 
 
 def _below(title: str, lines: list[str]) -> str:

@@ -10,13 +10,14 @@ INDENT = 12
 
 
 def lines(state: dict[str, Any], asked: list[dict[str, Any]]) -> list[str]:
-    """A host's apps, a block each, then its drift.
+    """A host's apps, a block each, then what a balancer has drained, and the drift.
 
     :param state: the result of ``fleet_state``. ``asked``: those of ``flask_app`` for the apps of the inventory.
     """
     undeployed = {result["app"]: result["undeployed"] for result in asked}
     text = [line for app in state["apps"] for line in _app(app, undeployed.get(app["app"]), state["now"])]
-    return [*text, *_block("drift", state["drift"])]
+    address = ["the balancers' shared address is on this host"] if state["has_address"] else []
+    return [*text, *_block("address", address), *_block("drained", state["drained"]), *_block("drift", state["drift"])]
 
 
 def _app(app: dict[str, Any], undeployed: list[str] | None, now: int) -> list[str]:

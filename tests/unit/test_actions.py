@@ -899,7 +899,7 @@ def test_the_output_of_hooks_is_displayed(release: Callable[..., Any], monkeypat
     action = release({"phases": ["before_switch"]}, app_rollout_action)
     action._execute_module.return_value = {"apps": {"blog": {"said": ["$ flask db upgrade", "done"]}}}
     action.run(task_vars={**HOST, "inventory_hostname": "app1"})
-    assert shown == ["    blog on app1: $ flask db upgrade", "    blog on app1: done"]
+    assert shown == ["blog on app1: $ flask db upgrade", "blog on app1: done"]
 
 
 # locks of ended controller processes

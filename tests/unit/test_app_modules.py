@@ -836,11 +836,11 @@ def test_old_releases_are_retired(warmed: Recorder) -> None:
 def test_confirm_checks_that_the_live_release_answers(warmed: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     problems = [None, "/healthz answered 500"]
     monkeypatch.setattr(health, "probe", lambda paths, release, timeout: problems.pop(0))
-    with pytest.raises(ReleaseFailed, match=f"^blog: {C} is live, and not {D}$"):
+    with pytest.raises(ReleaseFailed, match=f"^blog {D} failed after the switch: {C} is live instead$"):
         run(warmed, "confirm")
     run(warmed, "switch")
     assert run(warmed, "confirm")["release"] == D
-    with pytest.raises(ReleaseFailed, match=f"^blog {D} is live, and /healthz answered 500$"):
+    with pytest.raises(ReleaseFailed, match=f"^blog {D} failed after the switch: /healthz answered 500$"):
         run(warmed, "confirm")
 
 

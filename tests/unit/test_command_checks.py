@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plugin_utils.command_checks import EXTRA_VARIABLES, check_extra_variables, check_inventories, reads
+from plugin_utils.command_checks import (
+    EXTRA_VARIABLES,
+    check_extra_text,
+    check_extra_variables,
+    check_inventories,
+    reads,
+)
 from plugin_utils.rendering import PROJECT
 from plugin_utils.variable_checks import all_roles
 
@@ -23,16 +29,22 @@ def problems(name: str, is_read: bool = False) -> list[str]:
     ("name", "meant"),
     [
         ("reelase", "release"), ("ap", "app"), ("apps", "app"), ("frce", "force"), ("hosts", "host"),
-        ("strict", "status_strict"), ("host_off", "host_is_off"), ("drain_second", "drain_seconds"),
+        ("host_off", "host_is_off"), ("drain_second", "drain_seconds"),
     ],
 )  # fmt: skip
 def test_a_misspelt_variable_is_named(name: str, meant: str) -> None:
     assert problems(name) == [f"{name}: no playbook and no inventory reads this variable; did you mean {meant}?"]
 
 
-@pytest.mark.parametrize("name", [*EXTRA_VARIABLES, "my_color", "flask_apps", "ansible_host", "lab_release"])
+@pytest.mark.parametrize("name", [*EXTRA_VARIABLES, "version", "my_color", "flask_apps", "ansible_host", "lab_release"])
 def test_what_is_read_or_like_nothing_passes(name: str) -> None:
     assert problems(name) == []
+
+
+def test_a_value_that_was_cut_off_is_refused() -> None:
+    (problem,) = check_extra_text("new disk")
+    assert str(problem).startswith("-e: 'new disk' belongs to no variable; quote a value with spaces twice")
+    assert [*check_extra_text("")] == []
 
 
 def test_what_the_inventory_reads_passes() -> None:

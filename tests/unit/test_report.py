@@ -75,7 +75,9 @@ def test_drift_is_reported_by_host() -> None:
 
 def test_a_host_with_another_release_than_most_is_drift() -> None:
     hosts = fleet(app1=state(app(f"{A}.1")), app3=state(app(B)))
-    assert report.summary(report.report(GROUPS, hosts)) == [f"app3: blog is at {B}, and at {A} on most hosts"]
+    assert report.summary(report.report(GROUPS, hosts)) == [
+        f"app3: blog: {B} is live, and {A} on most hosts; deploy or roll back"
+    ]
 
 
 def test_undeployed_changes_are_no_drift() -> None:

@@ -311,7 +311,7 @@ def test_the_report_of_a_failure_names_the_cause_once() -> None:
     hostvars["app3"] = failed("Install | Install packages", "stale") | live
     first, cause, *hosts = rollout_report.failure(HOSTS, hostvars, [])
     assert first == "The rollout ended before the first switch: every host serves what it served before."
-    assert cause == "Cause on app1, app2: Warm up the release beside the live one: blog: no answer on /."
+    assert cause == 'Cause on app1, app2: blog: no answer on /. (task "Warm up the release beside the live one")'
     assert hosts == [f"- {name}: blog {B} is live" for name in HOSTS]
 
 

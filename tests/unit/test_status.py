@@ -52,7 +52,7 @@ SHOP: dict[str, Any] = {
 
 def test_all_of_a_host_is_told() -> None:
     drift = ["/etc/nginx/nginx.conf was removed", *BLOG["edited"]]
-    state = {"apps": [BLOG, SHOP], "drift": drift, "now": NOW}
+    state = {"apps": [BLOG, SHOP], "drift": drift, "now": NOW, "drained": [], "has_address": False}
     asked = [{"app": "blog", "undeployed": ["processes 4 → 8", "source changed"]}]
     assert (
         "\n".join(status.lines(state, asked))
@@ -78,14 +78,28 @@ shop: {B} is live since 2026-11-22T17:30:00Z, deploy by me@laptop
 
 
 def test_what_is_as_it_should_be_is_a_line() -> None:
-    state = {"apps": [{**SHOP, "source": None}], "drift": [], "now": NOW}
+    state = {"apps": [{**SHOP, "source": None}], "drift": [], "now": NOW, "drained": [], "has_address": False}
     assert status.lines(state, [{"app": "shop", "undeployed": []}]) == [
         f"shop: {B} is live since 2026-11-22T17:30:00Z, deploy by me@laptop"
     ]
 
 
 def test_a_host_without_apps_has_nothing_to_tell() -> None:
-    assert status.lines({"apps": [], "drift": [], "now": NOW}, [{"app": "shop", "undeployed": []}]) == []
+    assert (
+        status.lines(
+            {"apps": [], "drift": [], "now": NOW, "drained": [], "has_address": False},
+            [{"app": "shop", "undeployed": []}],
+        )
+        == []
+    )
+
+
+def test_a_balancer_has_the_address_and_drained_hosts() -> None:
+    state = {"apps": [], "drift": [], "now": NOW, "drained": ["app2: by me@laptop: a new disk"], "has_address": True}
+    assert status.lines(state, []) == [
+        "  address     the balancers' shared address is on this host",
+        "  drained     app2: by me@laptop: a new disk",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -104,13 +118,19 @@ def test_a_host_without_apps_has_nothing_to_tell() -> None:
 )
 def test_a_time_is_in_two_units_at_most(seconds: int, words: str) -> None:
     """A clock that was set back makes no time negative."""
-    state = {"apps": [{**SHOP, "programs": [{**BLOG["programs"][0], "since": NOW - seconds}]}], "drift": [], "now": NOW}
+    state = {
+        "apps": [{**SHOP, "programs": [{**BLOG["programs"][0], "since": NOW - seconds}]}],
+        "drift": [],
+        "now": NOW,
+        "drained": [],
+        "has_address": False,
+    }
     assert status.lines(state, [])[2].endswith(f", up {words}")
 
 
 def test_playbooks_have_the_filter() -> None:
     filter_loader.add_directory(str(PROJECT / "plugins" / "filter"))
     assert filter_loader.get("status_lines").j2_function is not None
-    assert filter_loader.get("status_lines").j2_function({"apps": [], "drift": ["x"], "now": 0}, []) == [
-        "  drift       x"
-    ]
+    assert filter_loader.get("status_lines").j2_function(
+        {"apps": [], "drift": ["x"], "now": 0, "drained": [], "has_address": False}, []
+    ) == ["  drift       x"]

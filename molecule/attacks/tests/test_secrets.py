@@ -147,8 +147,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "stage": (lacking, "libnowhere.so.1"),
     "warm": ({"env": {"FAILS": "always"}}, "/healthz answered 500"),
     "hook": ({"hooks": {"before_switch": ["sh -c 'exit 3'"]}}, "exit 3"),
-    "canary": ({"env": {"FAILS": "live"}}, "is live on this host alone"),
-    "confirm": ({"env": {"FAILS": "second"}}, "is live, and /healthz answered 500"),
+    "canary": ({"env": {"FAILS": "live"}}, "failed on the canary: "),
+    "confirm": ({"env": {"FAILS": "second"}}, "failed after the switch: /healthz answered 500"),
 }
 
 

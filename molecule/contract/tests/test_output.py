@@ -27,6 +27,9 @@ PLAY = """
       when: inventory_hostname == 'b' or item == 'one'
       changed_when: true
 
+    - name: Report | Report each host
+      ansible.builtin.debug: {msg: "{{ inventory_hostname }} is well"}
+
     - name: Report | Report the end
       ansible.builtin.debug: {msg: "done\\nall of it"}
       run_once: true
@@ -82,6 +85,9 @@ def test_a_run_shows_what_changed_and_nothing_else(command: list[str]) -> None:
             "    changed: b",
         ][:6]
     )
+    assert lines[-9:-4] == [
+        "  Report | Report each host", "    a", "      a is well", "    b", "      b is well",
+    ]  # fmt: skip
     assert lines[-4:] == ["  Report | Report the end", "    done", "    all of it", ""]
     assert "The run took" in shown
 

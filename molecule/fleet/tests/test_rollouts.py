@@ -275,7 +275,7 @@ def test_a_host_that_dies_when_all_have_switched_is_left_for_the_next_run() -> N
     (new,) = live()
     kill("app3")
     assert play.wait() != 0
-    assert "The new release is live. Not done:" in play.output
+    assert "The new release is live on every host. What is still to be done, the next deploy does" in play.output
     assert "- app3: does not answer since its switch" in play.output
     start("app3")
     done("deploy", options=options, **WATCH)

@@ -247,9 +247,9 @@ def confirm(app: App, wanted: Wanted) -> Result:
     """Check that the new release answers."""
     release = renew_lock(app, wanted)["target"]
     if app.paths.live() != release:
-        raise ReleaseFailed(f"{app.name}: {app.paths.live()} is live, and not {release}")
+        raise ReleaseFailed(f"{app.name} {release} failed after the switch: {app.paths.live()} is live instead")
     if problem := health.probe(app.paths, release, app.paths.entry(release)["health"]["timeout_seconds"]):
-        raise ReleaseFailed(f"{app.name} {release} is live, and {problem}")
+        raise ReleaseFailed(f"{app.name} {release} failed after the switch: {problem}")
     return {"changed": False, "release": release}
 
 

@@ -101,7 +101,7 @@ def watch_canary(app: App, canary: dict[str, Any]) -> Traffic:
     judged, refusal = watch(lambda: traffic_since_switch(app), lambda: health.probe(app.paths, live, timeout), **canary)
     if refusal:
         log = release_log.excerpt(app.paths, live, app.rollout_lock.record().get("said", 0))
-        raise ReleaseFailed(f"{app.name} {live} is live on this host alone, and {refusal}. Its log:\n{log}")
+        raise ReleaseFailed(f"{app.name} {live} failed on the canary: {refusal}. Its log:\n{log}")
     return judged
 
 
