@@ -21,7 +21,7 @@ def failure(result: Result) -> list[str]:
     """Why a task failed: its message, and the output of its command."""
     message = result.get("msg") or result.get("censored") or "the module gives no reason; -v shows its result"
     message = "\n".join(map(str, message)) if isinstance(message, list) else str(message)
-    if message == "non-zero return code":
+    if message.rstrip(".").endswith("non-zero return code"):  # Ansible says no more
         command = result.get("cmd", "")
         message = f"exit code {result.get('rc')}: {command if isinstance(command, str) else shlex.join(command)}"
     outputs = [str(result.get(key) or "").strip() for key in ("module_stdout", "module_stderr", "stdout", "stderr")]

@@ -278,6 +278,7 @@ def test_what_changed_is_told_in_words(values: dict[str, Any], lines: list[str])
         ({"msg": "no such user"}, ["no such user"]),
         ({"msg": "failed: disk full", "stderr": "disk full"}, ["failed: disk full"]),
         ({"msg": "[Errno 2] No such file", "rc": 2, "cmd": "nginx"}, ["[Errno 2] No such file"]),
+        ({"msg": "The command exited with a non-zero return code.", "rc": 1, "cmd": "x"}, ["exit code 1: x"]),
         ({"msg": ["one", "two"]}, ["one", "two"]),
         ({"censored": "hidden by no_log"}, ["hidden by no_log"]),
         ({}, ["the module gives no reason; -v shows its result"]),
