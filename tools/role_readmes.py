@@ -53,7 +53,7 @@ def yaml_flow(value: Any) -> str:
 def prose(description: str | list[str]) -> str:
     """ansible-doc's markup as Markdown: C(x) is `x`."""
     text = " ".join([description] if isinstance(description, str) else description)
-    return re.sub(r"C\(((?:[^()]|\(\))*)\)", r"`\1`", text).replace("|", r"\|").strip()
+    return re.sub(r"C\(((?:[^()]|\([^()]*\))*)\)", r"`\1`", text).replace("|", r"\|").strip()
 
 
 def generated(readme: Path) -> str:
