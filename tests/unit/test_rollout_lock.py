@@ -55,7 +55,7 @@ def test_a_second_holder_is_refused_with_the_first_one(lock: RolloutLock, monkey
     assert str(refused.value) == (
         "blog: a deploy by me@laptop has held the lock since 2026-11-22T17:30:00Z, last renewed at "
         "2026-11-22T17:30:00Z; wait until it has ended or, if its controller is gone, break the lock with "
-        "playbooks/unlock.yml -e reason=<why>"
+        """playbooks/unlock.yml -e "reason='<why>'\""""
     )
     assert refused.value.holder == lock.record()
     assert lock.is_held_by(LAPTOP)

@@ -38,7 +38,8 @@ class Locked(ReleaseFailed):
         renewed = f", last renewed at {holder['renewed']}" if "renewed" in holder else ""
         super().__init__(
             f"{app}: a {holder['what']} by {holder['by']} has held the lock since {holder['since']}{renewed}; wait "
-            "until it has ended or, if its controller is gone, break the lock with playbooks/unlock.yml -e reason=<why>"
+            "until it has ended or, if its controller is gone, break the lock with playbooks/unlock.yml "
+            """-e "reason='<why>'\""""
         )
 
 
