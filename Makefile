@@ -33,7 +33,7 @@ demo: .venv engine ## a fleet in containers, from nothing to a page that answers
 	@ansible-playbook site.yml $(lab)
 	$(step) 'Asking each server for a page'
 	@ansible-playbook lab/show.yml $(lab)
-	$(step) 'They answer at the address above'
+	$(step) 'The demo answers at the address above'
 	@printf '    next     change something in files/app, then: .venv/bin/ansible-playbook playbooks/deploy.yml %s\n' '$(lab)'
 	@printf '    remove   make demo-down\n'
 

@@ -493,7 +493,7 @@ def test_app_of_the_inventory_is_not_removed(host: Host) -> None:
 @pytest.mark.parametrize("app", ["", ".", ".."])
 def test_an_invalid_name_is_not_removed(host: Host, app: str) -> None:
     before = look(host)
-    assert "Which app?" in refused(host, "remove_app", app=app, purge=True)
+    assert "-e app=<name>, one that is no longer in flask_apps" in refused(host, "remove_app", app=app, purge=True)
     assert look(host).left == before.left
     assert host.file("/srv/counter").exists
 

@@ -10,7 +10,7 @@ from ansible.errors import AnsibleActionFail
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from plugin_utils import cache, release_inputs, wheelhouse
-from plugin_utils.app_action import AppAction, naming_app
+from plugin_utils.app_action import AppAction, naming_app, still_lacks_message
 from plugin_utils.rendering import PROJECT
 
 KEPT = 3  # packed releases in the cache
@@ -52,5 +52,5 @@ class ActionModule(AppAction):
             arguments["wheels_archive"] = self._upload_wheels(needs["platform"], candidates, needs["wheels"])
             result = self.run_module(arguments)
         if "needs" in result:
-            raise AnsibleActionFail(f"flask_apps.{common['name']}: the host still lacks {result['needs']}")
+            raise AnsibleActionFail(still_lacks_message(common["name"], result["needs"]))
         return result

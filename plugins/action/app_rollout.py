@@ -11,7 +11,7 @@ from ansible.errors import AnsibleActionFail
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from plugin_utils import packing, release_arguments
-from plugin_utils.app_action import AppAction, naming_app
+from plugin_utils.app_action import AppAction, naming_app, still_lacks_message
 from plugin_utils.entries import Entry
 from plugin_utils.run_identity import owner
 
@@ -42,7 +42,7 @@ class ActionModule(AppAction):
             if result.get("failed") or not wanted or self._task.check_mode:
                 break
             if last:
-                problems = (f"flask_apps.{name}: the host still lacks {results[name]['needs']}" for name in wanted)
+                problems = (still_lacks_message(name, results[name]["needs"]) for name in wanted)
                 raise AnsibleActionFail("; ".join(problems))
             for name in wanted:
                 with naming_app(name):

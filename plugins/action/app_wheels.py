@@ -10,7 +10,7 @@ from ansible.errors import AnsibleActionFail
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from plugin_utils import wheel_sets
-from plugin_utils.app_action import AppAction, naming_app
+from plugin_utils.app_action import AppAction, naming_app, still_lacks_message
 from plugin_utils.entries import Entry
 
 
@@ -35,7 +35,7 @@ class ActionModule(AppAction):
             arguments |= self.upload_needs(entry, result["needs"], arguments["wheels"])
             result = self.run_module({"python": entry["python"], "wheels": arguments["wheels"]})
         if "needs" in result:
-            raise AnsibleActionFail(f"flask_apps.{entry['name']}: the host still lacks {result['needs']}")
+            raise AnsibleActionFail(still_lacks_message(entry["name"], result["needs"]))
         if "platform" in result:
             made = self.built_source(entry, result["platform"])
             result["bundle"] = [str(path) for path in wheel_sets.bundle(entry, wheels, result["platform"], made)]

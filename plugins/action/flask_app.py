@@ -10,7 +10,7 @@ from ansible.errors import AnsibleActionFail
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from plugin_utils import release_arguments
-from plugin_utils.app_action import AppAction, naming_app
+from plugin_utils.app_action import AppAction, naming_app, still_lacks_message
 from plugin_utils.entries import Entry
 from plugin_utils.run_identity import owner
 
@@ -41,5 +41,5 @@ class ActionModule(AppAction):
                 arguments |= self.upload_needs(entry, result["needs"], arguments["wheels"])
                 result = self.run_module(arguments)
         if "needs" in result and not self._task.check_mode:
-            raise AnsibleActionFail(f"flask_apps.{entry['name']}: the host still lacks {result['needs']}")
+            raise AnsibleActionFail(still_lacks_message(entry["name"], result["needs"]))
         return result

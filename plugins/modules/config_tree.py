@@ -173,14 +173,15 @@ def _await_tree(module: AnsibleModule, tree: Tree, wanted: dict[str, Any]) -> No
     """Exit the module once the service runs the tree on disk, or fail with the end of its log."""
     manifest = read_json(tree.manifest)
     if not manifest:
-        module.fail_json(msg=f"{wanted['name']}: there is no such tree on this host")
+        module.fail_json(msg=f"{wanted['name']}: this host has no configuration of that name; run site.yml")
     on_disk = manifest["tree"]
     running = wait_until_running(tree, wanted["running"], on_disk, wanted["timeout"])
     if running != on_disk:
         log = log_end(manifest.get("service") or wanted["name"], wanted["log"], running is not None)
+        problem = f"still runs the configuration {running}" if running else "does not answer"
         module.fail_json(
-            msg=f"{wanted['name']} still runs the configuration {running or '(no answer)'}, not {on_disk}, which "
-            f"is on disk. It stays pending: the next run tries again.\n{log}"
+            msg=f"{wanted['name']} {problem}, and the one on disk ({on_disk}) stays pending. "
+            f"Mend what {wanted['name']} says below, then run site.yml.\n{log}"
         )
     module.exit_json(changed=False, tree=on_disk, pending=False)
 

@@ -116,6 +116,7 @@ converted:
   returned: state is V(reconciled)
 """
 
+import socket
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -211,7 +212,8 @@ def main() -> None:
         result = STATES[module.params["state"]](drains, module.params, module.check_mode)
         flags = drains.flags()
     except Busy as busy:
-        module.fail_json(msg=f"process {busy} drains or undrains a host right now. Nothing was changed; try again")
+        process = f"process {busy} on {socket.gethostname()}"
+        module.fail_json(msg=f"{process} drains or undrains a host right now. Nothing was changed; try again")
     except (Refused, OSError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result, drained=flags)

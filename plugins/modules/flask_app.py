@@ -249,7 +249,9 @@ def main() -> None:
     except FAILURES as error:
         module.fail_json(msg=explain(name, error), holder=getattr(error, "holder", {}))
     if result.get("undeployed"):
-        module.warn(f"{name}: undeployed changes: {', '.join(result['undeployed'])}")
+        module.warn(
+            f"{name}: undeployed changes: {', '.join(result['undeployed'])}; playbooks/deploy.yml makes them live"
+        )
     module.exit_json(**result)
 
 

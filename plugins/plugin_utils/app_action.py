@@ -61,7 +61,7 @@ class AppAction(ActionBase):
         platform = needs["platform"]
         for name in needs["sets"]:
             wanted = wheel_sets.wanted(entry, self.options["wheels"])[name]
-            self.build_wheels(wanted, platform, entry)
+            self.build_wheels(name, wanted, platform, entry)
             wheels[name]["known"] = wheelhouse.known(wanted, self._wheelhouse())
         arguments: Arguments = {"wheels": wheels}
         if needs["wheels"]:
@@ -71,7 +71,7 @@ class AppAction(ActionBase):
             arguments["archive"] = self.upload(packing.pack_source(entry, self.built_source(entry, platform)))
         return arguments
 
-    def build_wheels(self, wanted: wheelhouse.Wanted, platform: str, entry: Entry) -> None:
+    def build_wheels(self, name: str, wanted: wheelhouse.Wanted, platform: str, entry: Entry) -> None:
         """Build a wheel set on this host unless the wheelhouse has it or another host of its platform builds it."""
         builder = self.options["wheels"]["builder"]
         if builder and self.host != builder:
@@ -80,7 +80,9 @@ class AppAction(ActionBase):
             raise AnsibleActionFail(_builder_lacks_message(builder, self.host, platform))
 
         def build(archive: Path) -> Arguments:
-            Display().display(f"{self.host}: building wheels for all of {platform}, once; compiling takes minutes")
+            of = {"uwsgi": "uWSGI", "project": f"the project of {entry['name']}"}.get(name, entry["name"])
+            what = f"the wheels of {of} for all hosts of the platform {platform}"
+            Display().display(f"{self.host}: building {what}; compiling takes minutes")
             on_host = self._path_on_host("built.tar")
             arguments = {"python": entry["python"], "recipe": wanted.recipe, "index_url": wanted.index_url}
             arguments |= {"archive": on_host, **self._upload_further(wanted)}
@@ -112,9 +114,9 @@ class AppAction(ActionBase):
         """The source after the app's build on a platform; built on this host unless it is in the cache."""
         if not entry["build"]:
             return None
-        source, sets = packing.pack_source(entry), wheel_sets.wanted(entry, self.options["wheels"]).values()
+        source, sets = packing.pack_source(entry), wheel_sets.wanted(entry, self.options["wheels"])
         variables = {"FLASK_APP": entry["wsgi"], **entry["env"]}
-        keys = [wheel_set.key for wheel_set in sets]
+        keys = [wheel_set.key for wheel_set in sets.values()]
         inputs = [source.name, entry["build"], variables, entry["build_packages"], keys]
         key = packing.digest(inputs)
         builder = self.options["wheels"]["builder"]
@@ -122,9 +124,9 @@ class AppAction(ActionBase):
             raise AnsibleActionFail(_builder_lacks_message(builder, self.host, platform))
 
         def build(archive: Path) -> None:
-            for wanted in sets:
-                self.build_wheels(wanted, platform, entry)
-            wheels = merged(wheelhouse.known(wanted, self._wheelhouse())[platform] for wanted in sets)
+            for name, wanted in sets.items():
+                self.build_wheels(name, wanted, platform, entry)
+            wheels = merged(wheelhouse.known(wanted, self._wheelhouse())[platform] for wanted in sets.values())
             self._build_source(entry, platform, source, wheels, variables, archive)
 
         made = built.obtain(key, platform, build)
@@ -139,7 +141,7 @@ class AppAction(ActionBase):
         self, entry: Entry, platform: str, source: Path, wheels: list[Wheel], variables: Arguments, archive: Path
     ) -> None:
         """Run an app's build on the host and fetch the result as an archive."""
-        Display().display(f"{self.host}: building {entry['name']} for all of {platform}, once")
+        Display().display(f"{self.host}: building {entry['name']} for all hosts of the platform {platform}")
         on_host = self._path_on_host("built.tar")
         arguments = {
             "commands": entry["build"],
@@ -187,6 +189,17 @@ def naming_app(name: str) -> Iterator[None]:
         raise AnsibleActionFail(f"flask_apps.{name}: {error}") from error
 
 
+def still_lacks_message(name: str, needs: Arguments) -> str:
+    """The message for a host that lacks something after everything was uploaded. ``needs``: from a module's result."""
+    lacking = [f"wheels for {set_name}" for set_name in needs["sets"]]
+    lacking += [f"wheels by hash: {len(needs['wheels'])}"] if needs["wheels"] else []
+    lacking += ["the source"] if needs["archive"] else []
+    return (
+        f"flask_apps.{name}: the host ({needs['platform']}) still lacks {', '.join(lacking)}, which were uploaded; "
+        "run again, and report it if it stays"
+    )
+
+
 def _readable(member: tarfile.TarInfo) -> tarfile.TarInfo:
     """Make a member readable for the builder's user, whatever the controller's umask was."""
     member.mode = 0o644
@@ -195,6 +208,6 @@ def _readable(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 def _builder_lacks_message(builder: str, host: str, platform: str) -> str:
     return (
-        f"python_builder is {builder}, and it has not built what {host} ({platform}) lacks; is it part of "
-        "this run, of the same platform, and does it have the app?"
+        f"python_builder is {builder}, and it has not built what {host} ({platform}) lacks; run without --limit, "
+        "or name a host of this platform that has the app"
     )

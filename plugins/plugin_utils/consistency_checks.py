@@ -67,7 +67,7 @@ def _check_settings(values: dict[str, Any]) -> Iterator[Problem]:
         )
     for path in values.get("base_ca_certificates") or []:
         if not Path(path).is_file():
-            yield Problem("base_ca_certificates", path, "there is no such file on the controller")
+            yield Problem("base_ca_certificates", path, "there is no such file on the controller; correct the path")
 
 
 def _check_reachable(where: str, app: Entry, nginx_enabled: bool) -> Iterator[Problem]:
@@ -154,7 +154,7 @@ def _check_source(where: str, app: Entry, fetch: Fetch) -> Iterator[Problem]:
         is_empty = not any(Path(name).is_relative_to(f"static{prefix}") for name in served)
         if is_empty and not overlaps(folder, app["shared_paths"]):
             origin = sources.describe(found.record)
-            yield Problem(f"{where}.static.{prefix}", folder, f"there is no file in such a folder below {origin}")
+            yield Problem(f"{where}.static.{prefix}", folder, f"has no file below {origin}; correct the folder")
 
 
 def _check_wheels(where: str, app: Entry) -> Iterator[Problem]:

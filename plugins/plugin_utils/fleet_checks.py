@@ -61,7 +61,7 @@ def _check_apps(servers: list[str], hostvars: Any) -> Iterator[Problem]:
 
 def _check_names(servers: list[str]) -> Iterator[Problem]:
     if not servers:
-        yield Problem("app_servers", HIDDEN, "has no host that load_balancers could send requests to")
+        yield Problem("app_servers", HIDDEN, "has no host that load_balancers could send requests to; add one")
     for name in servers:
         if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
             words = "is no name for a host behind a balancer; use letters, digits, -, _ and dots"

@@ -87,9 +87,10 @@ def _add_release_drift(hosts: list[Host]) -> None:
     for name in {app for _, app, _ in lives}:
         counts = Counter(release for _, app, release in lives if app == name)
         usual = counts.most_common(1)[0][0]
+        others = ", ".join(host["name"] for host, app, release in lives if (app, release) == (name, usual))
         for host, app, release in lives:
             if app == name and release != usual:
-                host["drift"].append(f"{name}: {release} is live, and {usual} on most hosts; deploy or roll back")
+                host["drift"].append(f"{name}: {release} is live, and {usual} on {others}; deploy or roll back")
 
 
 def _add_singleton_drift(hosts: list[Host], has_all_hosts: bool) -> None:

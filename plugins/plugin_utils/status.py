@@ -27,7 +27,9 @@ def _app(app: dict[str, Any], undeployed: list[str] | None, now: int) -> list[st
         f"{app['app']}: {app['live']} is live since {app['since']}, {app['what']} by {app['by']}",
         *_block("from", [describe(app["source"])] if app["source"] else []),
         *_block("runs", [_program(program, now) for program in app["programs"]]),
-        *_block("stuck", [f"a request for {seconds} s" for seconds in app["stuck"]]),
+        *_block(
+            "stuck", [f"a request has run for {seconds} s, over half of harakiri_seconds" for seconds in app["stuck"]]
+        ),
         *_block("on disk", [_release(release) for release in app["on_disk"] if release["is"] != "live"]),
         *_block("undeployed", asked),
         *_block("locked", [f"for a {lock['what']} by {lock['by']} since {lock['since']}"] if lock else []),

@@ -548,10 +548,18 @@ def sets_in(house: Path) -> list[str]:
     return sorted(f"{path.parent.name}/{path.name.partition('-')[0]}" for path in house.glob("*/*.json"))
 
 
-def test_missing_wheels_are_built_on_the_host_and_uploaded_there(hosted: Callable[..., Any], tmp_path: Path) -> None:
+def test_missing_wheels_are_built_on_the_host_and_uploaded_there(
+    hosted: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lacks = {"needs": {**NOTHING, "wheels": [wheel_of(name)["sha256"] for name in ("uwsgi", "flask")]}}
+    shown: list[str] = []
+    monkeypatch.setattr(app_action, "Display", lambda: SimpleNamespace(display=shown.append))
     action = hosted(LACKS_ALL, built("uwsgi"), built("flask"), lacks, {"changed": True})
     assert action.run(task_vars=HOST)["changed"]
+    assert [line.strip() for line in shown if "building" in line] == [
+        f"app1: building the wheels of {of} for all hosts of the platform {PLATFORM}; compiling takes minutes"
+        for of in ("uWSGI", "blog")
+    ]
     assert modules(action) == ["flask_app", "wheel_set", "wheel_set", "flask_app", "flask_app"]
     assert sets_in(tmp_path / "house") == [PLATFORM, PLATFORM]
     assert sorted(wheels_in(action)) == sorted(
@@ -677,7 +685,8 @@ def test_a_builder_builds_what_another_host_of_the_run_has_missed(hosted: Callab
 def test_a_host_that_still_lacks_what_it_was_sent_is_a_failure(hosted: Callable[..., Any]) -> None:
     hosted(LACKS_APP, built("flask"), {}).run(task_vars=HOST)
     lacks = {"needs": {**NOTHING, "wheels": [wheel_of("flask")["sha256"]]}}
-    with pytest.raises(AnsibleActionFail):
+    words = rf"^flask_apps\.blog: the host \({PLATFORM}\) still lacks wheels by hash: 1, which were uploaded; run again"
+    with pytest.raises(AnsibleActionFail, match=words):
         hosted(lacks, lacks, lacks).run(task_vars=HOST)
 
 

@@ -1112,7 +1112,7 @@ def test_undeployed_changes_are_a_warning(
     monkeypatch.setattr(flask_app.AnsibleModule, "warn", lambda self, warning: warnings.append(warning))
     recorder.live_is(A)
     module()
-    assert warnings == ["blog: undeployed changes: processes 2 → 8"]
+    assert warnings == ["blog: undeployed changes: processes 2 → 8; playbooks/deploy.yml makes them live"]
 
 
 def test_secrets_are_not_in_the_result(module: Callable[..., dict[str, Any]]) -> None:

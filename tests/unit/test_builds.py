@@ -127,10 +127,10 @@ def test_a_compiler_and_its_flags_are_in_the_environment(attempt: Attempt, varia
     ("attempt", "words"),
     [
         (Attempt(UWSGI, "gcc", "-fno-lto", 12.4), "uwsgi==2.0.31 by gcc -fno-lto, 12 s"),
-        (Attempt("--no-binary :all:\nflask\n  # via me\n", seconds=0.6), "flask by no compiler, 1 s"),
+        (Attempt("--no-binary :all:\nflask\n  # via me\n", seconds=0.6), "flask without a compiler, 1 s"),
         (Attempt("flask\nclick\n", "gcc"), "flask and 1 more by gcc, 0 s"),
-        (Attempt("# flask\n"), "the project by no compiler, 0 s"),
-        (Attempt("git+https://me:s3cret@host/x\n"), "git+https://host/x by no compiler, 0 s"),
+        (Attempt("# flask\n"), "the project without a compiler, 0 s"),
+        (Attempt("git+https://me:s3cret@host/x\n"), "git+https://host/x without a compiler, 0 s"),
     ],
 )
 def test_an_attempt_in_words(attempt: Attempt, words: str) -> None:
@@ -198,7 +198,7 @@ def project(tmp_path: Path) -> Callable[..., Path]:
 def test_a_project_is_built_alone(host: Host, python: Python, folder: Path, project: Callable[..., Path]) -> None:
     built = build(Recipe(""), python.path, folder, project("blog/__init__.py"))
     assert [wheel["file"] for wheel in built.wheels] == ["blog-1.0-py3-none-any.whl"]
-    assert (built.compiled, str(built.tried[0])) == (["blog"], "the project by no compiler, 0 s")
+    assert (built.compiled, str(built.tried[0])) == (["blog"], "the project without a compiler, 0 s")
     (call,) = python.calls()
     assert "--no-deps" in call
     assert "--require-hashes" not in call
@@ -251,7 +251,7 @@ def test_all_wheels_are_returned_by_name_and_hash(host: Host, python: Python, fo
     ]
     assert [wheel["sha256"] for wheel in built.wheels] == [sha256_of(folder / wheel["file"]) for wheel in built.wheels]
     assert built.compiled == []
-    assert [str(attempt).rpartition(",")[0] for attempt in built.tried] == ["uwsgi by no compiler"]
+    assert [str(attempt).rpartition(",")[0] for attempt in built.tried] == ["uwsgi without a compiler"]
 
 
 def test_a_wheel_that_was_built_without_a_compiler_is_built_again_with_one(
@@ -300,7 +300,7 @@ def test_if_every_attempt_fails_nothing_is_left_and_all_are_reported(host: Host,
     assert not folder.exists()
     assert re.findall(r"^tried (.*), \d+ s:$", str(failed.value), re.MULTILINE) == [
         "uwsgi==2.0.31 by gcc", "uwsgi==2.0.31 by gcc -fno-lto", "uwsgi==2.0.31 by gcc-11",
-        "pyuwsgi==2.0.30 by no compiler",
+        "pyuwsgi==2.0.30 without a compiler",
     ]  # fmt: skip
     assert {"    /usr/bin/ld: error: lto-wrapper failed", "    cannot link", "    no such wheel"} <= set(
         str(failed.value).splitlines()

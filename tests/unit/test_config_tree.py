@@ -163,7 +163,7 @@ def test_a_service_that_keeps_its_old_tree_is_a_failure_with_the_end_of_its_log(
     log.write_text("".join(f"line {number}\n" for number in range(20)))
     running[:] = ["old"]
     words = wait_in_vain(module, log)
-    assert words.startswith("nginx still runs the configuration old, not a,")
+    assert words.startswith("nginx still runs the configuration old, and the one on disk (a) stays pending.")
     assert words.endswith("line 18\nline 19")
     assert "line 9\n" not in words
 
@@ -172,7 +172,7 @@ def test_a_service_that_has_no_log_yet_is_a_failure_all_the_same(
     module: Callable[..., dict[str, Any]], running: list[str | None], tmp_path: Path
 ) -> None:
     running[:] = ["old"]
-    assert wait_in_vain(module, tmp_path / "missing.log").endswith("the next run tries again.\n")
+    assert wait_in_vain(module, tmp_path / "missing.log").endswith("then run site.yml.\n")
 
 
 def test_a_service_that_does_not_answer_is_a_failure_with_its_status(
@@ -187,7 +187,7 @@ def test_a_service_that_does_not_answer_is_a_failure_with_its_status(
     service.chmod(0o755)
     monkeypatch.setenv("PATH", str(service.parent), prepend=":")
     words = wait_in_vain(module, tmp_path / "error.log")
-    assert words.startswith("nginx still runs the configuration (no answer), not a,")
+    assert words.startswith("nginx does not answer, and the one on disk (a) stays pending.")
     assert words.strip().endswith("nginx is not running")
 
 
@@ -214,7 +214,10 @@ def test_a_tree_that_handlers_apply_is_pending_until_they_have_run(module: Calla
 
 
 def test_a_tree_that_is_not_there_cannot_run(module: Callable[..., dict[str, Any]]) -> None:
-    assert module(state="running", running="handlers")["msg"] == "nginx: there is no such tree on this host"
+    assert (
+        module(state="running", running="handlers")["msg"]
+        == "nginx: this host has no configuration of that name; run site.yml"
+    )
 
 
 def test_a_second_run_at_the_same_time_is_refused(module: Callable[..., dict[str, Any]]) -> None:

@@ -543,8 +543,9 @@ def test_a_release_without_room_is_refused_before_anything_changes(
     with pytest.raises(ReleaseFailed) as refused:
         staging.stage(prepared.paths, RELEASE, archive, environment)
     assert str(refused.value) == (
-        f"blog: {prepared.paths.home} has {free} MB and {inodes} inodes free, and {A} needs about 150 MB and {files}; "
-        "make room, or lower flask_app_keep_releases. Nothing was changed"
+        f"blog: {prepared.paths.home} has {free} MB and {inodes} inodes free, and {A} needs about 150 MB and {files}. "
+        "Nothing was changed; make room: lower flask_app_keep_releases and run playbooks/restart.yml, which removes "
+        "the oldest releases, or see docs/state-on-hosts.md"
     )
     assert snapshot(prepared.paths.home) == before
 

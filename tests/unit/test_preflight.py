@@ -278,7 +278,7 @@ def test_the_roles_are_those_of_the_playbook() -> None:
         (
             "flask_apps blog static",
             {"/static": "assets"},
-            "flask_apps.blog.static./static: 'assets' there is no file in such a folder",
+            "flask_apps.blog.static./static: 'assets' has no file below",
         ),
         (
             "base_ca_certificates",
@@ -331,7 +331,7 @@ def test_what_is_fetched_is_looked_into(inventory: dict[str, Any], tmp_path: Pat
     assert "flask_apps.blog.source.git: requirements: there is no file" in str(check(remote.__getitem__)[0])
     (found.folder / "requirements.txt").touch()
     (found.folder / "static" / "blog.css").unlink()
-    assert "'static' there is no file in such a folder below the origin" in str(check(remote.__getitem__)[0])
+    assert "'static' has no file below the origin" in str(check(remote.__getitem__)[0])
 
 
 def remarks(inventory: dict[str, Any]) -> list[str]:

@@ -249,7 +249,9 @@ def test_a_worker_that_is_cheaped_need_not_answer(hasty: App, start, workers: li
 )
 def test_a_program_that_does_not_stay_is_refused(hasty: App, life: list[State], problem: str) -> None:
     hasty.supervisor.rpc.life = life
-    with pytest.raises(ReleaseFailed, match=rf"^blog {A} did not get warm: {problem}\. "):
+    with pytest.raises(
+        ReleaseFailed, match=rf"^blog {A} did not get warm: {problem}\. The release was removed, and its log"
+    ):
         warm_up.warm_up(hasty, A)
 
 
@@ -316,6 +318,18 @@ def test_a_refusal_has_the_end_of_the_log(hasty: App, log: str | None, words: st
         )
     with pytest.raises(ReleaseFailed, match=rf"Its log:\n{words}$"):
         warm_up.warm_up(hasty, A)
+
+
+def test_a_release_that_was_live_once_stays_with_its_log(hasty: App) -> None:
+    journal = hasty.paths.journal()
+    journal.history += [{"release": release, "since": "", "by": ""} for release in (A, B)]
+    journal.save()
+    log = hasty.paths.logs / f"{A}.log"
+    hasty.supervisor.rpc.on_start = lambda _: log.write_text("ImportError")
+    with pytest.raises(ReleaseFailed, match=r"\. Its log:\nImportError$") as refused:
+        warm_up.warm_up(hasty, A)
+    assert "was removed" not in str(refused.value)
+    assert log.read_text() == "ImportError"
 
 
 def test_the_beginning_and_the_end_of_a_log_are_shown(app: App, staged: Path) -> None:
@@ -738,7 +752,9 @@ def test_programs_that_supervisor_refuses_change_nothing(live: App, stage: Stage
     registered = live.paths.conf_d / f"blog-{B}.programs.conf"
     registered.write_text(before) if before else registered.unlink()
     (live.paths.path(B) / "programs.conf").write_text(f"[program:blog-{B}-mailer]\nno option\n")
-    with pytest.raises(ReleaseFailed, match=rf"^blog: Supervisor refuses blog-{B}.programs.conf \(CANT_REREAD"):
+    outcome = "from before was restored" if before else "was removed"
+    words = rf"^blog: Supervisor refuses blog-{B}.programs.conf \(CANT_REREAD.*; the file {outcome}\."
+    with pytest.raises(ReleaseFailed, match=words):
         live.programs.swap_further()
     assert (registered.read_text() if registered.exists() else None) == before
     live.supervisor.reload()
@@ -1439,7 +1455,8 @@ def test_an_app_without_a_journal_is_not_removed(
         presence.remove(foreign, purge, ME)
     assert str(refused.value) == (
         f"ftp: this host has no record of such an app ({foreign.paths.journal_file}), so {foreign.paths.home}, "
-        f"{foreign.paths.logs}, the user ftp may be somebody else's. Nothing was changed"
+        f"{foreign.paths.logs}, the user ftp may be another program's. Nothing was changed; "
+        "remove by hand what is the app's"
     )
     assert (snapshot(host), host_users, foreign.supervisor.known()) == (before, {"ftp": "/srv/ftp"}, {f"ftp-{A}"})
 

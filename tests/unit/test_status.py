@@ -62,7 +62,7 @@ blog: {B} is live since 2026-11-22T17:30:00Z, deploy by me@laptop
   runs        blog-{B} RUNNING, pid 4711, up 2h 2m
               blog-{B}-mailer:mailer-00 RUNNING, pid 4712, up 59s
               blog-http FATAL
-  stuck       a request for 17 s
+  stuck       a request has run for 17 s, over half of harakiri_seconds
   on disk     {A} previous, last live from 2026-11-21T17:30:00Z
               {C} kept, last live from 2026-11-20T17:30:00Z, voided 2026-11-20T18:00:00Z by you@desktop
               {C}.1 kept, never live

@@ -72,7 +72,7 @@ def test_drift_is_reported_and_repaired_and_nothing_else_is_touched(drift: dict[
         assert re.search(rf"^ +{name}: {re.escape(words)}$", told, re.MULTILINE)
 
     healed = changes(done("../site").output)
-    assert [task.partition(";")[0] for task in healed["app2"]] == ["Release | Start the live release of each app"]
+    assert [task.partition(",")[0] for task in healed["app2"]] == ["Release | Start the live release of each app"]
     assert healed["app3"] == {"Install | Install packages"}
     assert "Configure | Render the nginx config tree" in healed["app1"]
     assert {*healed} == {*drift}

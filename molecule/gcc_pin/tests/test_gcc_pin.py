@@ -24,7 +24,7 @@ def test_ways_that_were_tried_are_on_record() -> None:
         ("molecule-auto", ["uwsgi==2.0.31 by gcc"]),  # for the distribution's Python
         ("molecule-auto", ["uwsgi==2.0.31 by gcc", "uwsgi==2.0.31 by gcc -fno-lto"]),
         ("molecule-pinned", ["uwsgi==2.0.31 by gcc-11"]),
-        ("molecule-prebuilt", ["uwsgi==2.0.31 by gcc-99", "pyuwsgi==2.0.30.post1 by no compiler"]),
+        ("molecule-prebuilt", ["uwsgi==2.0.31 by gcc-99", "pyuwsgi==2.0.30.post1 without a compiler"]),
     ]
 
 

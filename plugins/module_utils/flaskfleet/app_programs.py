@@ -159,10 +159,13 @@ class AppPrograms:
         except xmlrpc.client.Fault as fault:
             if before in (None, content):
                 file.unlink()
+                outcome = "the file was removed"
             else:
                 write_file(file, before, 0o640)
+                outcome = "the file from before was restored"
             raise ReleaseFailed(
-                f"{self.paths.name}: Supervisor refuses {file.name} ({fault.faultString}); it was taken back"
+                f"{self.paths.name}: Supervisor refuses {file.name} ({fault.faultString}); {outcome}. "
+                f"Correct flask_apps.{self.paths.name}, then deploy"
             ) from None
 
     def further_stop_seconds(self, release: str) -> float:

@@ -72,9 +72,9 @@ class Attempt:
     def __str__(self) -> str:
         first, *others = re.findall(r"^\w\S*", self.requirements, re.MULTILINE) or ["the project"]
         what = f"{first} and {len(others)} more" if others else first
-        by = f"{self.compiler or 'no compiler'} {self.flags}".rstrip()
+        by = f"by {self.compiler} {self.flags}".rstrip() if self.compiler else "without a compiler"
         upgraded = f", upgraded {' '.join(self.upgraded)}" if self.upgraded else ""
-        return f"{LOGIN.sub('', what)} by {by}, {self.seconds:.0f} s{upgraded}"
+        return f"{LOGIN.sub('', what)} {by}, {self.seconds:.0f} s{upgraded}"
 
 
 @dataclass

@@ -87,7 +87,9 @@ class Drains:
         if not flags:
             raise Refused(f"can't drain {host}: {problem}. {host} is the only app server; add another one first")
         drained = "; ".join(map(describe, flags.values()))
-        raise Refused(f"can't drain {host}: {problem}. {drained}. Undrain one first: playbooks/undrain.yml")
+        raise Refused(
+            f"can't drain {host}: {problem}. {drained}. Undrain one first: playbooks/undrain.yml -e host=<name>"
+        )
 
     def _check_other_servers(self, host: str, flags: dict[str, Flag], check: Check) -> None:
         """Raise Refused if ``host`` is the only undrained server that passes the check."""

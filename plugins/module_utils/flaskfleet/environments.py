@@ -88,7 +88,9 @@ def _build(aside: Path, final: Path, environment: Environment, pool: Path) -> No
     except CommandFailed as error:
         raise EnvironmentFailed(str(error)) from error
     except Busy as other:
-        raise EnvironmentFailed(f"process {other} has been making an environment for long; run this again") from other
+        raise EnvironmentFailed(
+            f"process {other} has been making an environment for ten minutes; end it, or wait for it, then run again"
+        ) from other
     write_json(aside / RECORD, asdict(environment))
     _relocate(aside, venv, final)
     if not os.path.lexists(aside / "var"):  # Flask looks for an installed app's instance folder there

@@ -45,7 +45,7 @@ def is_present(app: App, purge: bool) -> bool:
     if foreign:
         raise ReleaseFailed(
             f"{app.name}: this host has no record of such an app ({app.paths.journal_file}), so "
-            f"{', '.join(foreign)} may be somebody else's. Nothing was changed"
+            f"{', '.join(foreign)} may be another program's. Nothing was changed; remove by hand what is the app's"
         )
     return False
 

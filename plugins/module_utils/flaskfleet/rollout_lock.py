@@ -98,8 +98,12 @@ class RolloutLock:
         """
         record = self.record()
         if record.get("process") != process:
-            reason = f"{record['by']} holds it now" if record else "it was broken, or the host was rebooted"
-            raise ReleaseFailed(f"{self.app}: this run has lost the lock: {reason}; run the playbook again")
+            reason = (
+                f"{record['by']} holds it now; run the playbook again when that has ended"
+                if record
+                else "it was broken (see /var/log/flaskfleet.log), or the host was rebooted; run the playbook again"
+            )
+            raise ReleaseFailed(f"{self.app}: this run has lost the lock: {reason}")
         record |= {"renewed": now(), **further}
         write_json(self.record_file, record)
         return record

@@ -190,8 +190,8 @@ def _check_room(paths: AppPaths, release: str, archive: Path, environment: Envir
     if free < size or (disk.f_files and inodes < files):  # f_files is 0 if the file system does not count inodes
         raise ReleaseFailed(
             f"{paths.name}: {paths.home} has {free / 1e6:.0f} MB and {inodes} inodes free, and {release} needs "
-            f"about {size / 1e6:.0f} MB and {files}; make room, or lower flask_app_keep_releases. "
-            "Nothing was changed"
+            f"about {size / 1e6:.0f} MB and {files}. Nothing was changed; make room: lower flask_app_keep_releases and "
+            "run playbooks/restart.yml, which removes the oldest releases, or see docs/state-on-hosts.md"
         )
 
 

@@ -107,7 +107,10 @@ def end_processes(uid: int, within: float = 10, proc: Path = Path("/proc")) -> N
         if not pids:
             return
         if time.monotonic() > end:
-            raise UserFailed(f"processes {pids[:10]} of the user {uid} do not end; the user was not removed")
+            raise UserFailed(
+                f"processes {pids[:10]} of the user {uid} do not end, and the user was not removed; "
+                "reboot the host, then run again"
+            )
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -45,7 +45,8 @@ def warm_up(app: App, release: str) -> None:
         app.supervisor.start(app.programs.name(release))
         if problem := _await_workers(app, release):
             log = release_log.excerpt(app.paths, release, before)
-            raise ReleaseFailed(f"{app.name} {release} did not get warm: {problem}. Its log:\n{log}")
+            removal = "" if _was_live(app, release) else "The release was removed, and its log file with it. "
+            raise ReleaseFailed(f"{app.name} {release} did not get warm: {problem}. {removal}Its log:\n{log}")
         static_links.link(app.paths, release)
         point_symlink(app.paths.home / "next", f"releases/{release}")
     except xmlrpc.client.Fault as fault:
@@ -104,11 +105,15 @@ def discard(app: App, release: str) -> None:
     if app.paths.target("next") == release:
         (app.paths.home / "next").unlink()
         static_links.unlink(app.paths)
-    if not app.paths.journal().last(release):
+    if not _was_live(app, release):
         pruning.remove_release(app.paths, release)
         pruning.prune_environments(app.paths)
         secret_files.prune(app.paths)
     restore_links(app)
+
+
+def _was_live(app: App, release: str) -> bool:
+    return bool(app.paths.journal().last(release))
 
 
 def restore_links(app: App) -> None:
