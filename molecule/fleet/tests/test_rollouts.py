@@ -152,7 +152,8 @@ def test_a_release_that_is_broken_on_one_host_goes_live_on_none(tmp_path: Path) 
     with taken_back():
         output = fails("deploy", options={"source": needs, "health": {"timeout_seconds": 5}})
     assert re.search(rf"app3.*{re.escape(library)}: cannot open shared object file", output, re.DOTALL)
-    assert "no host serves another release than the other hosts" in output
+    assert "The rollout ended before the first switch: every host serves what it served before." in output
+    assert re.search(r"Cause on app3: counter \w+ did not get warm: .* \(task \"Warm up the release", output)
 
 
 def test_an_unreachable_host_stops_a_rollout_before_it_begins() -> None:

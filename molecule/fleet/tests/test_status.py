@@ -27,7 +27,7 @@ def changes(output: str) -> dict[str, set[str]]:
             task = match[1].rpartition(" : ")[2]
         elif match := re.match("    changed: (.*)", line):
             for name in match[1].split(", "):
-                found.setdefault(name, set()).add(task)
+                found.setdefault(name.partition(" -> ")[0], set()).add(task)
     return found
 
 
