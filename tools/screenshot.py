@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-WIDTH = 110  # columns
+WIDTH = 120  # columns
 
 
 def run(command: list[str]) -> bytes:
