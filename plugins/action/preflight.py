@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
@@ -28,7 +29,8 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         variables = task_vars or {}
         imports = [item for name in self._task.args["playbooks"] for item in preflight.role_imports(PROJECT / name)]
-        fetch = preflight.once(sources.fetch)
+        needs_sources = boolean(self._task.args.get("sources", True))
+        fetch = preflight.once(sources.fetch) if needs_sources else None
         problems: defaultdict[str, list[str]] = defaultdict(list)
         claims = {}
         remarks: dict[str, None] = {}
@@ -42,7 +44,8 @@ class ActionModule(ActionBase):
                 problems[str(problem)].append(host)
             if not found:
                 claims[host] = preflight.claims(host_imports, names, get)
-                remarks |= dict.fromkeys(preflight.remarks(host_imports, names, get))
+                if needs_sources:
+                    remarks |= dict.fromkeys(preflight.remarks(host_imports, names, get))
         if not problems:
             for problem in check_fleet(variables["groups"], variables["hostvars"]):
                 problems[str(problem)].append("the fleet")

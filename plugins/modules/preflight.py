@@ -16,6 +16,10 @@ options:
     type: list
     elements: str
     required: true
+  sources:
+    description: Whether the apps' sources are fetched and checked, too.
+    type: bool
+    default: true
 author: flaskfleet
 """
 

@@ -24,11 +24,11 @@ RESERVED_PREFIX = "FLASKFLEET_"
 Fetch = Callable[[dict[str, Any]], Fetched]
 
 
-def check_consistency(values: dict[str, Any], fetch: Fetch) -> Iterator[Problem]:
+def check_consistency(values: dict[str, Any], fetch: Fetch | None) -> Iterator[Problem]:
     """What is wrong between variables that are sound by themselves.
 
     :param values: the host's variables, with the defaults of its roles.
-    :param fetch: gets a source to the controller.
+    :param fetch: gets a source to the controller; without it, sources are not checked.
     """
     apps = complete(values.get("flask_apps") or {})
     yield from _check_ports(values, apps)
@@ -43,7 +43,8 @@ def check_consistency(values: dict[str, Any], fetch: Fetch) -> Iterator[Problem]
         yield from _check_commands(where, app)
         yield from _check_environment(where, app)
         yield from _check_paths(where, app)
-        yield from _check_source(where, app, fetch)
+        if fetch:
+            yield from _check_source(where, app, fetch)
         yield from _check_wheels(where, app)
 
 

@@ -75,14 +75,15 @@ def once(fetch: Fetch) -> Fetch:
 
 
 def check_host(
-    imports: list[Import], names: set[str], get: Callable[[str], Any], fetch: Fetch = sources.fetch
+    imports: list[Import], names: set[str], get: Callable[[str], Any], fetch: Fetch | None = sources.fetch
 ) -> list[Problem]:
     """What is wrong with the variables of one host.
 
     :param imports: the roles that the host gets.
     :param names: the variables that somebody has set for it.
     :param get: a variable's value, templated; raises where it can't be.
-    :param fetch: gets a source to the controller, once the variables are sound by themselves.
+    :param fetch: gets a source to the controller, once the variables are sound by themselves; without it, sources are
+        not checked.
     """
     problems = list(check_names(names, {name for item in imports for name in item.wired}))
     values: dict[str, Any] = {}

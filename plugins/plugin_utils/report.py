@@ -26,6 +26,7 @@ from module_utils.flaskfleet.journal import now, release_id
 
 from .rendering import PROJECT
 from .run_identity import owner
+from .status import undeployed_by_app
 
 PAGE = PROJECT / "playbooks/templates/fleet.html.j2"
 
@@ -65,7 +66,7 @@ def page(report: dict[str, Any]) -> str:
 
 def _host_report(name: str, role: str, variables: Any) -> Host:
     state = variables["__status_state"]
-    status = {one["app"]: one for one in variables.get("__status_asked", {}).get("results", []) if "app" in one}
+    undeployed = undeployed_by_app(variables.get("__status_asked", {}).get("results", []))
     problem = "" if "apps" in state else state.get("msg") or "it does not answer"
     return {
         "name": name,
@@ -75,7 +76,7 @@ def _host_report(name: str, role: str, variables: Any) -> Host:
         "drift": list(state.get("drift", [])),
         "platform": state.get("platform", ""),
         "disk": state.get("disk", {}),
-        "apps": [{**app, "undeployed": status.get(app["app"], {}).get("undeployed")} for app in state.get("apps", [])],
+        "apps": [{**app, "undeployed": undeployed.get(app["app"])} for app in state.get("apps", [])],
         "drained": state.get("drained", []),
         "has_address": state.get("has_address", False),
     }

@@ -14,10 +14,22 @@ def lines(state: dict[str, Any], asked: list[dict[str, Any]]) -> list[str]:
 
     :param state: the result of ``fleet_state``. ``asked``: those of ``flask_app`` for the apps of the inventory.
     """
-    undeployed = {result["app"]: result["undeployed"] for result in asked}
+    undeployed = undeployed_by_app(asked)
     text = [line for app in state["apps"] for line in _app(app, undeployed.get(app["app"]), state["now"])]
     address = ["the balancers' shared address is on this host"] if state["has_address"] else []
     return [*text, *_block("address", address), *_block("drained", state["drained"]), *_block("drift", state["drift"])]
+
+
+def undeployed_by_app(asked: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """What the inventory asks for that is not live, by app; if an app could not be compared, why.
+
+    :param asked: the results of ``flask_app`` in playbooks/status.yml, which loops with ``__status_app``.
+    """
+    return {
+        one["__status_app"]: [f"unknown: {one['msg']}"] if one.get("failed") else one["undeployed"]
+        for one in asked
+        if "__status_app" in one and not one.get("skipped")
+    }
 
 
 def _app(app: dict[str, Any], undeployed: list[str] | None, now: int) -> list[str]:

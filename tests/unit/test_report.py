@@ -81,7 +81,9 @@ def test_a_host_with_another_release_than_most_is_drift() -> None:
 
 
 def test_undeployed_changes_are_no_drift() -> None:
-    asked = {"__status_asked": {"results": [{"app": "blog", "undeployed": ["processes 2 → 8"]}, {"skipped": True}]}}
+    asked = {
+        "__status_asked": {"results": [{"__status_app": "blog", "undeployed": ["processes 2 → 8"]}, {"skipped": True}]}
+    }
     told = report.report(GROUPS, fleet(app1=asked))
     assert (told["hosts"][1]["apps"][0]["undeployed"], told["drift"]) == (["processes 2 → 8"], 0)
 
@@ -132,7 +134,7 @@ def test_a_drained_host_is_on_the_page_and_is_no_drift() -> None:
 
 
 def test_undeployed_changes_are_on_the_page() -> None:
-    asked = {"__status_asked": {"results": [{"app": "blog", "undeployed": ["processes 2 → 8"]}]}}
+    asked = {"__status_asked": {"results": [{"__status_app": "blog", "undeployed": ["processes 2 → 8"]}]}}
     told = page(fleet(app1=asked))
     assert "<dt>undeployed</dt><dd>processes 2 → 8</dd>" in told
 

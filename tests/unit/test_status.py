@@ -53,7 +53,7 @@ SHOP: dict[str, Any] = {
 def test_all_of_a_host_is_told() -> None:
     drift = ["/etc/nginx/nginx.conf was removed", *BLOG["edited"]]
     state = {"apps": [BLOG, SHOP], "drift": drift, "now": NOW, "drained": [], "has_address": False}
-    asked = [{"app": "blog", "undeployed": ["processes 4 → 8", "source changed"]}]
+    asked = [{"__status_app": "blog", "undeployed": ["processes 4 → 8", "source changed"]}]
     assert (
         "\n".join(status.lines(state, asked))
         == f"""\
@@ -79,7 +79,7 @@ shop: {B} is live since 2026-11-22T17:30:00Z, deploy by me@laptop
 
 def test_what_is_as_it_should_be_is_a_line() -> None:
     state = {"apps": [{**SHOP, "source": None}], "drift": [], "now": NOW, "drained": [], "has_address": False}
-    assert status.lines(state, [{"app": "shop", "undeployed": []}]) == [
+    assert status.lines(state, [{"__status_app": "shop", "undeployed": []}]) == [
         f"shop: {B} is live since 2026-11-22T17:30:00Z, deploy by me@laptop"
     ]
 
@@ -88,10 +88,15 @@ def test_a_host_without_apps_has_nothing_to_tell() -> None:
     assert (
         status.lines(
             {"apps": [], "drift": [], "now": NOW, "drained": [], "has_address": False},
-            [{"app": "shop", "undeployed": []}],
+            [{"__status_app": "shop", "undeployed": []}],
         )
         == []
     )
+
+
+def test_an_app_that_could_not_be_compared_says_why() -> None:
+    asked = [{"__status_app": "blog", "failed": True, "msg": "can't be fetched"}, {"skipped": True}]
+    assert status.undeployed_by_app(asked) == {"blog": ["unknown: can't be fetched"]}
 
 
 def test_a_balancer_has_the_address_and_drained_hosts() -> None:

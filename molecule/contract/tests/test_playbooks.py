@@ -87,6 +87,24 @@ def test_preflight_accepts_the_inventories_of_this_repository(run, inventory: st
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.parametrize("needs_sources", [True, False])
+def test_preflight_of_a_run_without_need_of_sources_fetches_none(run, tmp_path: Path, needs_sources: bool) -> None:
+    blog = {"source": {"path": "/no/such/folder"}, "wsgi": "blog:app", "server_names": ["blog"]}
+    (tmp_path / "hosts.json").write_text(
+        json.dumps({"app_servers": {"hosts": {"one": {}}, "vars": {"flask_apps": {"blog": blog}}}})
+    )
+    variables = json.dumps({"__preflight_claims": False, "__preflight_sources": needs_sources})
+    done = run("ansible-playbook", "playbooks/preflight.yml", "-i", f"{tmp_path}/hosts.json", "-e", variables)
+    assert ("/no/such/folder" in done.stdout) == needs_sources
+    assert done.returncode == (2 if needs_sources else 0), done.stdout
+
+
+@pytest.mark.parametrize("playbook", ["rollback", "restart", "status"])
+def test_what_switches_to_a_release_on_disk_or_only_looks_needs_no_source(playbook: str) -> None:
+    first = yaml.safe_load((PROJECT / f"playbooks/{playbook}.yml").read_text())[0]
+    assert first["vars"]["__preflight_sources"] is False
+
+
 @pytest.mark.parametrize("path", LAB, ids=lambda path: str(path.relative_to(PROJECT)))
 def test_mode_of_a_file_in_a_container_is_octal(path: Path) -> None:
     text = path.read_text()
