@@ -41,7 +41,7 @@ from testinfra.host import Host
 testinfra_hosts = ["ansible://molecule-app1"]
 
 GATE_SECONDS = 4  # what a release has to become warm
-REFUSED_WITHIN = GATE_SECONDS + 26  # with all that a run does before
+REFUSED_WITHIN = GATE_SECONDS + 120  # it ends by itself; a busy machine takes its time
 HEALTHY = 'return "ok"'
 CODE = "counter/__init__.py"
 
