@@ -39,7 +39,7 @@ class CallbackModule(Everything):
     def __init__(self) -> None:
         super().__init__()
         self.started = time.monotonic()
-        self.screen = Screen(lambda text, color: self._display.display(text, color=color), C.COLOR_CHANGED)
+        self.screen = Screen(lambda text, color: self._display.display(text, color=color), C.COLOR_CHANGED, C.COLOR_OK)
         self.diffs: dict[str, str] = {}  # by host
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
@@ -118,7 +118,7 @@ class CallbackModule(Everything):
     def _show_or_keep(self, result: Any, item: str = "") -> None:
         if result.task.action.rpartition(".")[2] == "debug":
             lines = outcomes.report(result.result, result.task.args.get("var"))
-            self.screen.show_report("" if result.task.run_once else self.host_label(result), lines, C.COLOR_OK)
+            self.screen.show_report("" if result.task.run_once else self.host_label(result), lines)
         elif result.result.get("changed"):
             host, lines = self.host_label(result), outcomes.changes(result.result)
             if item and not any(line.startswith(item) for line in lines):

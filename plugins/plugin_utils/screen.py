@@ -15,20 +15,22 @@ Write = Callable[[str, "str | None"], None]
 
 
 class Screen:
-    """Shows a play and a task when there is something below them. Changes wait for the end of their task.
+    """Shows a play and a task when there is something below them. Changes and hosts' reports wait for the task's end.
 
     :param write: writes a text in a color.
     :param changed_color: the color of changes.
+    :param report_color: the color of reports.
     """
 
-    def __init__(self, write: Write, changed_color: str) -> None:
-        self._write, self._changed_color = write, changed_color
+    def __init__(self, write: Write, changed_color: str, report_color: str) -> None:
+        self._write, self._changed_color, self._report_color = write, changed_color, report_color
         self._lock = threading.RLock()
         self._headings: dict[str, str] = {}  # of the play and the task, until they are shown
         self._task_is_shown = False
         self._task_started = time.monotonic()
         self._task_ended = threading.Event()
         self._hosts_by_change: dict[str, set[str]] = {}
+        self._reports: dict[str, list[str]] = {}  # by host
         self._waiting: set[str] = set()  # for these hosts
         atexit.register(self.end_task)  # an interrupted run shows its changes, too
 
@@ -48,7 +50,7 @@ class Screen:
         """Show what the task changed, and its duration if it was long."""
         with self._lock:
             self._task_ended.set()
-            self._show_changes()
+            self._show_kept()
             seconds = time.monotonic() - self._task_started
             if self._task_is_shown and seconds >= SHOWN_AFTER_SECONDS:
                 self.show(f"    took {outcomes.duration(seconds)}")
@@ -72,14 +74,18 @@ class Screen:
             self._hosts_by_change.setdefault("\n".join(lines), set()).add(host)
 
     def show_failure(self, title: str, lines: list[str], color: str) -> None:
-        """Show a failure at once, after the changes that came before it."""
+        """Show a failure at once, after what came before it."""
         with self._lock:
-            self._show_changes()
+            self._show_kept()
             self.show(_below(title, lines), color)
 
-    def show_report(self, host: str, lines: list[str], color: str) -> None:
-        """Show what a task is there to tell, of a host or of the whole run."""
-        self.show(_below(host, lines) if host else "\n".join(f"    {line}" for line in lines), color)
+    def show_report(self, host: str, lines: list[str]) -> None:
+        """Show what a task is there to tell of the whole run, or keep what it tells of a host: hosts come in order."""
+        with self._lock:
+            if host:
+                self._reports.setdefault(host, []).extend(lines)
+            else:
+                self.show("\n".join(f"    {line}" for line in lines), self._report_color)
 
     def show(self, text: str, color: str | None = None) -> None:
         """Show a text below the headings that lead to it."""
@@ -90,11 +96,13 @@ class Screen:
             if text:
                 self._write(text, color)
 
-    def _show_changes(self) -> None:
+    def _show_kept(self) -> None:
         for change, hosts in self._hosts_by_change.items():
             title = f"changed: {outcomes.shorten(sorted(hosts))}"
             self.show(_below(title, change.splitlines()), self._changed_color)
-        self._hosts_by_change = {}
+        for host, lines in sorted(self._reports.items()):
+            self.show(_below(host, lines), self._report_color)
+        self._hosts_by_change, self._reports = {}, {}
 
     def _watch(self, ended: threading.Event) -> None:
         """Show a task that takes long, and later the hosts that it waits for."""

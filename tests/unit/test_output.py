@@ -159,6 +159,12 @@ def test_a_failed_item_is_shown_once(run: Any) -> None:
     assert run._display.text == f"{NGINX}    failed: app1 (lb1)\n      it does not answer\n"
 
 
+def test_reports_of_hosts_come_in_their_order(run: Any) -> None:
+    for host in ("app2", "app1"):
+        run.v2_runner_on_ok(result(host, action="debug", changed=False, msg=f"{host} is well"))
+    assert finished(run) == f"{NGINX}    app1\n      app1 is well\n    app2\n      app2 is well\n"
+
+
 @pytest.mark.parametrize(
     ("values", "args", "shown"),
     [
