@@ -19,6 +19,7 @@ import random
 import selectors
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -32,6 +33,7 @@ from urllib.parse import urlsplit
 
 SWEEP_SECONDS = 0.1  # between two looks for requests whose time is over; results are flushed then, too
 PAUSE_SECONDS = 0.1  # after a failure in closed loop, or a server that refuses connections would be asked in a frenzy
+PORTS = {"http": 80, "https": 443}
 MAX_CONNECTIONS = 1000  # select(2) has 1024 descriptors
 
 
@@ -52,13 +54,14 @@ class Options:
     slow: float = option(0.001, "share of slow GETs, 0 to 1")
     slow_seconds: float = option(3.0, "how long a slow one takes")
     timeout_seconds: float = option(30.0, "a request fails when it is not answered so long after it was due")
-    host_header: str = option("", "Host of the requests; by default it is taken from the URL")
+    host_header: str = option("", "Host of the requests, and the name asked for by https; by default the URL's")
+    ca: str = option("", "PEM file of the CA that https trusts; by default what the system trusts")
     first_number: int = option(0, "number of the first request")
     seed: int = option(0, "of the generator that chooses POSTs and slow ones")
 
     def __post_init__(self) -> None:
-        if urlsplit(self.url).scheme != "http" or not urlsplit(self.url).hostname:
-            raise ValueError(f"the URL {self.url!r} is not like http://host:port")
+        if urlsplit(self.url).scheme not in PORTS or not urlsplit(self.url).hostname:
+            raise ValueError(f"the URL {self.url!r} is not like http://host:port or https://host:port")
         if not 1 <= self.connections <= MAX_CONNECTIONS:
             raise ValueError(f"connections is {self.connections}; it must be 1 to {MAX_CONNECTIONS}")
         if min(self.post, self.slow) < 0 or self.post + self.slow > 1:
@@ -198,17 +201,16 @@ class Connection(asyncio.Protocol):
 
     async def open(self) -> None:
         """Connect within the time that the request has."""
-        client = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        client = socket.socket(self.run.family, socket.SOCK_STREAM)
         client.setblocking(False)
         try:
             async with asyncio.timeout_at(self.run.started + self.request.due + self.run.options.timeout_seconds):
                 await self.run.loop.sock_connect(client, self.run.address)
+                await self.run.loop.create_connection(lambda: self, sock=client, **self.run.tls)
         except OSError as error:
             client.close()
             self.fail(f"no connection: {error.strerror or 'not in time'}")
             self.run.forget(self)
-        else:
-            await self.run.loop.create_connection(lambda: self, sock=client)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the first request."""
@@ -277,8 +279,9 @@ class Connection(asyncio.Protocol):
 class Run:
     """A load under way: the requests that become due, the pool of connections, and the results."""
 
-    def __init__(self, options: Options, address: tuple[str, int], record: Callable[[Result], object]) -> None:
+    def __init__(self, options: Options, family: int, address: Any, record: Callable[[Result], object]) -> None:
         self.options = options
+        self.family = family
         self.address = address
         self.record = record
         self.loop = asyncio.get_running_loop()
@@ -293,6 +296,10 @@ class Run:
         url = urlsplit(options.url)
         self.path = url.path.rstrip("/")
         self.host = options.host_header or url.netloc
+        self.tls: dict[str, Any] = {}
+        if url.scheme == "https":
+            context = ssl.create_default_context(cafile=options.ca or None)
+            self.tls = {"ssl": context, "server_hostname": urlsplit(f"//{self.host}").hostname}
         self.started = self.loop.time()
 
     def begin(self) -> None:
@@ -434,12 +441,12 @@ async def run(
     """Run a load for ``options.seconds`` or until ``stop`` is set, and finish each request that was due by then.
 
     ``record`` gets the results as they come, ``begun`` the ``time.monotonic()`` of the start. It ends at the latest
-    ``options.timeout_seconds`` after the last request was due. Raises OSError for a host without an IPv4 address.
+    ``options.timeout_seconds`` after the last request was due. Raises OSError for a host without an address.
     """
     loop = asyncio.get_running_loop()
     url = urlsplit(options.url)
-    infos = await loop.getaddrinfo(url.hostname, url.port or 80, family=socket.AF_INET, type=socket.SOCK_STREAM)
-    load = Run(options, infos[0][4], record)
+    infos = await loop.getaddrinfo(url.hostname, url.port or PORTS[url.scheme], type=socket.SOCK_STREAM)
+    load = Run(options, infos[0][0], infos[0][4], record)
     loop.set_exception_handler(
         lambda loop, context: load.fall(context.get("exception") or RuntimeError(context["message"]))
     )
@@ -635,7 +642,7 @@ async def write(options: Options, path: Path, until_eof: bool) -> None:
 def main() -> int:
     """Run a load as the command line says; the exit code is 1 if a request failed."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("url", help="where the app is, http://host:port")
+    parser.add_argument("url", help="where the app is, http://host:port or https://host:port")
     for one in fields(Options)[1:]:
         kind, text = type(one.default), f"{one.metadata['help']} (%(default)s)"
         parser.add_argument(f"--{one.name.replace('_', '-')}", type=kind, default=one.default, help=text)

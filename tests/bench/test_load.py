@@ -8,6 +8,7 @@ import json
 import math
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import load
 import pytest
+import trustme
 from load import Load, Options, Result, run_load
 from scripted import Reply, Request, Server, answer, content, fine, serving
 
@@ -28,7 +30,7 @@ RESULT = Result(0, "get", due=0, latency=0.001, late=0, status=200, release="r1"
 def options(server: Server, **other: object) -> Options:
     """A hundred requests on one connection, of which some are POSTs and none is slow."""
     values = {"seconds": 0.25, "rate": 400, "connections": 1, "slow": 0, "timeout_seconds": PATIENCE}
-    return Options(server.url, **values | other)
+    return Options(**{"url": server.url} | values | other)
 
 
 def first(kind: str, after: int = 10) -> int:
@@ -126,7 +128,7 @@ def test_host_header_and_path() -> None:
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        ({"url": "https://host"}, "is not like http://host:port"),
+        ({"url": "ftp://host"}, "is not like http://host:port or https://host:port"),
         ({"connections": 0}, "it must be 1 to"),
         ({"connections": 2000}, "it must be 1 to"),
         ({"post": 0.8, "slow": 0.3}, "shares of one whole"),
@@ -268,6 +270,29 @@ def test_connection_that_ends_while_idle_is_not_used_again(then: str) -> None:
         results = run_load(options(server, post=1, rate=2, seconds=1))
     assert reasons(results) == {}
     assert [(r.connection, r.turn) for r in server.requests] == [(0, 0), (1, 0)]
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_https_trusts_one_ca_and_asks_for_the_host(tmp_path: Path, trusted: bool) -> None:
+    ca, other = trustme.CA(), trustme.CA()
+    (ca if trusted else other).cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("counter.bench").configure_cert(context)
+    asked = []
+    context.sni_callback = lambda _socket, name, _context: asked.append(name)
+    with serving() as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        url = server.url.replace("http:", "https:")
+        results = run_load(
+            options(server, url=url, connections=4, host_header="counter.bench", ca=str(tmp_path / "ca.pem"))
+        )
+    assert {*asked} == {"counter.bench"}
+    if trusted:
+        assert (reasons(results), {request.host for request in server.requests}) == ({}, {"counter.bench"})
+        assert len(asked) <= 4
+    else:
+        assert all(reason.startswith("no connection: ") for reason in reasons(results).values())
+        assert len(reasons(results)) == len(results) == 100
 
 
 @pytest.mark.parametrize("rate", [200, 0])
@@ -429,7 +454,7 @@ def test_load_has_the_failed_and_repeated_requests() -> None:
 
 
 def test_load_that_cannot_begin() -> None:
-    with pytest.raises(RuntimeError, match="could not begin, exit code 1"), Load(Options("http://[::1]:1")):
+    with pytest.raises(RuntimeError, match="could not begin, exit code 1"), Load(Options("http://host.invalid")):
         pass
 
 
@@ -479,10 +504,10 @@ def test_command_line_stops_at_a_signal() -> None:
 
 
 def test_command_line_reports_what_is_wrong() -> None:
-    command = [sys.executable, load.__file__, "https://host"]
+    command = [sys.executable, load.__file__, "ftp://host"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"})
     assert done.returncode == 2
-    assert "the URL 'https://host' is not like http://host:port" in done.stderr
+    assert "the URL 'ftp://host' is not like http://host:port" in done.stderr
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0, 1), (0.5, 50), (0.501, 51), (0.99, 99), (1, 100)])
