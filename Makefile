@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 # Two balancers and three app servers, or with HOSTS=1 a single server.
 lab := -i $(if $(filter 1,$(HOSTS)),lab/single,inventories/lab)
-scenarios := default fleet local
+scenarios := default fleet https local
 step = @printf '\n==> %s\n'
 
 .PHONY: help
@@ -49,6 +49,17 @@ engine:
 .PHONY: chromium
 chromium:
 	@command -v chromium >/dev/null || lab/apt.sh chromium
+
+# Tools that need other versions of packages than .venv has, in an environment of their own.
+.cache/%-tools/.complete: %/requirements.txt | .venv
+	$(step) 'Installing the tools of $*'
+	@rm -rf $(@D)
+	@python -m venv $(@D)
+	@$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+.PHONY: scanner
+scanner: .cache/molecule/https-tools/.complete
 
 .PHONY: lint
 lint: .venv ## every linter
@@ -124,28 +135,20 @@ bundle: .venv engine ## wheels and sources for servers without the internet, in 
 readmes: .venv ## write the tables in the roles' READMEs and in docs/state-on-hosts.md
 	@tools/role_readmes.py
 
-docs-tools := .cache/docs-tools
 # What a page loads by itself, unlike a link.
 foreign := (src|srcset)="(https?:)?//[^"]*|<link[^>]*href="(https?:)?//[^"]*|@import.*|url\(.?(https?:)?//[^)]*
 
-$(docs-tools)/.complete: docs/requirements.txt | .venv
-	$(step) 'Installing Sphinx into an environment of its own'
-	@rm -rf $(docs-tools)
-	@python -m venv $(docs-tools)
-	@$(docs-tools)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
-	@touch $@
-
 .PHONY: docs
-docs: $(docs-tools)/.complete ## the documentation as a site in .cache/docs; a broken link is an error
+docs: .cache/docs-tools/.complete ## the documentation as a site in .cache/docs; a broken link is an error
 	@rm -rf .cache/docs
-	@$(docs-tools)/bin/sphinx-build -q -b html -W --keep-going -n -c docs . .cache/docs
+	@.cache/docs-tools/bin/sphinx-build -q -b html -W --keep-going -n -c docs . .cache/docs
 	@! grep -rnoE --include='*.html' --include='*.css' '$(foreign)' .cache/docs || \
 	    { echo 'A page would load this from another host.' >&2; exit 1; }
 	@echo 'The site begins with .cache/docs/index.html'
 
 .PHONY: lock
 lock: .venv ## update every list of pinned packages from its .in file; then make .venv test-all
-	@for list in requirements=3.11 docs/requirements=3.11 bench/requirements=3.11 \
+	@for list in requirements=3.11 docs/requirements=3.11 bench/requirements=3.11 molecule/https/requirements=3.11 \
 	        plugins/plugin_utils/exporters=3.11 files/app/requirements=3.9; do \
 	    printf '==> Updating %s.txt\n' $${list%=*}; \
 	    uv pip compile --quiet --universal --upgrade --no-header --no-annotate --python-version $${list#*=} \

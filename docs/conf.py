@@ -43,7 +43,7 @@ html_show_copyright = False
 
 # The menu: its headings and pages. It is put behind docs/index.md, where a file would show it as a block of code.
 MENU = {
-    "Use": ["README", "docs/state-on-hosts", "SECURITY", "CHANGELOG"],
+    "Use": ["README", "docs/trust", "docs/state-on-hosts", "SECURITY", "CHANGELOG"],
     "Understand": [
         "docs/architecture", "docs/life-of-a-request", "docs/life-of-a-release", "docs/life-of-a-run", "docs/decisions",
         "docs/glossary",

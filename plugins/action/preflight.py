@@ -18,6 +18,8 @@ from ansible.utils.display import Display
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from plugin_utils import preflight, sources
 from plugin_utils.fleet_checks import check_fleet
+from plugin_utils.https import check_https
+from plugin_utils.https import remarks as https_remarks
 from plugin_utils.rendering import PROJECT
 
 
@@ -47,8 +49,12 @@ class ActionModule(ActionBase):
                 if needs_sources:
                     remarks |= dict.fromkeys(preflight.remarks(host_imports, names, get))
         if not problems:
-            for problem in check_fleet(variables["groups"], variables["hostvars"]):
-                problems[str(problem)].append("the fleet")
+            hosts = variables["groups"], variables["hostvars"]
+            found = check_fleet(*hosts)
+            if not found and boolean(self._task.args.get("certificates", False)):
+                found += check_https(*hosts, self._loader.get_text_file_contents)
+                remarks |= {} if found else dict.fromkeys(https_remarks(*hosts))
+            problems |= {str(problem): ["the fleet"] for problem in found}
         if problems:
             lines = [f"- {problem}  [{', '.join(hosts)}]" for problem, hosts in problems.items()]
             result.update(failed=True, msg="\n".join(["Nothing was changed. Please mend the inventory:", *lines]))

@@ -45,6 +45,12 @@ disk:
   description: By mount point C(free) and C(size) in bytes.
   type: dict
   returned: success
+certificates:
+  description: >-
+    The certificates that nginx serves, each with C(name), C(issuer), and C(since) and C(until) in epoch seconds.
+  type: list
+  elements: dict
+  returned: success
 drained:
   description: On a load balancer, the hosts that it has drained, why and since when, in words.
   type: list
@@ -72,7 +78,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.flaskfleet import app_state
+from ansible.module_utils.flaskfleet import app_state, certificates
 from ansible.module_utils.flaskfleet.app import App
 from ansible.module_utils.flaskfleet.drains import describe
 from ansible.module_utils.flaskfleet.files import read_json
@@ -113,10 +119,17 @@ def look(state: Path, rpc: Any, root: Path = Path("/")) -> Report:
     if rpc is not SILENT:
         drift += programs_drift(processes, apps, programs)
     drift += packages_drift(state / "base.fact")
+    try:
+        served = certificates.served(state, root)
+    except (OSError, ValueError) as error:
+        served = []
+        drift.append(str(error))
+    drift += certificates.drift(served, time.time())
     return {
         "apps": reports,
         "now": int(time.time()),
         "drift": drift,
+        "certificates": served,
         "platform": distribution(root),
         "disk": {path: usage(path) for path in sorted({mount(root / "srv"), mount(root / "var/log"), mount(root)})},
         "drained": [describe(flag) for path in sorted(state.glob("drain/[!.]*")) if (flag := read_json(path))],

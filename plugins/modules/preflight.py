@@ -16,6 +16,10 @@ options:
     type: list
     elements: str
     required: true
+  certificates:
+    description: Whether the certificates of C(nginx_certificates) and the fleet's own CA are checked, too.
+    type: bool
+    default: false
   sources:
     description: Whether the apps' sources are fetched and checked, too.
     type: bool

@@ -5,6 +5,7 @@ Each variable is sound by itself, see variable_checks.py.
 
 from __future__ import annotations
 
+import ipaddress
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ def check_consistency(values: dict[str, Any], fetch: Fetch | None) -> Iterator[P
     """
     apps = complete(values.get("flask_apps") or {})
     yield from _check_ports(values, apps)
+    yield from _check_permitted(values)
     yield from _check_settings(values)
     served = Counter(name.lower() for app in apps.values() for name in app["server_names"])
     stop = values.get("supervisor_stop_timeout_seconds")
@@ -49,14 +51,31 @@ def check_consistency(values: dict[str, Any], fetch: Fetch | None) -> Iterator[P
 
 
 def _check_ports(values: dict[str, Any], apps: dict[str, Entry]) -> Iterator[Problem]:
-    nginx_enabled = values.get("nginx_enabled", True)
-    ports = {name: int(value) for name, value in values.items() if name.endswith("_port") and nginx_enabled}
+    ports = daemon_ports(values) if values.get("nginx_enabled", True) else {}
     ports |= {
         f"flask_apps.{name}.http": int(app["http"].rpartition(":")[2]) for name, app in apps.items() if app["http"]
     }
     for name, port in ports.items():
         for other in sorted(other for other in ports if other < name and ports[other] == port):
             yield Problem(name, port, f"is also {other}; choose another port for one of them")
+
+
+def daemon_ports(values: dict[str, Any]) -> dict[str, int]:
+    """The ports that daemons listen on, by variable: ``<role>_…_port``, that of https where there are certificates."""
+    ports = {name: int(value) for name, value in values.items() if name.endswith("_port")}
+    if not values.get("nginx_certificates") and not values.get("tls_ca_permitted"):
+        ports.pop("nginx_https_port", None)
+    return ports
+
+
+def _check_permitted(values: dict[str, Any]) -> Iterator[Problem]:
+    """What the fleet's CA is for: a network is one, and no address with host bits."""
+    for network in values.get("tls_ca_permitted") or []:
+        try:
+            if "/" in network:
+                ipaddress.ip_network(network)
+        except ValueError as error:
+            yield Problem("tls_ca_permitted", network, f"is no network ({error}); correct it")
 
 
 def _check_settings(values: dict[str, Any]) -> Iterator[Problem]:

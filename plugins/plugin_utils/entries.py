@@ -111,6 +111,7 @@ def sites(apps: dict[str, Entry]) -> list[dict[str, Any]]:
         {
             "name": name,
             "server_names": entry["server_names"],
+            "https": entry["https"],
             "root": f"/srv/{name}",
             "socket": f"/srv/{name}/current/run/uwsgi.sock",
             "static_prefixes": sorted(entry["static"]),

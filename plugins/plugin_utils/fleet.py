@@ -53,6 +53,7 @@ def balanced(hosts: list[str], hostvars: Any) -> list[dict[str, Any]]:
         {
             "name": name,
             "server_names": _shared_names([entry for _, entry in served]),
+            "https": all(entry["https"] for _, entry in served),
             "read_timeout_seconds": max(entry["harakiri_seconds"] for _, entry in served) + 10,
             "servers": [_server(host, hostvars[host]) for host, _ in served],
         }
@@ -69,6 +70,7 @@ def _server(host: str, variables: Any) -> Server:
     return {
         "name": host,
         "address": f"{address(variables, host)}:{nginx(variables, 'http_port')}",
+        "secure_address": f"{address(variables, host)}:{nginx(variables, 'https_port')}",
         "weight": int(nginx(variables, "weight")),
     }
 

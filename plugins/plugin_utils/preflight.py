@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from . import sources
-from .consistency_checks import Fetch, check_consistency
+from .consistency_checks import Fetch, check_consistency, daemon_ports
 from .entries import complete, role_options
 from .release_contents import contents
 from .rendering import PROJECT
@@ -106,8 +106,7 @@ def check_host(
 def claims(imports: list[Import], names: set[str], get: Callable[[str], Any]) -> dict[str, list[Any]]:
     """What must be free on a host, or this project's: ports of daemons, users of apps, files that roles write.
 
-    A variable named ``<role>_…_port`` is a port of the daemon that is named like the role, unless ``<role>_enabled`` is
-    false.
+    A port of :func:`daemon_ports` is one of the daemon that is named like the role, unless ``<role>_enabled`` is false.
     """
     ports, files, take_over = [], [], []
     for item in imports:
@@ -117,9 +116,9 @@ def claims(imports: list[Import], names: set[str], get: Callable[[str], Any]) ->
         if values.get(f"{item.role}_enabled", True) and values.get("keepalived_virtual_ip", "x"):
             files += written_files(item.role)
             ports += [
-                {"variable": name, "port": int(value), "program": item.role}
-                for name, value in values.items()
-                if name.endswith("_port") and name not in item.wired
+                {"variable": name, "port": port, "program": item.role}
+                for name, port in daemon_ports(values).items()
+                if name not in item.wired
             ]
     has_apps = any(item.role == "flask_app" for item in imports) and "flask_apps" in names
     apps = get("flask_apps") if has_apps else {}

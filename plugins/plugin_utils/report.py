@@ -12,6 +12,7 @@
         drift                   the differences from what was recorded, in words
         platform, disk          {mount point: {"free", "size"}} in bytes
         apps                    as the module fleet_state returns them, with "undeployed", the undeployed changes
+        certificates            that its nginx serves, as the module fleet_state returns them
         drained                 of a balancer: its drained hosts, why and since when, in words
         has_address             of a balancer: whether it has the shared address
 """
@@ -77,6 +78,7 @@ def _host_report(name: str, role: str, variables: Any) -> Host:
         "platform": state.get("platform", ""),
         "disk": state.get("disk", {}),
         "apps": [{**app, "undeployed": undeployed.get(app["app"])} for app in state.get("apps", [])],
+        "certificates": state.get("certificates", []),
         "drained": state.get("drained", []),
         "has_address": state.get("has_address", False),
     }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
+
+from module_utils.flaskfleet.certificates import describe as describe_left
 
 from .sources import describe
 
@@ -10,14 +13,20 @@ INDENT = 12
 
 
 def lines(state: dict[str, Any], asked: list[dict[str, Any]]) -> list[str]:
-    """A host's apps, a block each, then what a balancer has drained, and the drift.
+    """A host's apps, a block each, then its certificates, what a balancer has drained, and the drift.
 
     :param state: the result of ``fleet_state``. ``asked``: those of ``flask_app`` for the apps of the inventory.
     """
     undeployed = undeployed_by_app(asked)
     text = [line for app in state["apps"] for line in _app(app, undeployed.get(app["app"]), state["now"])]
     address = ["the balancers' shared address is on this host"] if state["has_address"] else []
-    return [*text, *_block("address", address), *_block("drained", state["drained"]), *_block("drift", state["drift"])]
+    blocks = {
+        "address": address,
+        "https": [_certificate(one, state["now"]) for one in state["certificates"]],
+        "drained": state["drained"],
+        "drift": state["drift"],
+    }
+    return [*text, *(line for title, items in blocks.items() for line in _block(title, items))]
 
 
 def undeployed_by_app(asked: list[dict[str, Any]]) -> dict[str, list[str]]:
@@ -64,6 +73,12 @@ def _release(release: dict[str, Any]) -> str:
     was = f"last live from {release['since']}" if release["since"] else "never live"
     words = f"{release['release']} {release['is']}, {was}"
     return words + (f", voided {voided['since']} by {voided['by']}" if voided else "")
+
+
+def _certificate(one: dict[str, Any], now: int) -> str:
+    until = time.strftime("%Y-%m-%d", time.gmtime(one["until"]))
+    left = f"{describe_left(one['until'] - now)} left" if one["until"] > now else "expired"
+    return f"certificate {one['name']} until {until}, {left}, issued by {one['issuer']}"
 
 
 def _duration(seconds: int) -> str:

@@ -19,7 +19,8 @@ from .entries import role_options, schema_of, validate
 from .rendering import PROJECT
 from .sources import redact
 
-VERBATIM = ("env", "secret_env", "files", "secret_files")  # options of an app whose values may have line breaks
+# Options and variables whose values may have line breaks, and are shown to nobody.
+VERBATIM = ("env", "secret_env", "files", "secret_files", "nginx_certificates", "tls_ca_passphrase")
 
 
 class Problem(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from ansible.module_utils.flaskfleet import drains
 from ansible.module_utils.flaskfleet.drains import Drains, Refused, await_idle, describe, undrain_if_healthy
 from ansible.module_utils.flaskfleet.sockets import tcp_connections
@@ -326,6 +328,64 @@ def test_a_host_that_passes_its_checks_is_undrained(balancer: Drains) -> None:
     with server(503, 200) as host, server(200) as own:  # the app is starting
         assert undrain(balancer, host, own)
     assert not balancer.flags()
+
+
+@contextmanager
+def https_server(status: int) -> Iterator[int]:
+    """A server that sends to https who asks by http, and answers there; the port of http."""
+    asked: list[str | None] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if isinstance(self.connection, ssl.SSLSocket):
+                asked.append(self.headers["Host"])
+                self.send_response(status)
+            else:
+                self.send_response(301)
+                self.send_header("Location", f"https://blog.example.lan:{secure.server_port}/healthz")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Keep quiet."""
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("blog.example.lan").configure_cert(context)
+    names: list[str] = []
+    context.sni_callback = lambda _socket, name, _context: names.append(name)
+    with HTTPServer(("127.0.0.1", 0), Handler) as plain, HTTPServer(("127.0.0.1", 0), Handler) as secure:
+        secure.socket = context.wrap_socket(secure.socket, server_side=True)
+        threads = [
+            threading.Thread(target=one.serve_forever, kwargs={"poll_interval": 0.01}) for one in (plain, secure)
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            yield plain.server_port
+        finally:
+            for one in (plain, secure):
+                one.shutdown()
+            for thread in threads:
+                thread.join()
+    assert set(names) == {"blog.example.lan"} and set(asked) == {"blog.example.lan"}
+
+
+@pytest.mark.parametrize("status", [200, 502])
+def test_a_check_follows_a_site_to_https(status: int) -> None:
+    with https_server(status) as own:
+        assert drains.status("127.0.0.1", own, CHECKS[0]) == str(status)
+
+
+def test_a_check_does_not_follow_an_answer_that_it_asks_for() -> None:
+    with https_server(200) as own:
+        assert drains.status("127.0.0.1", own, {**CHECKS[0], "status": 301}) == "301"
+        assert drains.status("127.0.0.1", own, CHECKS[0]) == "200"
+
+
+def test_a_check_does_not_follow_an_app_to_another_name() -> None:
+    other = {**CHECKS[0], "server_name": "other.example.lan"}
+    with https_server(200) as own:
+        assert drains.status("127.0.0.1", own, other) == "301"
+        assert drains.status("127.0.0.1", own, CHECKS[0]) == "200"
 
 
 def test_a_host_that_fails_a_check_stays_drained(balancer: Drains) -> None:

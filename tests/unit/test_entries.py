@@ -133,6 +133,7 @@ def test_a_site_has_what_nginx_needs() -> None:
         {
             "name": "blog",
             "server_names": ["blog.example"],
+            "https": True,
             "root": "/srv/blog",
             "socket": "/srv/blog/current/run/uwsgi.sock",
             "static_prefixes": ["/favicon", "/static"],

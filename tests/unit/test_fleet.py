@@ -57,13 +57,20 @@ def test_an_app_is_balanced_over_the_hosts_that_have_it() -> None:
         {
             "name": "blog",
             "server_names": ["blog.lan"],
+            "https": True,
             "read_timeout_seconds": 40,
             "servers": [
-                {"name": "app1", "address": "10.0.0.1:80", "weight": 1},
-                {"name": "app2", "address": "10.0.0.2:8080", "weight": 3},
+                {"name": "app1", "address": "10.0.0.1:80", "secure_address": "10.0.0.1:443", "weight": 1},
+                {"name": "app2", "address": "10.0.0.2:8080", "secure_address": "10.0.0.2:443", "weight": 3},
             ],
         }
     ]
+
+
+def test_an_app_that_a_host_wants_without_https_is_served_without() -> None:
+    known = hosts("10.0.0.1", "10.0.0.2")
+    known["app2"]["flask_apps"] = {"blog": app(https=False)}
+    assert not fleet.balanced(["app1", "app2"], known)[0]["https"]
 
 
 def test_the_longest_time_of_all_hosts_counts() -> None:

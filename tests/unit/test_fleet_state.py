@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import trustme
 from ansible.module_utils.flaskfleet import (
     app_state,
     presence,
@@ -73,6 +75,39 @@ def test_a_new_host_has_nothing(app: App, state: Path, host: Path) -> None:
 def test_an_edited_file_is_drift(tree: Path, live: App, state: Path, host: Path) -> None:
     tree.write_text("by hand")
     assert look(state, live, host)["drift"] == ["/etc/nginx.conf was edited"]
+
+
+@pytest.mark.parametrize(
+    ("days", "words"),
+    [
+        (60, []),
+        (20, ["certificate lan expires in 19 days: replace it, and run site.yml"]),
+        (-1, ["certificate lan has expired, browsers refuse it: replace it, and run site.yml"]),
+    ],
+)
+def test_a_certificate_is_drift_before_it_expires(
+    live: App, state: Path, host: Path, days: int, words: list[str]
+) -> None:
+    now = datetime.now(UTC)
+    dates = {"not_before": now - timedelta(days=90 - days), "not_after": now + timedelta(days=days)}
+    cert = trustme.CA(organization_name="Ours", organization_unit_name="CA").issue_cert("blog.lan", **dates)
+    content = cert.private_key_and_cert_chain_pem.bytes().decode()
+    tree = Tree("nginx", state / "trees", host)
+    file = File("/etc/nginx/tls/lan.pem", content, "0600", OWNER, GROUP)
+    present(tree, [file, File("/etc/nginx/tls/lan.conf", "x", "0644", OWNER, GROUP)], "1", [], check_mode=False)
+    found = look(state, live, host)
+    assert found["drift"] == words
+    (one,) = found["certificates"]
+    assert (one["name"], one["issuer"], one["until"] - one["since"]) == ("lan", "OU=CA,O=Ours", 90 * 86400)
+
+
+def test_a_certificate_that_can_not_be_read_is_drift(live: App, state: Path, host: Path) -> None:
+    file = File("/etc/nginx/tls/lan.pem", "x", "0600", OWNER, GROUP)
+    present(Tree("nginx", state / "trees", host), [file], "1", [], check_mode=False)
+    found = look(state, live, host)
+    assert found["certificates"] == []
+    (words,) = found["drift"]
+    assert "etc/nginx/tls/lan.pem can't be read as a certificate: " in words
 
 
 def test_a_removed_app_is_not_reported(live: App, state: Path, host: Path) -> None:

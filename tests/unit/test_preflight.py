@@ -88,6 +88,9 @@ def test_paths_lie_apart(inventory: dict[str, Any], options: dict[str, Any], wor
     assert any(words in problem for problem in problems(inventory))
 
 
+PAIR = {"certificate": "/x.crt", "key": "/x.key"}
+
+
 def test_a_sound_inventory_passes(inventory: dict[str, Any]) -> None:
     assert problems(inventory) == []
 
@@ -168,6 +171,13 @@ def test_the_roles_are_those_of_the_playbook() -> None:
         # out of range, or of the wrong form
         ("base_somaxconn", 1, "base_somaxconn: 1 use 128 to 65535"),
         ("nginx_http_port", 0, "nginx_http_port: 0 use a port"),
+        ("nginx_https_port", 65536, "nginx_https_port: 65536 use a port"),
+        ("nginx_certificates", {"LAN": PAIR}, "nginx_certificates.LAN: 'LAN' use lowercase letters"),
+        ("nginx_certificates", {"lan": {"certificate": "/x"}}, "nginx_certificates.lan: give certificate and key"),
+        ("nginx_certificates", {"lan": {**PAIR, "chain": "/x"}}, "nginx_certificates.lan: give certificate and key"),
+        ("nginx_certificates", {"lan": {**PAIR, "key": "x.key"}}, "nginx_certificates.lan.key: give an absolute path"),
+        ("nginx_certificates", {"lan": {**PAIR, "key": 5}}, "nginx_certificates.lan.key: give an absolute path"),
+        ("nginx_certificates", "lan.pem", "nginx_certificates: must be a mapping"),
         ("nginx_http_port", 65536, "nginx_http_port: 65536 use a port"),
         ("nginx_status_socket", "x.sock", "nginx_status_socket: 'x.sock' give an absolute path"),
         ("nginx_trusted_proxies", ["lb1"], "nginx_trusted_proxies.0: 'lb1' give an address"),
@@ -547,6 +557,31 @@ def test_a_value_that_cannot_be_evaluated(inventory: dict[str, Any]) -> None:
 
     (found,) = preflight.check_host(IMPORTS, {*inventory, "nginx_http_port"}, get)
     assert str(found) == "nginx_http_port: can't be evaluated: 'prot' is undefined"
+
+
+def test_the_port_of_https_is_used_where_there_are_certificates(inventory: dict[str, Any]) -> None:
+    same = changed(inventory, "flask_apps blog http", ":443")
+    assert problems(same) == []
+    assert "nginx_https_port" not in [claim["variable"] for claim in claimed_ports(same)]
+    served = {**same, "nginx_certificates": {"lan": PAIR}}
+    assert problems(served) == [
+        "nginx_https_port: 443 is also flask_apps.blog.http; choose another port for one of them"
+    ]
+    assert "nginx_https_port" in [claim["variable"] for claim in claimed_ports(served)]
+
+
+def claimed_ports(inventory: dict[str, Any]) -> list[dict[str, Any]]:
+    ports: list[dict[str, Any]] = preflight.claims(IMPORTS, set(inventory), inventory.__getitem__)["ports"]
+    return ports
+
+
+def test_no_certificate_is_shown(inventory: dict[str, Any]) -> None:
+    key = "-----BEGIN PRIVATE KEY-----\ncanary\n-----END PRIVATE KEY-----\n"
+    given = {"certificate": "/x.crt", "key": key}
+    assert problems({**inventory, "nginx_certificates": {"lan": given}}) == []
+    for wrong in ({"lan": {**given, "more": key}}, {"LAN": given}, {"lan": {"key": key}}, [given], key):
+        found = problems({**inventory, "nginx_certificates": wrong})
+        assert found and "canary" not in "".join(found)
 
 
 def test_all_problems_are_said_at_once(inventory: dict[str, Any]) -> None:

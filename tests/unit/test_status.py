@@ -48,11 +48,14 @@ SHOP: dict[str, Any] = {
     "edited": [],
     "stuck": [],
 }
+HOST: dict[str, Any] = {
+    "apps": [], "drift": [], "now": NOW, "certificates": [], "drained": [], "has_address": False,
+}  # fmt: skip
 
 
 def test_all_of_a_host_is_told() -> None:
     drift = ["/etc/nginx/nginx.conf was removed", *BLOG["edited"]]
-    state = {"apps": [BLOG, SHOP], "drift": drift, "now": NOW, "drained": [], "has_address": False}
+    state = {**HOST, "apps": [BLOG, SHOP], "drift": drift}
     asked = [{"__status_app": "blog", "undeployed": ["processes 4 → 8", "source changed"]}]
     assert (
         "\n".join(status.lines(state, asked))
@@ -78,20 +81,14 @@ shop: {B} is live since 2026-11-22T17:30:00Z, deploy by me@laptop
 
 
 def test_what_is_as_it_should_be_is_a_line() -> None:
-    state = {"apps": [{**SHOP, "source": None}], "drift": [], "now": NOW, "drained": [], "has_address": False}
+    state = {**HOST, "apps": [{**SHOP, "source": None}]}
     assert status.lines(state, [{"__status_app": "shop", "undeployed": []}]) == [
         f"shop: {B} is live since 2026-11-22T17:30:00Z, deploy by me@laptop"
     ]
 
 
 def test_a_host_without_apps_has_nothing_to_tell() -> None:
-    assert (
-        status.lines(
-            {"apps": [], "drift": [], "now": NOW, "drained": [], "has_address": False},
-            [{"__status_app": "shop", "undeployed": []}],
-        )
-        == []
-    )
+    assert status.lines(HOST, [{"__status_app": "shop", "undeployed": []}]) == []
 
 
 def test_an_app_that_could_not_be_compared_says_why() -> None:
@@ -99,8 +96,15 @@ def test_an_app_that_could_not_be_compared_says_why() -> None:
     assert status.undeployed_by_app(asked) == {"blog": ["unknown: can't be fetched"]}
 
 
+def test_a_host_has_certificates() -> None:
+    one = {"name": "lan", "issuer": "CN=Our CA", "since": NOW - 86400, "until": NOW + 30 * 86400}
+    assert status.lines({**HOST, "certificates": [one]}, []) == [
+        "  https       certificate lan until 2023-12-14, 30 days left, issued by CN=Our CA"
+    ]
+
+
 def test_a_balancer_has_the_address_and_drained_hosts() -> None:
-    state = {"apps": [], "drift": [], "now": NOW, "drained": ["app2: by me@laptop: a new disk"], "has_address": True}
+    state = {**HOST, "drained": ["app2: by me@laptop: a new disk"], "has_address": True}
     assert status.lines(state, []) == [
         "  address     the balancers' shared address is on this host",
         "  drained     app2: by me@laptop: a new disk",
@@ -123,19 +127,11 @@ def test_a_balancer_has_the_address_and_drained_hosts() -> None:
 )
 def test_a_time_is_in_two_units_at_most(seconds: int, words: str) -> None:
     """A clock that was set back makes no time negative."""
-    state = {
-        "apps": [{**SHOP, "programs": [{**BLOG["programs"][0], "since": NOW - seconds}]}],
-        "drift": [],
-        "now": NOW,
-        "drained": [],
-        "has_address": False,
-    }
+    state = {**HOST, "apps": [{**SHOP, "programs": [{**BLOG["programs"][0], "since": NOW - seconds}]}]}
     assert status.lines(state, [])[2].endswith(f", up {words}")
 
 
 def test_playbooks_have_the_filter() -> None:
     filter_loader.add_directory(str(PROJECT / "plugins" / "filter"))
     assert filter_loader.get("status_lines").j2_function is not None
-    assert filter_loader.get("status_lines").j2_function(
-        {"apps": [], "drift": ["x"], "now": 0, "drained": [], "has_address": False}, []
-    ) == ["  drift       x"]
+    assert filter_loader.get("status_lines").j2_function({**HOST, "drift": ["x"]}, []) == ["  drift       x"]

@@ -330,6 +330,23 @@ def test_a_changed_mode_has_no_diff(tree: Tree, files: list[File]) -> None:
     assert (changes.write, changes.diff) == ([files[0]], [])
 
 
+def test_what_others_may_not_read_has_no_diff(tree: Tree, files: list[File]) -> None:
+    secret = File("/etc/key.pem", "canary", "0600", *(files[0].owner, files[0].group))
+    changes = tree.compare([*files, secret])
+    assert (changes.write, changes.diff) == ([secret], [])
+    record = {
+        "tree": "1",
+        "running": None,
+        "service": None,
+        "files": {one.path: one.record for one in [*files, secret]},
+    }
+    tree.check([*files, secret], [])
+    tree.apply(record, changes)
+    assert tree.target("/etc/key.pem").stat().st_mode & 0o777 == 0o600
+    removed = tree.compare(files)
+    assert (removed.remove, removed.diff) == (["/etc/key.pem"], [])
+
+
 # what was edited
 
 

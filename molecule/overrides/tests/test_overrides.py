@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import subprocess
 import tarfile
 import urllib.error
@@ -116,7 +117,7 @@ def test_setting_is_rendered(full: Host, path: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("path", "line"),
     [
-        ("/etc/nginx/servers/notes.conf", "server 192.0.2.11:8000 weight=3 max_fails=4 fail_timeout=6s;"),
+        ("/etc/nginx/servers/notes.conf", "server 192.0.2.11:443 weight=3 max_fails=4 fail_timeout=6s;"),
         ("/etc/nginx/servers/notes.conf", "ip_hash;"),
         ("/etc/nginx/servers/notes.conf", "keepalive 32;"),
         ("/etc/nginx/servers/notes.conf", "keepalive_timeout 4s;"),
@@ -127,6 +128,30 @@ def test_setting_is_rendered(full: Host, path: str, line: str) -> None:
 )
 def test_setting_of_a_balancer_is_rendered(balancer: Host, path: str, line: str) -> None:
     assert line in [text.strip() for text in balancer.file(path).content_string.splitlines()]
+
+
+@pytest.mark.parametrize("name", ["testapp.example.lan", "192.0.2.20"])
+def test_clients_of_a_balancer_are_led_to_https(balancer: Host, name: str) -> None:
+    """A client that asks for an address names no host in the handshake."""
+    at = "-sS --noproxy '*' --connect-to ::192.0.2.20: --cacert /tmp/ca.pem"
+    ca = (PROJECT / ".cache/overrides/ca.pem").read_text()
+    balancer.check_output("echo %s >/tmp/ca.pem", ca)
+    location = balancer.check_output(f"curl {at} -o /dev/null -w '%{{http_code}} %{{redirect_url}}' http://{name}/x?y")
+    assert location == f"301 https://{name}:8443/x?y"
+    page = balancer.check_output(f"curl {at} -w ' %{{http_version}}' https://{name}:8443/")
+    assert "Werkzeug" in page and page.endswith(" 2")
+    assert re.search(r"wsgi.url_scheme.*?https", page, re.DOTALL)
+    assert balancer.check_output(f"curl {at} -H 'Host: notes.example.lan' http://{name}/healthz") == "ok"
+
+
+def test_an_app_server_speaks_tls_with_balancers_alone(full: Host, balancer: Host) -> None:
+    ask = "curl -sSk -o /dev/null -w '%{http_code}' -H 'Host: testapp.example.lan' https://192.0.2.11/"
+    assert balancer.check_output(ask) == "400"  # no certificate
+    (own,) = full.check_output("ls /etc/flaskfleet/tls/*.pem").split()
+    balancer.check_output("echo %s >/tmp/app.pem", full.file(own).content_string)
+    assert balancer.check_output(f"{ask} --cert /tmp/app.pem") == "400"  # an app server's, not a balancer's
+    (own,) = balancer.check_output("ls /etc/flaskfleet/tls/*.pem").split()
+    assert balancer.check_output(f"{ask} --cert {own}") == "200"
 
 
 def test_a_balancer_that_is_alone_has_the_address(balancer: Host) -> None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import http.client
 import socket
+import ssl
 import time
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from .files import fsync_path, lock, read_json, write_json
 from .sockets import tcp_connections
@@ -197,15 +199,43 @@ def await_idle(address: str, ports: Iterable[int], timeout: float, proc: Path = 
         time.sleep(POLL_SECONDS)
 
 
+class _TLSConnection(http.client.HTTPConnection):
+    """A connection to an address that asks for a name. Whose certificate answers there is not its business."""
+
+    def __init__(self, address: str, port: int, server_name: str, timeout: float) -> None:
+        super().__init__(address, port, timeout=timeout)
+        self._server_name = server_name
+        self._context = ssl.create_default_context()
+        self._context.check_hostname, self._context.verify_mode = False, ssl.CERT_NONE
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock = self._context.wrap_socket(self.sock, server_hostname=self._server_name)
+
+
 def status(address: str, port: int, check: Check, timeout: float = 10) -> str:
-    """The status of a site's answer, like ``200``, or why there is no answer, in words."""
+    """The status of a site's answer, like ``200``, or why there is no answer, in words.
+
+    A site that is served over https sends there who asks by http: what counts is the answer there.
+    """
     headers = {"Host": check["server_name"], "User-Agent": "flaskfleet", **check["headers"]}
-    connection = http.client.HTTPConnection(address, port, timeout=timeout)
+    answer, location = _ask(http.client.HTTPConnection(address, port, timeout=timeout), check, headers)
+    target = urlsplit(location)
+    is_sent = (target.scheme, target.hostname) == ("https", check["server_name"].lower())
+    if answer == str(check["status"]) or not is_sent:
+        return answer
+    server_name = check["server_name"]
+    return _ask(_TLSConnection(address, target.port or 443, server_name, timeout), check, headers)[0]
+
+
+def _ask(connection: http.client.HTTPConnection, check: Check, headers: dict[str, str]) -> tuple[str, str]:
+    """The status of an answer, or why there is none, and the address that it leads to."""
     try:
         connection.request(check["method"], check["path"], headers=headers)
-        return str(connection.getresponse().status)
+        answer = connection.getresponse()
+        return str(answer.status), answer.headers["Location"] or ""
     except (OSError, http.client.HTTPException) as error:
-        return str(error) or type(error).__name__
+        return str(error) or type(error).__name__, ""
     finally:
         connection.close()
 

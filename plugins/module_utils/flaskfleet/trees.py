@@ -85,14 +85,14 @@ class Tree:
         for file in files:
             before, after = self._read_content(file.path), file.content.encode()
             if before != after:
-                changes.diff.append(_diff(file.path, before, after))
+                changes.diff += _diff(file.path, file.mode, before, after)
             if before != after or not self._has_owner_and_mode(file):
                 changes.write.append(file)
         wanted = {file.path for file in files}
-        for path in (read_json(self.manifest) or {"files": {}})["files"]:
+        for path, record in (read_json(self.manifest) or {"files": {}})["files"].items():
             if path not in wanted and os.path.lexists(self.target(path)):
                 changes.remove.append(path)
-                changes.diff.append(_diff(path, self._read_content(path), None))
+                changes.diff += _diff(path, record["mode"], self._read_content(path), None)
         return changes
 
     def check(self, files: list[File], command: list[str]) -> None:
@@ -186,6 +186,9 @@ class Tree:
         return (status.st_mode, status.st_uid, status.st_gid) == (0o100000 | int(file.mode, 8), *owner)
 
 
-def _diff(path: str, before: bytes | None, after: bytes | None) -> dict[str, str]:
+def _diff(path: str, mode: str, before: bytes | None, after: bytes | None) -> list[dict[str, str]]:
+    """The difference of a file; none of one that others may not read, because a run shows it to them."""
+    if not int(mode, 8) & 0o004:
+        return []
     shown = [(content or b"").decode(errors="backslashreplace") for content in (before, after)]
-    return {"before_header": path, "after_header": path, "before": shown[0], "after": shown[1]}
+    return [{"before_header": path, "after_header": path, "before": shown[0], "after": shown[1]}]

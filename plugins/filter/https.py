@@ -1,0 +1,24 @@
+"""Filters over sites and the certificates that they are served with, for the role nginx."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from plugin_utils import authority, https
+
+
+class FilterModule:
+    """The filters; their docstrings are in plugin_utils."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """The filters by name."""
+        return {
+            "used_certificates": https.used,
+            "uncovered_names": https.uncovered,
+            "certificate_is_due": authority.is_due,
+            "ca_certificates": authority.trusted,
+        }

@@ -1,0 +1,82 @@
+"""The certificates that a host's nginx serves: whose they are and how long they last."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from .files import read_json
+
+GIVEN = "/etc/nginx/tls/"
+ISSUED = "/etc/flaskfleet/tls/"  # by the fleet's own CA, see the module tls_certificate
+NAMED_IN = ("/etc/nginx/tls.conf", f"{GIVEN}fleet.conf")
+FACT = "tls.fact"
+DUE = 1 / 4  # of its life: a certificate of 90 days is due in its last 22
+Certificate = dict[str, Any]
+
+
+def served(state: Path, root: Path = Path("/")) -> list[Certificate]:
+    """The certificates of a host: those of the config tree nginx by name, and the one of the fleet's own CA.
+
+    :param state: the folder of flaskfleet's records.
+    :returns: each with ``name``, ``issuer``, and ``since`` and ``until`` in epoch seconds.
+    :raises OSError, ValueError: one can't be read, in words.
+    """
+    files = (read_json(state / "trees/nginx/manifest.json") or {"files": {}})["files"]
+    given = sorted(path for path in files if path.startswith(GIVEN) and path.endswith(".pem"))
+    found = [{"name": Path(path).stem, **read(root / path[1:])} for path in given]
+    if record := read_json(state / FACT):
+        path = f"{ISSUED}{record['id']}.pem"
+        if any(path in (root / file[1:]).read_text() for file in NAMED_IN if file in files):
+            found.append({"name": "fleet", **read(root / path[1:])})
+    return found
+
+
+def read(path: Path) -> Certificate:
+    """``issuer``, ``since`` and ``until`` of the first certificate of a file.
+
+    :raises ValueError: it can't be read as one.
+    """
+    try:
+        told = openssl("x509", "-in", str(path), "-noout", "-issuer", "-startdate", "-enddate", "-nameopt", "RFC2253")
+    except ValueError as error:
+        raise ValueError(f"{path} can't be read as a certificate: {error}") from error
+    fields = dict(line.partition("=")[::2] for line in told.splitlines())
+    since, until = map(ssl.cert_time_to_seconds, (fields["notBefore"], fields["notAfter"]))
+    return {"issuer": fields["issuer"], "since": since, "until": until}
+
+
+def openssl(*arguments: str, text: str | None = None) -> str:
+    """Run OpenSSL with a text for its input; its output.
+
+    :raises ValueError: it failed.
+    """
+    done = subprocess.run(["openssl", *arguments], input=text, capture_output=True, text=True, check=False, umask=0o077)
+    if done.returncode:
+        raise ValueError(f"openssl {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def drift(certificates: list[Certificate], now: float) -> list[str]:
+    """The certificates that are due, in words."""
+    words = []
+    for one in certificates:
+        left, life = one["until"] - now, one["until"] - one["since"]
+        advice = "run site.yml" if one["name"] == "fleet" else "replace it, and run site.yml"
+        if left < 0:
+            words.append(f"certificate {one['name']} has expired, browsers refuse it: {advice}")
+        elif left < life * DUE:
+            words.append(f"certificate {one['name']} expires in {describe(left)}: {advice}")
+    return words
+
+
+def describe(seconds: float) -> str:
+    """A time that is left.
+
+    >>> describe(3 * 86400 + 60), describe(86400), describe(7200)
+    ('3 days', '1 day', '2 hours')
+    """
+    count, unit = (int(seconds // 86400), "day") if seconds >= 86400 else (int(seconds // 3600), "hour")
+    return f"{count} {unit}{'' if count == 1 else 's'}"
