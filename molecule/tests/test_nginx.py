@@ -26,7 +26,7 @@ def test_unit(host: Host, name: str, value: str) -> None:
 
 
 def test_ports(listeners) -> None:
-    assert {listener[:2] for listener in listeners if listener.program == "nginx"} == {("0.0.0.0", 80)}
+    assert {listener[:2] for listener in listeners if listener.program == "nginx"} == {("0.0.0.0", 80), ("[::]", 80)}
 
 
 def test_nothing_else_listens_but_ssh_and_the_router_of_an_app(listeners) -> None:

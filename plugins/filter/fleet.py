@@ -19,6 +19,8 @@ class FilterModule:
         return {
             "addresses": fleet.addresses,
             "balanced": fleet.balanced,
+            "bracketed": fleet.bracketed,
+            "interface_of": fleet.interface,
             "pools": fleet.pools,
             "fleet_report": report.report,
             "report_page": report.page,

@@ -18,6 +18,7 @@ class FilterModule:
         """The filters by name."""
         return {
             "used_certificates": https.used,
+            "map_source": https.map_source,
             "uncovered_names": https.uncovered,
             "certificate_is_due": authority.is_due,
             "ca_certificates": authority.trusted,

@@ -49,7 +49,7 @@ options:
     description: Why the host is drained, in words. For V(drained).
     type: str
   address:
-    description: The host's IPv4 address, or a name of it. For V(idle) and V(undrained).
+    description: The host's address, IPv4 or IPv6, or a name of it. For V(idle) and V(undrained).
     type: str
   ports:
     description: The ports where the host's nginx answers, the one for O(checks) first. For V(idle) and V(undrained).

@@ -119,21 +119,25 @@ def look(state: Path, rpc: Any, root: Path = Path("/")) -> Report:
     if rpc is not SILENT:
         drift += programs_drift(processes, apps, programs)
     drift += packages_drift(state / "base.fact")
-    try:
-        served = certificates.served(state, root)
-    except (OSError, ValueError) as error:
-        served = []
-        drift.append(str(error))
-    drift += certificates.drift(served, time.time())
+    served, words = look_at_certificates(state, root)
     return {
         "apps": reports,
         "now": int(time.time()),
-        "drift": drift,
+        "drift": drift + words,
         "certificates": served,
         "platform": distribution(root),
         "disk": {path: usage(path) for path in sorted({mount(root / "srv"), mount(root / "var/log"), mount(root)})},
         "drained": [describe(flag) for path in sorted(state.glob("drain/[!.]*")) if (flag := read_json(path))],
     }
+
+
+def look_at_certificates(state: Path, root: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The certificates that nginx serves, and the drift of them."""
+    try:
+        served = certificates.served(state, root)
+    except (OSError, ValueError) as error:
+        return [], [str(error)]
+    return served, certificates.drift(served, time.time())
 
 
 def service_of(tree: Tree) -> str | None:
@@ -221,7 +225,7 @@ def usage(path: str) -> dict[str, int]:
 
 def has_address(address: str) -> bool:
     """Whether this host has an address: nobody else may bind to it."""
-    with socket.socket() as probe, suppress(OSError):
+    with suppress(OSError), socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
         probe.bind((address, 0))
         return bool(address)
     return False

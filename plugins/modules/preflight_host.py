@@ -8,6 +8,7 @@ module: preflight_host
 short_description: See that ports, users and files are free, or ours
 description:
   - Only looks. Fails with all problems at once, each with the owner and what to do.
+  - Gathers a fact that the module C(setup) does not know, so that it costs no task of its own.
   - Before our nginx.conf is there, sites of others are a problem, because it serves none of them. Before our
     supervisord.conf is there, programs of others are told in a warning, because they are restarted once.
 options:
@@ -47,6 +48,10 @@ msg:
   description: All problems, a line each.
   type: str
   returned: failure
+ansible_facts:
+  description: C(has_ipv6), whether the kernel has IPv6.
+  type: dict
+  returned: success
 """
 
 import grp
@@ -62,7 +67,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.flaskfleet.files import read_json
 from ansible.module_utils.flaskfleet.journal import Journal
-from ansible.module_utils.flaskfleet.sockets import tcp_owners
+from ansible.module_utils.flaskfleet.sockets import has_ipv6, tcp_owners
 
 JOURNALS = Path("/var/lib/flaskfleet/apps")
 TREES = "var/lib/flaskfleet/trees"
@@ -188,7 +193,7 @@ def main() -> None:
         module.warn(warning)
     if problems:
         module.fail_json(msg="\n".join(["Nothing was changed.", *(f"- {problem}" for problem in problems)]))
-    module.exit_json(changed=False)
+    module.exit_json(changed=False, ansible_facts={"has_ipv6": has_ipv6()})
 
 
 if __name__ == "__main__":

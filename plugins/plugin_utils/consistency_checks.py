@@ -99,10 +99,23 @@ def _check_reachable(where: str, app: Entry, nginx_enabled: bool) -> Iterator[Pr
 def _check_server_names(where: str, app: Entry, apps: dict[str, Entry], served: Counter[str]) -> Iterator[Problem]:
     """A server name is one app's, and stands there once. ``served`` counts them over all apps."""
     for server_name in app["server_names"]:
+        if ":" in server_name:
+            yield from _check_address(where, server_name)
         if served[server_name.lower()] > 1:
             others = sorted(o for o in apps if server_name.lower() in map(str.lower, apps[o]["server_names"]))
             owners = f"apps {', '.join(others)}" if len(others) > 1 else f"{app['name']} more than once"
             yield Problem(f"{where}.server_names", server_name, f"is claimed by {owners}; give each name to one app")
+
+
+def _check_address(where: str, server_name: str) -> Iterator[Problem]:
+    """nginx compares names as texts, and clients ask for an IPv6 address in its shortest form (RFC 5952)."""
+    try:
+        usual = str(ipaddress.IPv6Address(server_name))
+    except ValueError as error:
+        yield Problem(f"{where}.server_names", server_name, f"is no IPv6 address ({error}); correct it")
+        return
+    if server_name.lower() != usual:
+        yield Problem(f"{where}.server_names", server_name, f"is not how clients write that address; write {usual}")
 
 
 def _check_stop_times(where: str, app: Entry, limit: int) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from typing import Any
 from module_utils.flaskfleet.journal import release_id
 
 from .entries import Entry, complete
+from .fleet import bracketed
 from .run_identity import has_ended
 
 Result = dict[str, Any]
@@ -22,7 +23,7 @@ def health_checks(apps: dict[str, Entry], balanced: list[dict[str, Any]]) -> lis
     sites = {site["name"]: site for site in balanced}
     return [
         {
-            "server_name": sites[name]["server_names"][0].replace("*", "www"),
+            "server_name": bracketed(sites[name]["server_names"][0].replace("*", "www")),
             **{name: app["health"][name] for name in ("path", "method", "headers", "status")},
             "servers": {server["name"]: server["address"] for server in sites[name]["servers"]},
         }

@@ -16,7 +16,8 @@ Server = dict[str, Any]
 def address(variables: Any, name: str) -> str:
     """The address under which the other hosts reach a host: ``base_address``, or Ansible's.
 
-    :param variables: the host's, like ``hostvars[name]``. A host name is resolved on the controller.
+    :param variables: the host's, like ``hostvars[name]``. A host name is resolved on the controller; one with addresses
+        of both families stands for its IPv4 address.
     :raises ValueError: the name can't be resolved.
     """
     given = variables.get("base_address") or variables.get("ansible_host") or name
@@ -25,11 +26,38 @@ def address(variables: Any, name: str) -> str:
     except ValueError:
         pass
     try:
-        return socket.gethostbyname(given)
-    except OSError as error:
+        resolved = socket.getaddrinfo(given, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
         raise ValueError(
             f"base_address: {given!r} of {name} can't be resolved ({error}); give the host's address in its variables"
         ) from error
+    families = {family: str(socket_address[0]) for family, _, _, _, socket_address in reversed(resolved)}
+    return families.get(socket.AF_INET) or families[socket.AF_INET6]
+
+
+def bracketed(name: str) -> str:
+    """A name or an address as URLs and nginx have it: an IPv6 address in brackets (RFC 3986, 3.2.2).
+
+    >>> bracketed("fd00::1"), bracketed("10.12.28.20"), bracketed("blog.example.lan")
+    ('[fd00::1]', '10.12.28.20', 'blog.example.lan')
+    """
+    return f"[{name.lower()}]" if ":" in name else name
+
+
+def interface(facts: Any, address: str) -> str:
+    """The network interface that has an address, or else the one of the default route.
+
+    :param facts: ``ansible_facts`` with the subset ``network``.
+    :raises ValueError: there is neither.
+    """
+    devices = [facts.get(name.replace("-", "_"), {}) for name in facts["interfaces"]]
+    for device in devices:
+        if address in [one.get("address") for one in [device.get("ipv4", {}), *device.get("ipv6", [])]]:
+            return str(device["device"])
+    default = facts.get("default_ipv6" if ":" in address else "default_ipv4", {})
+    if "interface" not in default:
+        raise ValueError(f"base_address: no interface has {address}; give an address of the host's own")
+    return str(default["interface"])
 
 
 def addresses(hosts: list[str], hostvars: Any) -> list[str]:
@@ -67,10 +95,11 @@ def nginx(variables: Any, name: str) -> Any:
 
 
 def _server(host: str, variables: Any) -> Server:
+    own = bracketed(address(variables, host))
     return {
         "name": host,
-        "address": f"{address(variables, host)}:{nginx(variables, 'http_port')}",
-        "secure_address": f"{address(variables, host)}:{nginx(variables, 'https_port')}",
+        "address": f"{own}:{nginx(variables, 'http_port')}",
+        "secure_address": f"{own}:{nginx(variables, 'https_port')}",
         "weight": int(nginx(variables, "weight")),
     }
 

@@ -10,6 +10,8 @@ from typing import Any
 from . import fleet
 from .variable_checks import HIDDEN, Problem
 
+VIRTUAL = ("keepalived_virtual_ip", "keepalived_second_virtual_ip")
+
 
 def check_fleet(groups: dict[str, list[str]], hostvars: Any) -> list[Problem]:
     """What is wrong between hosts: balancers must know the app servers' addresses and the names of their apps."""
@@ -32,19 +34,28 @@ def check_fleet(groups: dict[str, list[str]], hostvars: Any) -> list[Problem]:
 
 
 def _check_addresses(names: list[str], hostvars: Any, taken: dict[str, str]) -> Iterator[Problem]:
-    """Each host has an address of its own. ``taken`` becomes the hosts by their addresses."""
+    """Each host has an address of its own, all of one family. ``taken`` becomes the hosts by their addresses."""
     for name in names:
         address = fleet.address(hostvars[name], name)
         yield from _check_address(address, name, taken)
         taken[address] = name
+    if len({_family(address) for address in taken}) > 1:
+        # A balancer that sends to the other family comes from an address that the app server does not know.
+        words = "are of both families, and balancers reach app servers by one; give base_address, all IPv4 or all IPv6"
+        yield Problem("base_address", {name: address for address, name in taken.items()}, words)
+
+
+def _family(address: str) -> str:
+    """The family of an address, also of one with a prefix length. Raises ValueError for what is none."""
+    return f"IPv{ipaddress.ip_interface(address).version}"
 
 
 def _check_address(address: str, name: str, taken: dict[str, str]) -> Iterator[Problem]:
     ip = ipaddress.ip_address(address)
     if ip.is_loopback:
         words = f"is no address under which others reach {name}; give base_address in its variables"
-    elif ip.version != 4:
-        words = f"of {name} is no IPv4 address, and there is nothing else between hosts; give one as base_address"
+    elif ip.version == 6 and ip.is_link_local:
+        words = f"of {name} is of one link only, and means nothing to others; give another one as base_address"
     elif address in taken:
         words = f"is the address of {taken[address]}, too; give {name} its own"
     else:
@@ -76,12 +87,33 @@ def _check_body_limits(balancers: list[str], servers: list[str], hostvars: Any) 
 
 
 def _check_virtual_addresses(balancers: list[str], hostvars: Any, taken: dict[str, str]) -> Iterator[Problem]:
-    """All balancers have the same virtual address, and it is no host's own."""
-    virtual = {name: str(hostvars[name].get("keepalived_virtual_ip") or "") for name in balancers}
-    for ip in sorted(set(virtual.values())):
-        if ip.partition("/")[0] in taken:
-            words = f"is {taken[ip.partition('/')[0]]}'s own address; choose a free one"
-            yield Problem("keepalived_virtual_ip", ip, words)
-    if len(set(virtual.values())) > 1:
-        words = "differs between balancers; set it for the group load_balancers"
-        yield Problem("keepalived_virtual_ip", virtual, words)
+    """All balancers have the same virtual addresses, and they are no host's own."""
+    for variable in VIRTUAL:
+        virtual = {name: str(hostvars[name].get(variable) or "") for name in balancers}
+        for given in sorted({*virtual.values()} - {""}):
+            yield from _check_virtual_address(variable, given, taken)
+        if len(set(virtual.values())) > 1:
+            words = "differs between balancers; set it for the group load_balancers"
+            yield Problem(variable, virtual, words)
+    for name in balancers:
+        first, second = (hostvars[name].get(variable) for variable in VIRTUAL)
+        if second and not first:
+            yield Problem(VIRTUAL[1], second, f"is the second address; give {VIRTUAL[0]}, too, or this one there")
+            return
+
+
+def _check_virtual_address(variable: str, given: str, taken: dict[str, str]) -> Iterator[Problem]:
+    """The first one is of the family of the hosts' own addresses, by which balancers reach each other."""
+    try:
+        address, family = str(ipaddress.ip_interface(given).ip), _family(given)
+    except ValueError as error:
+        yield Problem(variable, given, f"is no address ({error}); correct it")
+        return
+    families = {_family(own) for own in taken}
+    if address in taken:
+        yield Problem(variable, given, f"is {taken[address]}'s own address; choose a free one")
+    elif variable == VIRTUAL[0] and family not in families:
+        words = f"is {family}, and the hosts' own addresses are not; give one of their family, and this as {VIRTUAL[1]}"
+        yield Problem(variable, given, words)
+    elif variable == VIRTUAL[1] and {family} == families:
+        yield Problem(variable, given, f"is {family}, as {VIRTUAL[0]} has to be; give one of the other family")

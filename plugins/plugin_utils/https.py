@@ -25,8 +25,8 @@ def used(served: list[dict[str, Any]], given: Certificates, issued: dict[str, An
     :param served: ``nginx_sites`` or ``nginx_balanced``.
     :param given: ``nginx_certificates``.
     :param issued: the record of the one that the fleet's own CA has issued to the host, or ``{}``.
-    :returns: each with ``name``, ``path`` for nginx, the names of its ``sites``, all their ``server_names``, whether it
-        ``has_address`` among them (a client that asks for one names no host in its handshake, RFC 6066, 3), and
+    :returns: each with ``name``, ``path`` for nginx, the names of its ``sites``, their ``server_names``, whether it
+        ``has_address`` besides them (a client that asks for one names no host in its handshake, RFC 6066, 3), and
         ``certificate`` and ``key`` as they are given.
     """
     covered = {name: read_names(one["certificate"]) for name, one in (given or {}).items()}
@@ -45,11 +45,20 @@ def used(served: list[dict[str, Any]], given: Certificates, issued: dict[str, An
                     "name": name,
                     "path": path,
                     "sites": [site["name"] for site in sites_of],
-                    "server_names": server_names,
+                    "server_names": [one for one in server_names if not is_address(one)],
                     "has_address": any(map(is_address, server_names)),
                 }
             )
     return certificates
+
+
+def map_source(name: str) -> str:
+    r"""A server name as the source of nginx's ``map``, which has parameters of its own by some names.
+
+    >>> print(map_source("blog.example.lan"), map_source("default"))
+    blog.example.lan \default
+    """
+    return f"\\{name}" if name.lower() in ("default", "hostnames", "include", "volatile") else name
 
 
 def uncovered(served: list[dict[str, Any]], given: Certificates) -> list[str]:

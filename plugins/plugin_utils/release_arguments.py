@@ -8,6 +8,7 @@ from module_utils.flaskfleet.shared import linked
 
 from . import packing, release_inputs, requirements, sources, wheel_sets
 from .entries import Entry
+from .fleet import bracketed
 from .release_contents import contents
 from .rendering import PROJECT, render
 
@@ -53,7 +54,7 @@ def of_release(entry: Entry, options: Arguments, task_vars: Arguments, templar: 
             "app": entry["name"],
             "release": release,
             "source": fetched.record,
-            "host": next(iter(entry["server_names"]), "localhost").removeprefix("*."),
+            "host": bracketed(next(iter(entry["server_names"]), "localhost").removeprefix("*.")),
             "inputs": inputs,
         },
     }

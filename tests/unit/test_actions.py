@@ -396,7 +396,12 @@ def test_a_release_records_its_inputs(release: Callable[..., Any], tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("names", "host"),
-    [(["*.blog.example", "b.example"], "blog.example"), (["b.example"], "b.example"), ([], "localhost")],
+    [
+        (["*.blog.example", "b.example"], "blog.example"),
+        (["b.example"], "b.example"),
+        (["fd00::1"], "[fd00::1]"),
+        ([], "localhost"),
+    ],
 )
 def test_the_health_check_uses_a_server_name_that_exists(
     release: Callable[..., Any], names: list[str], host: str

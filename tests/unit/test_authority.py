@@ -219,6 +219,9 @@ def test_a_ca_that_can_not_be_used_is_refused(folder: Path, change: Any, words: 
         (["example.lan", "10.12.28.0/24"], "10.12.28.20", True),
         (["example.lan", "10.12.28.0/24"], "10.12.29.20", False),
         (["example.lan", "10.12.28.0/24"], "fd00::1", False),
+        (["example.lan", "fd00:12::/32"], "fd00:12::20", True),
+        (["example.lan", "fd00:12::/32"], "fd00:13::20", False),
+        (["example.lan", "fd00:12::/32"], "10.12.28.20", False),
     ],
 )
 def test_a_ca_may_issue_what_it_is_for(tmp_path: Path, permitted: list[str], name: str, expected: bool) -> None:

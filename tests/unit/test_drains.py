@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -274,6 +275,19 @@ def test_a_host_without_connections_is_idle(tmp_path: Path) -> None:
     assert await_idle("172.30.77.82", [80], 0, connections(tmp_path, (f"{IPV4}:0016", "01"))) == 0
 
 
+@pytest.mark.parametrize("address", ["2001:db8::1", "app2.example.lan"], ids=["an address", "a name of two addresses"])
+def test_connections_to_an_ipv6_address_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    def resolved(name: str, _port: None) -> list[Any]:
+        found = ["172.30.77.82", "2001:db8::1", "2001:db8::1"] if name != "2001:db8::1" else [name]
+        return [(socket.AF_INET6 if ":" in one else socket.AF_INET, 1, 6, "", (one, 0)) for one in found]
+
+    monkeypatch.setattr(drains.socket, "getaddrinfo", resolved)
+    connections(tmp_path, ("B80D0120000000000000000001000000:0050", "01"), table="tcp6")
+    assert await_idle(address, [80], 0, tmp_path) == 1
+
+
 def test_connections_left_after_the_timeout_are_counted(tmp_path: Path) -> None:
     proc = connections(tmp_path, (f"{IPV4}:0050", "01"), (f"{IPV4}:0050", "01"))
     assert await_idle("172.30.77.82", [80], 0.1, proc) == 2
@@ -291,21 +305,27 @@ def test_the_last_connection_is_waited_for(tmp_path: Path, monkeypatch: pytest.M
 # undrain
 
 
+class IPv6Server(HTTPServer):
+    """An HTTP server with an IPv6 address."""
+
+    address_family = socket.AF_INET6
+
+
 @contextmanager
-def server(*told: int) -> Iterator[int]:
+def server(*told: int, address: str = "127.0.0.1", asked_for: str = "blog.example.lan") -> Iterator[int]:
     """A server that answers with these statuses, the last one from then on; its port."""
     statuses = list(told)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            is_ours = (self.path, self.headers["Host"]) == ("/healthz", "blog.example.lan")
+            is_ours = (self.path, self.headers["Host"]) == ("/healthz", asked_for)
             self.send_response((statuses.pop(0) if len(statuses) > 1 else statuses[0]) if is_ours else 404)
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
             """Keep quiet."""
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as running:
+    with (IPv6Server if ":" in address else HTTPServer)((address, 0), Handler) as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
@@ -330,9 +350,21 @@ def test_a_host_that_passes_its_checks_is_undrained(balancer: Drains) -> None:
     assert not balancer.flags()
 
 
+def test_a_host_with_an_ipv6_address_is_asked(balancer: Drains) -> None:
+    drain(balancer, "app2")
+    check = {**CHECKS[0], "server_name": "[fd00::20]"}
+    with server(200, address="::1", asked_for="[fd00::20]") as host, server(200, asked_for="[fd00::20]") as own:
+        assert undrain_if_healthy(balancer, "app2", None, ("::1", host), own, [check], 0.5)
+        with pytest.raises(Refused, match="only app1 answers"):
+            balancer.drain("app1", [{**check, "servers": {"app1": f"[::1]:{host}"}}], kind="run", **FIELDS)
+
+
 @contextmanager
-def https_server(status: int) -> Iterator[int]:
-    """A server that sends to https who asks by http, and answers there; the port of http."""
+def https_server(status: int, server_name: str = "blog.example.lan") -> Iterator[int]:
+    """A server that sends to https who asks by http, and answers there; the port of http.
+
+    A handshake names no address (RFC 6066, 3).
+    """
     asked: list[str | None] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -342,15 +374,15 @@ def https_server(status: int) -> Iterator[int]:
                 self.send_response(status)
             else:
                 self.send_response(301)
-                self.send_header("Location", f"https://blog.example.lan:{secure.server_port}/healthz")
+                self.send_header("Location", f"https://{server_name}:{secure.server_port}/healthz")
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
             """Keep quiet."""
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    trustme.CA().issue_cert("blog.example.lan").configure_cert(context)
-    names: list[str] = []
+    trustme.CA().issue_cert(server_name.strip("[]")).configure_cert(context)
+    names: list[str | None] = []
     context.sni_callback = lambda _socket, name, _context: names.append(name)
     with HTTPServer(("127.0.0.1", 0), Handler) as plain, HTTPServer(("127.0.0.1", 0), Handler) as secure:
         secure.socket = context.wrap_socket(secure.socket, server_side=True)
@@ -366,13 +398,14 @@ def https_server(status: int) -> Iterator[int]:
                 one.shutdown()
             for thread in threads:
                 thread.join()
-    assert set(names) == {"blog.example.lan"} and set(asked) == {"blog.example.lan"}
+    assert set(names) == {None if "[" in server_name else server_name} and set(asked) == {server_name}
 
 
 @pytest.mark.parametrize("status", [200, 502])
-def test_a_check_follows_a_site_to_https(status: int) -> None:
-    with https_server(status) as own:
-        assert drains.status("127.0.0.1", own, CHECKS[0]) == str(status)
+@pytest.mark.parametrize("server_name", ["blog.example.lan", "[fd00::20]"])
+def test_a_check_follows_a_site_to_https(status: int, server_name: str) -> None:
+    with https_server(status, server_name) as own:
+        assert drains.status("127.0.0.1", own, {**CHECKS[0], "server_name": server_name}) == str(status)
 
 
 def test_a_check_does_not_follow_an_answer_that_it_asks_for() -> None:
@@ -470,6 +503,12 @@ def test_health_checks_have_each_balanced_app_and_its_servers() -> None:
     assert controller.health_checks({"blog": entry, "shop": entry}, balanced) == [
         {"server_name": "www.lan", **ASKED, "servers": {"app1": "10.0.0.1:80"}}
     ]
+
+
+def test_the_health_check_asks_for_an_ipv6_address_in_brackets() -> None:
+    site = {"name": "blog", "server_names": ["fd00::20"], "servers": []}
+    (check,) = controller.health_checks({"blog": {"source": {"path": "/x"}, "wsgi": "blog:app"}}, [site])
+    assert check["server_name"] == "[fd00::20]"
 
 
 def test_a_host_that_one_load_balancer_drains_is_drained() -> None:

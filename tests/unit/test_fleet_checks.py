@@ -23,8 +23,50 @@ def fleet(**changed: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {name: {**variables, **changed.get(name, {})} for name, variables in hosts.items()}
 
 
-def test_nothing_is_wrong_with_a_fleet() -> None:
-    assert check_fleet(FLEET, fleet()) == []
+def of_ipv6(**changed: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The fleet with IPv6 addresses."""
+    hosts = fleet()
+    for number, variables in enumerate(hosts.values(), 1):
+        variables["ansible_host"] = f"fd00::{number}"
+        if "keepalived_virtual_ip" in variables:
+            variables["keepalived_virtual_ip"] = "fd00::9/64"
+    return {name: {**variables, **changed.get(name, {})} for name, variables in hosts.items()}
+
+
+SECOND = "keepalived_second_virtual_ip"
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        fleet(),
+        of_ipv6(),
+        fleet(lb1={SECOND: "fd00::9/64"}, lb2={SECOND: "fd00::9/64"}),
+        of_ipv6(lb1={SECOND: "10.0.0.9"}, lb2={SECOND: "10.0.0.9"}),
+    ],
+    ids=["IPv4", "IPv6", "IPv4 with clients of both", "IPv6 with clients of both"],
+)
+def test_nothing_is_wrong_with_a_fleet(hosts: dict[str, dict[str, Any]]) -> None:
+    assert check_fleet(FLEET, hosts) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        ("fd00::9", "", "keepalived_virtual_ip: 'fd00::9' is IPv6, and the hosts' own addresses are not; give one"),
+        ("10.0.0.9", "10.0.0.8", f"{SECOND}: '10.0.0.8' is IPv4, as keepalived_virtual_ip has to be; give one of the"),
+        ("", "fd00::9", f"{SECOND}: 'fd00::9' is the second address; give keepalived_virtual_ip, too"),
+        ("10.0.0.999", "", "keepalived_virtual_ip: '10.0.0.999' is no address"),
+        ("10.0.0.9", "fd00::9/129", f"{SECOND}: 'fd00::9/129' is no address"),
+    ],
+    ids=["the other family", "twice one family", "only the second", "no IPv4", "no IPv6"],
+)
+def test_a_shared_address_has_the_family_of_the_hosts_and_the_second_one_the_other(
+    first: str, second: str, words: str
+) -> None:
+    given = {"keepalived_virtual_ip": first, SECOND: second}
+    (problem,) = check_fleet(FLEET, fleet(lb1=given, lb2=given))
+    assert str(problem).startswith(words)
 
 
 OTHER = {"blog": {"source": {"path": "/x"}, "wsgi": "blog:app", "server_names": ["other.lan"]}}
@@ -42,7 +84,8 @@ OTHER = {"blog": {"source": {"path": "/x"}, "wsgi": "blog:app", "server_names": 
         ({"app1": {"ansible_host": "no.such.name.invalid"}}, "base_address: .* of app1 can't be resolved"),
         ({"app2": {"ansible_host": "10.0.0.1"}}, "base_address: '10.0.0.1' is the address of app1, too; give app2 its"),
         ({"lb1": {"ansible_host": "127.0.1.1"}}, "base_address: '127.0.1.1' is no address .* others reach lb1; give"),
-        ({"app1": {"base_address": "fd00::1"}}, "base_address: 'fd00::1' of app1 is no IPv4 address"),
+        ({"app1": {"base_address": "fd00::1"}}, "base_address: .*'app1': 'fd00::1'.* are of both families, and bal"),
+        ({"lb2": {SECOND: "fd00::9"}}, f"{SECOND}: .* differs between balancers"),
         ({"app1": {"nginx_client_max_body_mb": 200}}, "nginx_client_max_body_mb: .*'lb1': 100.* is less on a balancer"),
     ],
     ids=[
@@ -52,13 +95,28 @@ OTHER = {"blog": {"source": {"path": "/x"}, "wsgi": "blog:app", "server_names": 
         "no address",
         "the same address",
         "an address of its own",
-        "IPv6",
+        "both families",
+        "two second addresses",
         "a limit of the balancer's",
     ],
 )
 def test_problems_between_hosts_are_reported(changed: dict[str, dict[str, Any]], words: str) -> None:
     (problem,) = check_fleet(FLEET, fleet(**changed))
     assert re.search(words, str(problem)), problem
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("fe80::1", "base_address: 'fe80::1' of app1 is of one link only, and means nothing to others; give another"),
+        ("::1", "base_address: '::1' is no address under which others reach app1; give base_address in its variables"),
+        ("fd00:0::2", "base_address: 'fd00::2' is the address of app1, too; give app2 its own"),
+        ("fd00::9", "keepalived_virtual_ip: 'fd00::9/64' is app1's own address; choose a free one"),
+    ],
+)
+def test_problems_with_ipv6_addresses_are_reported(address: str, words: str) -> None:
+    (problem,) = check_fleet(FLEET, of_ipv6(app1={"ansible_host": address}))
+    assert str(problem).startswith(words)
 
 
 def test_a_host_is_of_one_kind() -> None:

@@ -308,6 +308,9 @@ def test_drained_hosts_are_described(state: Path, app: App, host: Path) -> None:
     assert words.startswith("app1 is drained since ")
 
 
-@pytest.mark.parametrize(("address", "has"), [("127.0.0.1", True), ("192.0.2.1", False), ("", False)])
+@pytest.mark.parametrize(
+    ("address", "has"),
+    [("127.0.0.1", True), ("::1", True), ("192.0.2.1", False), ("2001:db8::1", False), ("", False)],
+)
 def test_a_host_knows_whether_it_has_an_address(address: str, has: bool) -> None:
     assert fleet_state.has_address(address) == has

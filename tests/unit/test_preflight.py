@@ -95,6 +95,33 @@ def test_a_sound_inventory_passes(inventory: dict[str, Any]) -> None:
     assert problems(inventory) == []
 
 
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("base_address", "fd00::1"),
+        ("base_address", "10.0.0.1"),
+        ("nginx_trusted_proxies", ["fd00::1", "fd00:9::/64"]),
+        ("flask_apps blog http", "[::]:8080"),
+        ("flask_apps blog http", "[fd00::1]:8080"),
+        ("flask_apps blog server_names", ["blog.lan", "fd00::1", "FD00::2"]),
+    ],
+)
+def test_addresses_may_be_ipv6(inventory: dict[str, Any], path: str, value: Any) -> None:
+    assert problems(changed(inventory, path, value)) == []
+
+
+@pytest.mark.parametrize("name", ["keepalived_virtual_ip", "keepalived_second_virtual_ip"])
+@pytest.mark.parametrize(
+    ("value", "is_sound"),
+    [("fd00::9", True), ("fd00::9/64", True), ("10.0.0.9/24", True), ("[fd00::9]", False), ("lb.lan", False)],
+)
+def test_shared_addresses_may_be_ipv6(name: str, value: str, is_sound: bool) -> None:
+    imports = preflight.role_imports(PROJECT / "playbooks" / "load_balancers.yml")
+    variables = {name: value}
+    told = [str(one) for one in preflight.check_host(imports, set(variables), variables.__getitem__)]
+    assert any(one.startswith(f"{name}: ") for one in told) != is_sound
+
+
 def test_a_number_that_ansible_has_tagged_with_its_origin_passes(inventory: dict[str, Any]) -> None:
     tagged = type("Tagged", (int,), {})
     assert problems({**inventory, "nginx_http_port": tagged(8080)}) == []
@@ -163,7 +190,11 @@ def test_the_roles_are_those_of_the_playbook() -> None:
         ("flask_apps blog build", ["npm ci", "npm 'run"], "flask_apps.blog.build: \"npm 'run\" can't be read"),
         ("flask_apps blog hooks", {"before": []}, "flask_apps.blog.hooks.before: there is no such option"),
         ("flask_apps blog hooks", {"timeout_seconds": 0}, "hooks.timeout_seconds: 0 use 1 to 86400 seconds"),
-        ("flask_apps blog http", "8080", "flask_apps.blog.http: '8080' use an IPv4 address and a port"),
+        ("flask_apps blog http", "8080", "flask_apps.blog.http: '8080' use an address and a port"),
+        ("flask_apps blog http", "::1:8080", "flask_apps.blog.http: '::1:8080' use an address and a port"),
+        ("flask_apps blog http", "[::]:80", "nginx_http_port: 80 is also flask_apps.blog.http; choose another port"),
+        ("base_address", "[fd00::1]", "base_address: '[fd00::1]' give an address"),
+        ("base_address", "app1.lan", "base_address: 'app1.lan' give an address"),
         ("flask_apps blog http", ":80", "nginx_http_port: 80 is also flask_apps.blog.http; choose another port"),
         ("flask_apps blog server_names", [], "server_names: [] nobody could reach the app; name at least one"),
         ("nginx_enabled", False, "nobody could reach the app; nginx_enabled is false: give http"),
@@ -191,6 +222,14 @@ def test_the_roles_are_those_of_the_playbook() -> None:
         ("flask_apps blog wsgi", "blog:create_app(1)", "name a module and a callable"),
         ("flask_apps blog server_names", ["a b"], "flask_apps.blog.server_names.0: 'a b' use a host name"),
         ("flask_apps blog server_names", ["a;b"], "'a;b' use a host name"),
+        ("flask_apps blog server_names", ["[fd00::1]"], "'[fd00::1]' use a host name, a name that starts with"),
+        ("flask_apps blog server_names", ["fd00::1;b"], "'fd00::1;b' use a host name"),
+        ("flask_apps blog server_names", ["fd00::1::"], "server_names: 'fd00::1::' is no IPv6 address (At most one"),
+        (
+            "flask_apps blog server_names",
+            ["fd00:0::1"],
+            "'fd00:0::1' is not how clients write that address; write fd00",
+        ),
         ("flask_apps blog processes", -1, "flask_apps.blog.processes: -1 use 0"),
         ("flask_apps blog python", "python3", "flask_apps.blog.python: 'python3' give the interpreter's absolute path"),
         (
@@ -576,7 +615,7 @@ def claimed_ports(inventory: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_no_certificate_is_shown(inventory: dict[str, Any]) -> None:
-    key = "-----BEGIN PRIVATE KEY-----\ncanary\n-----END PRIVATE KEY-----\n"
+    key = "-----BEGIN PRIVATE KEY-----\ncanary\n-----END PRIVATE KEY-----\n"  # pragma: allowlist secret
     given = {"certificate": "/x.crt", "key": key}
     assert problems({**inventory, "nginx_certificates": {"lan": given}}) == []
     for wrong in ({"lan": {**given, "more": key}}, {"LAN": given}, {"lan": {"key": key}}, [given], key):

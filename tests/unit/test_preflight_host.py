@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.flaskfleet.files import write_json
+from ansible.module_utils.testing import patch_module_args
 from ansible.modules import preflight_host
 from examples import A
 
@@ -198,3 +199,17 @@ def test_what_we_have_written_is_ours(write: Callable[[dict[str, str]], None], t
     trees = "/var/lib/flaskfleet/trees/nginx"
     write({f"{trees}/{record}.json": json.dumps(told), f"{trees}/applied.json": '"1"'})
     assert lost(tmp_path) == ([], [])
+
+
+# the module
+
+
+@pytest.mark.parametrize("has_ipv6", [True, False])
+def test_the_kernels_ipv6_is_gathered_with_the_checks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], has_ipv6: bool
+) -> None:
+    monkeypatch.setattr(preflight_host, "has_ipv6", lambda: has_ipv6)
+    with patch_module_args({}), pytest.raises(SystemExit):
+        preflight_host.main()
+    result = json.loads(capsys.readouterr().out)
+    assert (result["changed"], result["ansible_facts"]) == (False, {"has_ipv6": has_ipv6})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import tracemalloc
@@ -40,6 +41,25 @@ def unix(host: Path):
 
 def test_a_tcp_listener_is_found_with_its_process(tcp: socket.socket) -> None:
     assert [owner.pid for owner in tcp_owners(tcp.getsockname()[1])] == [os.getpid()]
+
+
+def test_a_kernel_with_ipv6_has_it(tcp: socket.socket) -> None:
+    assert sockets.has_ipv6() or tcp.family == socket.AF_INET
+
+
+@pytest.mark.parametrize("refused", ["socket", "bind"])
+def test_a_kernel_without_ipv6_lacks_it(monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
+    class Lacking(socket.socket):
+        def __init__(self, family: socket.AddressFamily) -> None:
+            if refused == "socket":
+                raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+            super().__init__(family)
+
+        def bind(self, _address: object) -> None:
+            raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+
+    monkeypatch.setattr(socket, "socket", Lacking)
+    assert not sockets.has_ipv6()
 
 
 def test_an_owner_has_the_name_of_its_program(tcp: socket.socket) -> None:

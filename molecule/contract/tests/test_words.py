@@ -46,7 +46,7 @@ def named(path: Path) -> list[str]:
 def _is_its_import(task: dict[str, Any]) -> bool:
     imported = next((task[module] for module in IMPORTS if module in task), "")
     name = imported["name"] if isinstance(imported, dict) else str(imported).removesuffix(".yml")
-    return task["name"].lower().removesuffix("s") == name.replace("_", " ")
+    return task["name"].lower().removesuffix("s") == name.replace("_", " ").removesuffix("s")
 
 
 class _Loader(yaml.SafeLoader):

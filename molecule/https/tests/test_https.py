@@ -165,7 +165,7 @@ def test_a_key_is_roots_alone(host: Host) -> None:
         file = host.file(path)
         assert (file.user, file.mode) == ("root", 0o600)
     assert host.file("/etc/flaskfleet/tls").mode == 0o700
-    key = host.check_output("grep -A1 'PRIVATE KEY' /etc/nginx/tls/hello.pem | tail -1")
+    key = host.check_output("grep -A1 'BEGIN.*PRIVATE KEY' /etc/nginx/tls/hello.pem | tail -1")
     found = host.run("grep -rlF %s /etc /var /srv /run /tmp 2>/dev/null", key)
     assert found.stdout.split() == ["/etc/nginx/tls/hello.pem"]
 

@@ -94,7 +94,7 @@ def play(playbook: str, *arguments: str, **variables: Any) -> str:
         ("/etc/nginx/servers/notes.conf", "uwsgi_read_timeout 13s;"),
         ("/etc/flaskfleet/firewall.nft", "tcp dport { 22, 2222 } accept"),
         ("/etc/flaskfleet/firewall.nft", "tcp dport 8000 accept"),
-        ("/etc/flaskfleet/firewall.nft", "tcp dport { 8000 } ip saddr { 192.0.2.21 } accept"),
+        ("/etc/flaskfleet/firewall.nft", "tcp dport { 8000, 443 } ip saddr { 192.0.2.21 } accept"),
         ("/srv/notes/current/uwsgi.ini", "listen = 2000"),
         ("/srv/notes/current/uwsgi.ini", "buffer-size = 40000"),
         ("/srv/notes/current/uwsgi.ini", "processes = 2"),
@@ -124,6 +124,7 @@ def test_setting_is_rendered(full: Host, path: str, line: str) -> None:
         ("/etc/keepalived/keepalived.conf", "virtual_router_id 77"),
         ("/etc/keepalived/keepalived.conf", "advert_int 2"),
         ("/etc/keepalived/keepalived.conf", "192.0.2.20 dev eth0"),
+        ("/etc/keepalived/keepalived.conf", "2001:db8::20/64 dev eth0 preferred_lft 0"),
     ],
 )
 def test_setting_of_a_balancer_is_rendered(balancer: Host, path: str, line: str) -> None:

@@ -30,7 +30,7 @@ IDLE_POLLS = 3  # without a connection in a row, because nginx may be opening on
 POLL_SECONDS = 0.2
 ANSWER_SECONDS = 5  # a server that takes longer does not answer
 Flag = dict[str, Any]
-# server_name; path, method, headers and status as in an app's health; servers that have it, address:port by name
+# server_name, as in a URL; path, method, headers and status as in an app's health; servers: address:port by name
 Check = dict[str, Any]
 
 
@@ -189,10 +189,10 @@ def await_idle(address: str, ports: Iterable[int], timeout: float, proc: Path = 
 
     nginx closes idle connections by itself, see nginx_upstream_idle_seconds.
     """
-    resolved, wanted = socket.gethostbyname(address), set(ports)
+    resolved, wanted = {str(info[4][0]) for info in socket.getaddrinfo(address, None)}, set(ports)
     end, idle_polls = time.monotonic() + timeout, 0
     while True:
-        left = tcp_connections(resolved, wanted, proc)
+        left = sum(tcp_connections(one, wanted, proc) for one in resolved)
         idle_polls = 0 if left else idle_polls + 1
         if idle_polls >= IDLE_POLLS or (left and time.monotonic() > end):
             return left
@@ -220,11 +220,10 @@ def status(address: str, port: int, check: Check, timeout: float = 10) -> str:
     """
     headers = {"Host": check["server_name"], "User-Agent": "flaskfleet", **check["headers"]}
     answer, location = _ask(http.client.HTTPConnection(address, port, timeout=timeout), check, headers)
-    target = urlsplit(location)
-    is_sent = (target.scheme, target.hostname) == ("https", check["server_name"].lower())
+    target, server_name = urlsplit(location), check["server_name"].strip("[]")
+    is_sent = (target.scheme, target.hostname) == ("https", server_name.lower())
     if answer == str(check["status"]) or not is_sent:
         return answer
-    server_name = check["server_name"]
     return _ask(_TLSConnection(address, target.port or 443, server_name, timeout), check, headers)[0]
 
 
@@ -243,7 +242,7 @@ def _ask(connection: http.client.HTTPConnection, check: Check, headers: dict[str
 def _status_at(server: str, check: Check) -> str:
     """The status of a server's answer; ``server`` is its address and port."""
     address, _, port = server.rpartition(":")
-    return status(address, int(port), check, ANSWER_SECONDS)
+    return status(address.strip("[]"), int(port), check, ANSWER_SECONDS)
 
 
 def await_answer(address: str, port: int, checks: Iterable[Check], timeout: float) -> str:

@@ -32,6 +32,14 @@ class Owner(NamedTuple):
     name: str
 
 
+def has_ipv6() -> bool:
+    """Whether the kernel has IPv6: ``ipv6.disable=1``, for one, takes it away, and nginx could not listen there."""
+    with suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::", 0))
+        return True
+    return False
+
+
 def tcp_owners(port: int, proc: Path = PROC) -> list[Owner]:
     """The processes that listen on a TCP port, on any address."""
     inodes = set()

@@ -1,0 +1,170 @@
+"""What roles write on hosts with IPv6, without it, and with addresses of both families."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import filter_loader
+from ansible.template import Templar, trust_as_template
+from plugin_utils.rendering import PROJECT, render_tree
+
+filter_loader.add_directory(str(PROJECT / "plugins/filter"))
+NAMES = ["blog.example.lan", "fd00::20"]
+
+
+def trusted(value: Any) -> Any:
+    """A role's own variable, whose expressions Ansible evaluates."""
+    if isinstance(value, dict):
+        return {name: trusted(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [trusted(one) for one in value]
+    return trust_as_template(value) if isinstance(value, str) else value
+
+
+def rendered(role: str, facts: dict[str, Any], **given: Any) -> dict[str, str]:
+    """The files of a role, by their paths on the host."""
+    folder = PROJECT / "roles" / role
+    variables: dict[str, Any] = {"ansible_facts": facts}
+    for part in ("defaults", "vars"):
+        variables |= trusted(yaml.safe_load((folder / part / "main.yml").read_text()))
+    variables |= given
+    templar = Templar(DataLoader()).copy_with_new_env(available_variables=variables)
+    names = {"site": "nginx_sites", "balanced": "nginx_balanced", "certificate": "__nginx_certificates"}
+    each = {word: templar.template(variables[name]) for word, name in names.items() if name in variables}
+    files, _ = render_tree(templar, folder / "templates", variables, each, [], {})
+    return {file["path"]: file["content"] for file in files}
+
+
+# nginx
+
+
+def nginx(has_ipv6: bool, version: str = "13") -> dict[str, str]:
+    """The files of a balancer whose app servers have IPv6 addresses."""
+    facts = {"distribution": "Debian", "distribution_version": version, "service_mgr": "systemd", "has_ipv6": has_ipv6}
+    balanced = {
+        "name": "blog", "server_names": NAMES, "read_timeout_seconds": 40, "https": True,
+        "servers": [{"name": "app1", "address": "[fd00::1]:80", "weight": 1}],
+    }  # fmt: skip
+    site = {
+        "name": "wiki", "server_names": ["fd00::30", "wiki.example.lan"], "read_timeout_seconds": 40, "https": True,
+        "root": "/srv/wiki", "socket": "/srv/wiki/current/run/uwsgi.sock", "static_prefixes": [], "shared_urls": [],
+        "directives": [],
+    }  # fmt: skip
+    certificate = {
+        "name": "lan", "path": "tls/lan.pem", "sites": ["blog"], "server_names": NAMES,
+        "has_address": True, "certificate": "-----BEGIN", "key": "-----BEGIN",
+    }  # fmt: skip
+    return rendered(
+        "nginx", facts, nginx_balanced=[balanced], nginx_sites=[site], __nginx_certificates=[certificate],
+        nginx_trusted_proxies=["fd00:9::/64"],
+    )  # fmt: skip
+
+
+def listens(files: dict[str, str]) -> dict[str, list[str]]:
+    """The directives ``listen`` for ports, by file."""
+    found = {path: re.findall(r"^ *listen (?!unix:)(.+);$", text, re.MULTILINE) for path, text in files.items()}
+    return {path.rpartition("/")[2]: told for path, told in found.items() if told}
+
+
+@pytest.mark.parametrize(("version", "http2"), [("13", ""), ("12", " http2")])
+def test_nginx_listens_on_both_families_with_the_same_parameters(version: str, http2: str) -> None:
+    told = listens(nginx(True, version))
+    assert told == {
+        "nginx.conf": ["80 default_server", "[::]:80 default_server"],
+        "tls.conf": [f"443 ssl{http2} default_server", f"[::]:443 ssl{http2} default_server"],
+        "blog.conf": ["80", "[::]:80"],
+        "wiki.conf": ["80", "[::]:80"],
+        "lan.conf": [f"443 ssl{http2}", f"[::]:443 ssl{http2}"],
+    }  # fmt: skip
+
+
+def test_nginx_does_not_listen_on_a_family_that_the_kernel_lacks() -> None:
+    assert listens(nginx(False)) == {
+        "nginx.conf": ["80 default_server"],
+        "tls.conf": ["443 ssl default_server"],
+        "blog.conf": ["80"],
+        "wiki.conf": ["80"],
+        "lan.conf": ["443 ssl"],
+    }
+
+
+def test_a_name_is_no_parameter_of_a_map_and_no_tab() -> None:
+    """nginx takes a backslash and a t for a tab, and ``default`` for its own."""
+    served = {"sites": ["blog"], "server_names": ["testapp.example.lan", "default"], "has_address": False}
+    certificate = {"name": "lan", "path": "tls/lan.pem", "certificate": "-----BEGIN", "key": "-----BEGIN", **served}
+    facts = {"distribution": "Debian", "distribution_version": "13", "service_mgr": "systemd", "has_ipv6": True}
+    names = rendered("nginx", facts, __nginx_certificates=[certificate])["/etc/nginx/tls.conf"]
+    assert "\n    testapp.example.lan lan;\n    \\default lan;\n" in names
+
+
+def test_addresses_are_in_brackets_where_nginx_wants_them() -> None:
+    files = nginx(True)
+    assert "server_name blog.example.lan [fd00::20];" in files["/etc/nginx/servers/blog.conf"]
+    assert "server_name [fd00::30] wiki.example.lan;" in files["/etc/nginx/servers/wiki.conf"]
+    assert " server [fd00::1]:80 weight=1 " in files["/etc/nginx/servers/blog.conf"]
+    assert " set_real_ip_from fd00:9::/64;" in files["/etc/nginx/nginx.conf"]
+    assert " fd00:9::/64 1;" in files["/etc/nginx/nginx.conf"]
+
+
+# the packet filter
+
+
+@pytest.mark.parametrize(
+    ("addresses", "saddr"),
+    [(["10.0.0.3", "10.0.0.4"], "ip saddr { 10.0.0.3, 10.0.0.4 }"), (["fd00::3"], "ip6 saddr { fd00::3 }")],
+)
+def test_the_packet_filter_accepts_addresses_of_either_family(addresses: list[str], saddr: str) -> None:
+    files = rendered(
+        "firewall", {}, firewall_http_ports=[80], firewall_http_from=addresses, firewall_vrrp_from=addresses
+    )
+    rules = [line.strip() for line in files["/etc/flaskfleet/firewall.nft"].splitlines() if "saddr" in line]
+    assert rules == [f"meta l4proto 112 {saddr} accept", f"tcp dport {{ 80 }} {saddr} accept"]
+
+
+def test_the_packet_filter_drops_nothing_but_http_and_vrrp() -> None:
+    """ICMPv6 finds neighbours, and the size of packets."""
+    files = rendered("firewall", {}, firewall_http_ports=[80], firewall_http_from=["fd00::3"])
+    text = files["/etc/flaskfleet/firewall.nft"]
+    assert "hook input priority filter; policy accept;" in text
+    dropped = [line.strip() for line in text.splitlines() if line.endswith(" drop")]
+    assert dropped == ["meta l4proto 112 counter drop", "tcp dport { 80 } counter drop"]
+
+
+# keepalived
+
+FACTS = {
+    "interfaces": ["lo", "br-lan", "eth0"],
+    "lo": {"device": "lo", "ipv4": {"address": "127.0.0.1"}, "ipv6": [{"address": "::1"}]},
+    "br_lan": {"device": "br-lan", "ipv4": {"address": "10.0.0.3"}, "ipv6": [{"address": "fe80::1"}]},
+    "eth0": {"device": "eth0", "ipv6": [{"address": "fe80::2"}, {"address": "fd00::3"}]},
+}
+
+
+def keepalived(peers: list[str], **given: str) -> str:
+    """The instance's lines, without comments."""
+    files = rendered("keepalived", FACTS, keepalived_peers=peers, keepalived_address=peers[0], **given)
+    text = re.sub(r"^ *#.*\n", "", files["/etc/keepalived/keepalived.conf"], flags=re.MULTILINE)
+    return re.sub(r"\s+", " ", text.partition("vrrp_instance")[2])
+
+
+def test_a_shared_ipv6_address_is_never_the_source_of_requests_to_app_servers() -> None:
+    text = keepalived(["fd00::3", "fd00::4"], keepalived_virtual_ip="fd00::9/64")
+    assert "unicast_src_ip fd00::3 unicast_peer { fd00::4 }" in text
+    assert "virtual_ipaddress { fd00::9/64 dev eth0 preferred_lft 0 }" in text
+    assert "virtual_ipaddress_excluded" not in text
+
+
+def test_an_ipv4_address_has_no_lifetime() -> None:
+    text = keepalived(["10.0.0.3", "10.0.0.4"], keepalived_virtual_ip="10.0.0.9")
+    assert "virtual_ipaddress { 10.0.0.9 dev br-lan }" in text
+
+
+def test_an_address_of_the_other_family_moves_along() -> None:
+    given = {"keepalived_virtual_ip": "10.0.0.9", "keepalived_second_virtual_ip": "fd00::9"}
+    text = keepalived(["10.0.0.3", "10.0.0.4"], **given)
+    assert "virtual_ipaddress { 10.0.0.9 dev br-lan }" in text
+    assert "virtual_ipaddress_excluded { fd00::9 dev br-lan preferred_lft 0 }" in text
