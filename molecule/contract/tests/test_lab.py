@@ -63,7 +63,7 @@ def engine() -> Iterator[ThreadingHTTPServer]:
 
 
 def test_only_containers_that_are_there_are_removed_and_named(run, engine: ThreadingHTTPServer, tmp_path: Path) -> None:
-    settings = {"lab_prefix": "recorded", "lab_cache": str(tmp_path / "keys")}
+    settings = {"lab_prefix": "recorded", "lab_cache": str(tmp_path / "keys"), "lab_network": "flaskfleet-lab"}
     (tmp_path / "keys").mkdir()
     hosts = dict.fromkeys(("app1", "app2", "lb1"))
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"containers": {"hosts": hosts, "vars": settings}}))
