@@ -6,6 +6,7 @@ import grp
 import os
 import pwd
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +33,19 @@ from sandboxes import OWNER, stay_who_we_are
 from supervisor import Supervisor
 
 GROUP = grp.getgrgid(os.getgid()).gr_name
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+# A container on a network without IPv6 has no such address.
+needs_ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="the loopback has no IPv6 address")
 
 
 @pytest.fixture(autouse=True)

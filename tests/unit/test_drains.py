@@ -18,6 +18,7 @@ from ansible.module_utils.flaskfleet import drains
 from ansible.module_utils.flaskfleet.drains import Drains, Refused, await_idle, describe, undrain_if_healthy
 from ansible.module_utils.flaskfleet.sockets import tcp_connections
 from ansible.modules.drain import reconcile
+from conftest import needs_ipv6
 from examples import A, B
 from plugin_utils import drains as controller
 
@@ -350,6 +351,7 @@ def test_a_host_that_passes_its_checks_is_undrained(balancer: Drains) -> None:
     assert not balancer.flags()
 
 
+@needs_ipv6
 def test_a_host_with_an_ipv6_address_is_asked(balancer: Drains) -> None:
     drain(balancer, "app2")
     check = {**CHECKS[0], "server_name": "[fd00::20]"}
