@@ -93,11 +93,14 @@ def check_https(groups: dict[str, list[str]], hostvars: Any, decrypt: Decrypt) -
         yield from problems
 
 
+def _hosts(groups: dict[str, list[str]]) -> list[str]:
+    return [*groups.get("load_balancers", []), *groups.get("app_servers", [])]
+
+
 def _check_upstreams(groups: dict[str, list[str]], hostvars: Any) -> Iterator[Problem]:
     balancers = groups.get("load_balancers", [])
-    hosts = [*balancers, *groups.get("app_servers", [])]
     if any(fleet.nginx(hostvars[host], "upstream_tls") for host in balancers):
-        for host in hosts:
+        for host in _hosts(groups):
             if fleet.nginx(hostvars[host], "enabled") and not hostvars[host].get("tls_ca_permitted"):
                 words = f"needs the fleet's own CA, and {host} has no tls_ca_permitted; set that in group_vars/all"
                 yield Problem("nginx_upstream_tls", True, words)
@@ -105,22 +108,25 @@ def _check_upstreams(groups: dict[str, list[str]], hostvars: Any) -> Iterator[Pr
 
 def _check_one_authority(groups: dict[str, list[str]], hostvars: Any) -> Iterator[Problem]:
     """All hosts have one CA: where the inventory has several sources, each host's is beside its own."""
-    hosts = [*groups.get("load_balancers", []), *groups.get("app_servers", [])]
-    folders = {host: hostvars[host]["inventory_dir"] for host in hosts if hostvars[host].get("tls_ca_permitted")}
-    found = {tuple(map(_content, authority.trusted(folder))) for folder in {*folders.values()}}
+    folders = {
+        host: hostvars[host]["inventory_dir"] for host in _hosts(groups) if hostvars[host].get("tls_ca_permitted")
+    }
+    contents = {path: Path(path).read_bytes() for folder in {*folders.values()} for path in authority.trusted(folder)}
+    for path, content in contents.items():
+        if b"PRIVATE KEY" in content:
+            words = "has a private key in it, and would be copied to every host; leave the certificate alone in it"
+            yield Problem("tls_ca_permitted", path, words)
+    found = {tuple(map(contents.get, authority.trusted(folder))) for folder in {*folders.values()}}
     if len(found) > 1:
         words = "have different CAs; put the same files into the folder ca of each inventory"
         yield Problem("tls_ca_permitted", sorted({*folders.values()}), words)
 
 
-def _content(path: str) -> bytes:
-    return Path(path).read_bytes()
-
-
 def remarks(groups: dict[str, list[str]], hostvars: Any) -> Iterator[str]:
     """What to report although nothing is wrong: the CA's end is near."""
-    hosts = [*groups.get("load_balancers", []), *groups.get("app_servers", [])]
-    for folder in {hostvars[host]["inventory_dir"] for host in hosts if hostvars[host].get("tls_ca_permitted")}:
+    for folder in {
+        hostvars[host]["inventory_dir"] for host in _hosts(groups) if hostvars[host].get("tls_ca_permitted")
+    }:
         ends = authority.read_certificate(Path(folder) / "ca").not_valid_after_utc
         if ends - datetime.now(UTC) < CA_ENDS_SOON:
             yield f"The fleet's CA expires on {ends:%Y-%m-%d}: replace it before, see roles/tls/README.md"

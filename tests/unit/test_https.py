@@ -125,6 +125,18 @@ def test_all_hosts_have_one_ca(tmp_path: Path) -> None:
     assert problem.endswith("have different CAs; put the same files into the folder ca of each inventory")
 
 
+def test_a_key_beside_the_cas_certificate_is_not_copied_to_hosts(tmp_path: Path) -> None:
+    create(tmp_path / "ca", permitted=["lan", *INNER])
+    given = {"inventory_dir": str(tmp_path), "tls_ca_permitted": ["lan"], "tls_ca_passphrase": PASSPHRASE}
+    assert problems_of(FLEET, lb1=given) == []
+    with (tmp_path / "ca/ca.pem").open("ab") as file:
+        file.write((tmp_path / "ca/ca.key").read_bytes())
+    (problem,) = problems_of(FLEET, lb1=given)
+    assert problem.endswith(
+        "ca.pem' has a private key in it, and would be copied to every host; leave the certificate alone in it"
+    )
+
+
 @pytest.mark.parametrize(("days", "words"), [(400, []), (300, ["replace it before, see roles/tls/README.md"])])
 def test_the_end_of_the_ca_is_told_a_year_before(tmp_path: Path, days: int, words: list[str]) -> None:
     create(tmp_path / "ca", permitted=["lan"], days=days)
