@@ -20,6 +20,7 @@ class FilterModule:
             "addresses": fleet.addresses,
             "balanced": fleet.balanced,
             "bracketed": fleet.bracketed,
+            "http_addresses": fleet.http_addresses,
             "interface_of": fleet.interface,
             "pools": fleet.pools,
             "fleet_report": report.report,

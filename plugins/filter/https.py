@@ -19,7 +19,9 @@ class FilterModule:
         return {
             "used_certificates": https.used,
             "map_source": https.map_source,
-            "uncovered_names": https.uncovered,
+            "names_for_ca": https.names_for_ca,
+            "acme_sites": https.acme_sites,
+            "acme_is_due": https.acme_is_due,
             "certificate_is_due": authority.is_due,
             "ca_certificates": authority.trusted,
         }

@@ -155,6 +155,17 @@ def is_permitted(certificate: x509.Certificate, name: str) -> bool:
     return True
 
 
+def is_named_in(permitted: list[str], name: str) -> bool:
+    """Whether a name is of the domains and networks of ``tls_ca_permitted``.
+
+    >>> [is_named_in(["example.lan", "10.0.0.0/8"], name) for name in ("a.example.lan", "10.1.1.1", "example.org")]
+    [True, True, False]
+    """
+    wanted = general_name(name)
+    trees = [ipaddress.ip_network(one) if "/" in one else one for one in permitted]
+    return any(_lies_below(wanted.value, tree) for tree in trees if isinstance(tree, str) != is_address(name))
+
+
 def _lies_below(value: Any, tree: Any) -> bool:
     if isinstance(tree, str):
         domain = tree.lower().lstrip(".")

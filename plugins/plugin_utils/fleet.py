@@ -65,6 +65,11 @@ def addresses(hosts: list[str], hostvars: Any) -> list[str]:
     return [address(hostvars[name], name) for name in hosts]
 
 
+def http_addresses(hosts: list[str], hostvars: Any) -> list[str]:
+    """The addresses of hosts with the ports of their http."""
+    return [str(_server(name, hostvars[name])["address"]) for name in hosts]
+
+
 def balanced(hosts: list[str], hostvars: Any) -> list[dict[str, Any]]:
     """The apps for ``nginx_balanced`` of the role nginx.
 

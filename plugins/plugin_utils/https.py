@@ -13,43 +13,83 @@ from .entries import sites
 from .variable_checks import HIDDEN, Problem
 
 ISSUED = "fleet"  # the name of the certificate of the fleet's own CA
+ACME = "acme-"  # what the names of certificates begin with that an ACME directory issues, each for one site
 # What hosts of the fleet prove to each other, see nginx_upstream_tls.
 INNER_NAMES = ("app-servers.flaskfleet.internal", "load-balancers.flaskfleet.internal")
 CA_ENDS_SOON = timedelta(days=365)
 Certificates = dict[str, dict[str, str]]
 
 
-def used(served: list[dict[str, Any]], given: Certificates, issued: dict[str, Any]) -> list[dict[str, Any]]:
-    """The certificates that sites are served with: of each site the first that covers all its server names.
+def chosen(served: list[dict[str, Any]], given: Certificates, permitted: list[str], has_acme: bool) -> dict[str, str]:
+    """By site the name of its certificate: the first given one that covers all its names, or one that is issued.
+
+    :param permitted: ``tls_ca_permitted``. The fleet's own CA issues what that permits, and without an ACME directory
+        all that is left.
+    """
+    covered = {name: read_names(one["certificate"]) for name, one in (given or {}).items()}
+    found = {}
+    for site in served:
+        names = site["server_names"]
+        name = next((name for name, those in covered.items() if all(covers(those, one) for one in names)), None)
+        if name is None and permitted:
+            is_permitted = all(authority.is_named_in(permitted, one) for one in names)
+            name = ISSUED if is_permitted or not has_acme else None
+        if name is None and has_acme:
+            name = f"{ACME}{site['name']}"
+        if name and site["https"]:
+            found[site["name"]] = name
+    return found
+
+
+def used(
+    served: list[dict[str, Any]],
+    given: Certificates,
+    issued: dict[str, Any],
+    permitted: list[str] | None = None,
+    has_acme: bool = False,
+) -> list[dict[str, Any]]:
+    """The certificates that sites are served with.
 
     :param served: ``nginx_sites`` or ``nginx_balanced``.
     :param given: ``nginx_certificates``.
     :param issued: the record of the one that the fleet's own CA has issued to the host, or ``{}``.
-    :returns: each with ``name``, ``path`` for nginx, the names of its ``sites``, their ``server_names``, whether it
-        ``has_address`` besides them (a client that asks for one names no host in its handshake, RFC 6066, 3), and
-        ``certificate`` and ``key`` as they are given.
+    :param permitted, has_acme: see :func:`chosen`.
+    :returns: each with ``name``, ``path`` for nginx, what a site ``includes``, the names of its ``sites``, their
+        ``server_names``, whether it ``has_address`` besides them (a client that asks for one names no host in its
+        handshake, RFC 6066, 3), and ``certificate`` and ``key`` as they are given.
     """
-    covered = {name: read_names(one["certificate"]) for name, one in (given or {}).items()}
-    if issued:
-        covered[ISSUED] = {name.lower() for name in issued["names"]}
-    found = {site["name"]: _covering(site["server_names"], covered) for site in served if site["https"]}
+    found = chosen(served, given, permitted or [], has_acme)
+    covered = {name.lower() for name in issued.get("names", [])}
     certificates = []
-    for name in covered:
+    for name in dict.fromkeys([*(given or {}), *found.values()]):
         sites_of = [site for site in served if found.get(site["name"]) == name]
+        if name == ISSUED:  # a site waits for the certificate that has its names
+            sites_of = [site for site in sites_of if all(covers(covered, one) for one in site["server_names"])]
         server_names = [server_name for site in sites_of for server_name in site["server_names"]]
         if sites_of:
-            path = f"/etc/flaskfleet/tls/{issued['id']}.pem" if name == ISSUED else f"tls/{name}.pem"
             certificates.append(
                 {
                     **given.get(name, {}),
+                    **_files(name, issued),
                     "name": name,
-                    "path": path,
                     "sites": [site["name"] for site in sites_of],
                     "server_names": [one for one in server_names if not is_address(one)],
                     "has_address": any(map(is_address, server_names)),
                 }
             )
     return certificates
+
+
+def _files(name: str, issued: dict[str, Any]) -> dict[str, Any]:
+    """Where nginx finds a certificate, and what a site that is served with it includes."""
+    own = f"tls/{name}.conf"
+    if name == ISSUED:
+        return {"path": f"/etc/flaskfleet/tls/{issued['id']}.pem", "includes": [own]}
+    if name.startswith(ACME):
+        served = f"/var/lib/flaskfleet/acme/served/{name.removeprefix(ACME)}"
+        # Without a match nginx includes nothing: the site is served over http until it has its certificate.
+        return {"path": f"{served}.pem", "includes": ["acme.conf", f"{served}[.]conf"]}
+    return {"path": f"tls/{name}.pem", "includes": [own]}
 
 
 def map_source(name: str) -> str:
@@ -61,11 +101,38 @@ def map_source(name: str) -> str:
     return f"\\{name}" if name.lower() in ("default", "hostnames", "include", "volatile") else name
 
 
-def uncovered(served: list[dict[str, Any]], given: Certificates) -> list[str]:
-    """The server names of the sites that are to be served over https and that no given certificate covers."""
-    covered = {name for one in used(served, given, {}) for name in one["sites"]}
-    sites_left = [site for site in served if site["https"] and site["name"] not in covered]
-    return sorted({name.lower() for site in sites_left for name in site["server_names"]})
+def names_for_ca(
+    served: list[dict[str, Any]], given: Certificates, permitted: list[str], has_acme: bool = False
+) -> list[str]:
+    """The server names of the sites whose certificate the fleet's own CA issues."""
+    found = chosen(served, given, permitted, has_acme)
+    sites_of = [site for site in served if found.get(site["name"]) == ISSUED]
+    return sorted({name.lower() for site in sites_of for name in site["server_names"]})
+
+
+def acme_sites(certificates: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """By site the names for which the ACME directory issues a certificate.
+
+    :param certificates: as of :func:`used`.
+    """
+    return {
+        one["sites"][0]: sorted({name.lower() for name in one["server_names"]})
+        for one in certificates
+        if one["name"].startswith(ACME)
+    }
+
+
+def acme_is_due(recorded: dict[str, Any], wanted: dict[str, list[str]], directory: str) -> bool:
+    """Whether a host lacks a certificate of the ACME directory. It renews those that it has by itself.
+
+    :param recorded: the host's record, see roles/nginx/files/acme.py; ``{}`` for none.
+    :param wanted: as of :func:`acme_sites`.
+    """
+    served = {site: one["served"] for site, one in recorded.get("sites", {}).items()}
+    return any(
+        (served.get(site, {}).get("names"), served.get(site, {}).get("directory")) != (names, directory)
+        for site, names in wanted.items()
+    )
 
 
 def check_https(groups: dict[str, list[str]], hostvars: Any, decrypt: Decrypt) -> Iterator[Problem]:
@@ -85,11 +152,9 @@ def check_https(groups: dict[str, list[str]], hostvars: Any, decrypt: Decrypt) -
         served = balanced if balancers else sites(variables.get("flask_apps") or {})
         roots = list(variables.get("base_ca_certificates") or [])
         problems = [problem for name, one in given.items() for problem in check_certificate(name, one, roots, decrypt)]
-        if not problems and variables.get("tls_ca_permitted"):
+        if not problems:
             inner = INNER_NAMES if balancers else ()
-            problems += _check_authority(variables, [*uncovered(served, given), *inner])
-        elif not problems and given:
-            problems += _check_names(served, given)
+            problems += _check_names(variables, served, given, inner)
         yield from problems
 
 
@@ -132,10 +197,39 @@ def remarks(groups: dict[str, list[str]], hostvars: Any) -> Iterator[str]:
             yield f"The fleet's CA expires on {ends:%Y-%m-%d}: replace it before, see roles/tls/README.md"
 
 
-def _check_names(served: list[dict[str, Any]], given: Certificates) -> Iterator[Problem]:
-    left = {*uncovered(served, given)}
+def _check_names(
+    variables: Any, served: list[dict[str, Any]], given: Certificates, inner: tuple[str, ...]
+) -> Iterator[Problem]:
+    """The names of the sites, each for what its certificate comes from; ``inner`` are the CA's in any case."""
+    permitted, has_acme = variables.get("tls_ca_permitted") or [], bool(fleet.nginx(variables, "acme_directory"))
+    if permitted:
+        yield from _check_authority(variables, [*names_for_ca(served, given, permitted, has_acme), *inner])
+    if has_acme:
+        found = chosen(served, given, permitted, has_acme)
+        yield from _check_acme(variables, [one for one in served if found.get(one["name"], "").startswith(ACME)])
+    if given and not permitted and not has_acme:
+        yield from _check_covered(served, given)
+
+
+def _check_acme(variables: Any, wanted: list[dict[str, Any]]) -> Iterator[Problem]:
+    hook = fleet.nginx(variables, "acme_dns_hook")
+    if hook and not Path(hook).expanduser().is_file():
+        yield Problem("nginx_acme_dns_hook", hook, "is no file on the controller; correct the path")
+    for site in wanted:
+        where = f"flask_apps.{site['name']}.server_names"
+        for name in site["server_names"]:
+            if is_address(name):
+                words = "is an address, for which no certificate is got from an ACME directory; leave it out, name its"
+                yield Problem(where, name, f"{words} network in tls_ca_permitted, or set https: false")
+            elif name.startswith("*.") and not hook:
+                words = "needs a DNS record for its certificate; give nginx_acme_dns_hook"
+                yield Problem(where, name, f"{words}, or a certificate in nginx_certificates")
+
+
+def _check_covered(served: list[dict[str, Any]], given: Certificates) -> Iterator[Problem]:
+    found = chosen(served, given, [], False)
     for site in served:
-        if site["https"] and left & {*map(str.lower, site["server_names"])}:
+        if site["https"] and site["name"] not in found:
             words = (
                 "no certificate of nginx_certificates covers all of them; add one that does, or set https: false for "
                 "an app that is to stay with http"
@@ -155,9 +249,3 @@ def _check_authority(variables: Any, names: list[str]) -> Iterator[Problem]:
             words = "is none that the fleet's CA may issue a certificate for; give one in nginx_certificates"
             words += ", set https: false for its app, or replace the CA by one for it (roles/tls/README.md)"
             yield Problem("server_names", name, words)
-
-
-def _covering(server_names: list[str], certificates: dict[str, set[str]]) -> str | None:
-    return next(
-        (name for name, covered in certificates.items() if all(covers(covered, one) for one in server_names)), None
-    )

@@ -46,7 +46,7 @@ def role_imports(playbook: Path) -> list[Import]:
         Import(play["hosts"], task["ansible.builtin.import_role"]["name"], _wired(playbook, play, task))
         for play in yaml.safe_load(playbook.read_text())
         for task in play.get("tasks", [])
-        if "ansible.builtin.import_role" in task
+        if "tasks_from" not in task.get("ansible.builtin.import_role", {"tasks_from": "no role"})
     ]
 
 

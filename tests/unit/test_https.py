@@ -44,14 +44,44 @@ def test_a_site_is_served_with_the_first_certificate_that_covers_its_names() -> 
 
 
 def test_what_no_given_certificate_covers_is_for_the_fleets_own_ca() -> None:
-    names = ["10.0.0.6", "b.a.wiki.example.lan"]
-    assert https.uncovered(SERVED, GIVEN) == names
+    names, permitted = ["10.0.0.6", "b.a.wiki.example.lan"], ["example.lan"]
+    assert https.names_for_ca(SERVED, GIVEN, permitted) == names
     issued = {"id": "0123456789ab", "names": names}
-    found = https.used(SERVED, GIVEN, issued)
+    found = https.used(SERVED, GIVEN, issued, permitted)
     assert [(one["name"], one["sites"]) for one in found] == [
         ("b", ["blog"]), ("a", ["wiki", "both", "address"]), ("fleet", ["deep", "other"]),
     ]  # fmt: skip
     assert found[-1]["path"] == "/etc/flaskfleet/tls/0123456789ab.pem"
+
+
+def test_what_is_left_is_for_the_acme_directory() -> None:
+    """The fleet's own CA issues what it is for; each site that is left has a certificate of its own."""
+    arguments: Any = (SERVED, GIVEN, {"id": "0123456789ab", "names": ["10.0.0.6"]}, ["10.0.0.0/8"], True)
+    found = https.used(*arguments)
+    assert [(one["name"], one["sites"]) for one in found][2:] == [("acme-deep", ["deep"]), ("fleet", ["other"])]
+    assert https.names_for_ca(SERVED, GIVEN, ["10.0.0.0/8"], True) == ["10.0.0.6"]
+    assert found[2]["path"] == "/var/lib/flaskfleet/acme/served/deep.pem"
+    assert found[2]["includes"] == ["acme.conf", "/var/lib/flaskfleet/acme/served/deep[.]conf"]
+    assert https.acme_sites(found) == {"deep": ["b.a.wiki.example.lan"]}
+
+
+@pytest.mark.parametrize(
+    ("served", "is_due"),
+    [
+        (None, True),
+        ({}, True),
+        ({"names": ["a.lan"], "directory": "https://ca/dir"}, False),
+        ({"names": ["a.lan", "b.lan"], "directory": "https://ca/dir"}, True),
+        ({"names": ["a.lan"], "directory": "https://other/dir"}, True),
+    ],
+)
+def test_a_run_gets_what_a_host_lacks_of_the_acme_directory(served: dict[str, Any] | None, is_due: bool) -> None:
+    recorded = {} if served is None else {"sites": {"a": {"served": served, "error": "rate limit"}}}
+    assert https.acme_is_due(recorded, {"a": ["a.lan"]}, "https://ca/dir") is is_due
+
+
+def test_nothing_is_due_without_sites_of_the_acme_directory() -> None:
+    assert not https.acme_is_due({}, {}, "")
 
 
 def test_a_certificate_that_no_site_needs_is_not_used() -> None:

@@ -35,7 +35,8 @@ def rendered(role: str, facts: dict[str, Any], **given: Any) -> dict[str, str]:
     templar = Templar(DataLoader()).copy_with_new_env(available_variables=variables)
     names = {"site": "nginx_sites", "balanced": "nginx_balanced", "certificate": "__nginx_certificates"}
     each = {word: templar.template(variables[name]) for word, name in names.items() if name in variables}
-    files, _ = render_tree(templar, folder / "templates", variables, each, [], {})
+    excluded = templar.template(variables.get(f"__{role}_excluded", []))
+    files, _ = render_tree(templar, folder / "templates", variables, each, excluded, {})
     return {file["path"]: file["content"] for file in files}
 
 
@@ -56,7 +57,7 @@ def nginx(has_ipv6: bool, version: str = "13") -> dict[str, str]:
     }  # fmt: skip
     certificate = {
         "name": "lan", "path": "tls/lan.pem", "sites": ["blog"], "server_names": NAMES,
-        "has_address": True, "certificate": "-----BEGIN", "key": "-----BEGIN",
+        "has_address": True, "certificate": "-----BEGIN", "key": "-----BEGIN", "includes": ["tls/lan.conf"],
     }  # fmt: skip
     return rendered(
         "nginx", facts, nginx_balanced=[balanced], nginx_sites=[site], __nginx_certificates=[certificate],

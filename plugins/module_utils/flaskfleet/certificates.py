@@ -11,6 +11,10 @@ from .files import read_json
 
 GIVEN = "/etc/nginx/tls/"
 ISSUED = "/etc/flaskfleet/tls/"  # by the fleet's own CA, see the module tls_certificate
+ACME = "/var/lib/flaskfleet/acme/served/"  # by an ACME directory, see roles/nginx/files/acme.py
+ACME_SITES = "/etc/flaskfleet/acme/sites.json"
+ACME_PREFIX = "acme-"
+ACME_TIMER = "flaskfleet-acme.timer"
 NAMED_IN = ("/etc/nginx/tls.conf", f"{GIVEN}fleet.conf")
 FACT = "tls.fact"
 DUE = 1 / 4  # of its life: a certificate of 90 days is due in its last 22
@@ -26,7 +30,9 @@ def served(state: Path, root: Path = Path("/")) -> list[Certificate]:
     """
     files = (read_json(state / "trees/nginx/manifest.json") or {"files": {}})["files"]
     given = sorted(path for path in files if path.startswith(GIVEN) and path.endswith(".pem"))
-    found = [{"name": Path(path).stem, **read(root / path[1:])} for path in given]
+    got = sorted((root / ACME[1:]).glob("*.pem")) if ACME_SITES in files else []
+    found = [{"name": path.stem, **read(path)} for path in [root / path[1:] for path in given]]
+    found += [{"name": f"{ACME_PREFIX}{path.stem}", **read(path)} for path in got]
     if record := read_json(state / FACT):
         path = f"{ISSUED}{record['id']}.pem"
         if any(path in (root / file[1:]).read_text() for file in NAMED_IN if file in files):
@@ -65,10 +71,24 @@ def drift(certificates: list[Certificate], now: float) -> list[str]:
     for one in certificates:
         left, life = one["until"] - now, one["until"] - one["since"]
         advice = "run site.yml" if one["name"] == "fleet" else "replace it, and run site.yml"
+        if one["name"].startswith(ACME_PREFIX):
+            advice = "its renewal fails, see journalctl -u flaskfleet-acme"
         if left < 0:
             words.append(f"certificate {one['name']} has expired, browsers refuse it: {advice}")
         elif left < life * DUE:
             words.append(f"certificate {one['name']} expires in {describe(left)}: {advice}")
+    return words
+
+
+def acme_drift(state: Path) -> list[str]:
+    """What the ACME directory has not issued, or what would not be renewed, in words."""
+    if ACME_SITES not in (read_json(state / "trees/nginx/manifest.json") or {"files": {}})["files"]:
+        return []
+    sites = (read_json(state / "acme.fact") or {"sites": {}})["sites"]
+    words = [f"{name} has no new certificate: {one['error']}" for name, one in sites.items() if "error" in one]
+    argv = ["systemctl", "is-active", "--quiet", ACME_TIMER]
+    if subprocess.run(argv, check=False, capture_output=True).returncode:
+        words.append(f"{ACME_TIMER} does not run, and nothing renews certificates: systemctl start {ACME_TIMER}")
     return words
 
 
