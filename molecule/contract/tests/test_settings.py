@@ -1,4 +1,4 @@
-"""Settings: each one is off its default somewhere in the scenario overrides, or in offline where it needs a mirror."""
+"""Settings: each one is off its default somewhere in the scenario overrides, or where it needs a mirror or a directory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WIRED = {name for playbook in PLAYBOOKS for item in preflight.role_imports(playb
 
 @pytest.mark.parametrize("role", all_roles())
 def test_every_setting_is_off_its_default(role: str) -> None:
-    given = [*OVERRIDES.values(), *hosts("offline").values()]
+    given = [one for scenario in ("overrides", "offline", "acme") for one in hosts(scenario).values()]
     options = {name: spec["default"] for name, spec in role_options(role).items() if name not in WIRED}
     off = {name for one in given for name, value in one.items() if name in options and value != options[name]}
     assert off == set(options)

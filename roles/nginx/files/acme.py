@@ -39,6 +39,7 @@ def main(forced):
     config = json.loads(CONFIG.read_text())
     with LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        (STATE / "challenges/.well-known/acme-challenge").mkdir(parents=True, exist_ok=True)
         record = read_record()
         remove_others(config["sites"], record)
         done = [renew(site, config, record, site in forced) for site in config["sites"]]
@@ -151,19 +152,24 @@ def restore(path, text):
 
 def wait(name, port, certificate):
     """Wait until nginx serves a certificate."""
+    end = time.monotonic() + PATIENCE
+    while not serves(name, port, certificate):
+        if time.monotonic() > end:
+            raise Failed(f"nginx has not served it within {PATIENCE} s; see /var/log/nginx/error.log")
+        time.sleep(0.2)
+
+
+def serves(name, port, certificate):
+    """Whether nginx serves a certificate under a name."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # it is compared
-    wanted, end = ssl.PEM_cert_to_DER_cert(certificate), time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        with (
-            suppress(OSError),
-            socket.create_connection(("127.0.0.1", port), timeout=5) as connection,
-            context.wrap_socket(connection, server_hostname=name) as secured,
-        ):
-            if secured.getpeercert(binary_form=True) == wanted:
-                return
-        time.sleep(0.2)
-    raise Failed(f"nginx has not served it within {PATIENCE} s; see /var/log/nginx/error.log")
+    with (
+        suppress(OSError),
+        socket.create_connection(("127.0.0.1", port), timeout=5) as connection,
+        context.wrap_socket(connection, server_hostname=name) as secured,
+    ):
+        return secured.getpeercert(binary_form=True) == ssl.PEM_cert_to_DER_cert(certificate)
+    return False
 
 
 def remove_others(sites, record):
