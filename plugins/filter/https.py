@@ -18,6 +18,7 @@ class FilterModule:
         """The filters by name."""
         return {
             "used_certificates": https.used,
+            "inner_name": https.inner_name,
             "map_source": https.map_source,
             "uncovered_names": https.uncovered,
             "certificate_is_due": authority.is_due,

@@ -13,8 +13,6 @@ from .entries import sites
 from .variable_checks import HIDDEN, Problem
 
 ISSUED = "fleet"  # the name of the certificate of the fleet's own CA
-# What hosts of the fleet prove to each other, see nginx_upstream_tls.
-INNER_NAMES = ("app-servers.flaskfleet.internal", "load-balancers.flaskfleet.internal")
 CA_ENDS_SOON = timedelta(days=365)
 Certificates = dict[str, dict[str, str]]
 
@@ -52,6 +50,15 @@ def used(served: list[dict[str, Any]], given: Certificates, issued: dict[str, An
     return certificates
 
 
+def inner_name(group: str) -> str:
+    """The name that each host of a group proves to others of the fleet that it has, see ``nginx_upstream_tls``.
+
+    >>> inner_name("app_servers"), inner_name("load_balancers")
+    ('app-servers.flaskfleet.internal', 'load-balancers.flaskfleet.internal')
+    """
+    return f"{group.replace('_', '-')}.flaskfleet.internal"
+
+
 def map_source(name: str) -> str:
     r"""A server name as the source of nginx's ``map``, which has parameters of its own by some names.
 
@@ -86,7 +93,7 @@ def check_https(groups: dict[str, list[str]], hostvars: Any, decrypt: Decrypt) -
         roots = list(variables.get("base_ca_certificates") or [])
         problems = [problem for name, one in given.items() for problem in check_certificate(name, one, roots, decrypt)]
         if not problems and variables.get("tls_ca_permitted"):
-            inner = INNER_NAMES if balancers else ()
+            inner = map(inner_name, ("app_servers", "load_balancers")) if balancers else ()
             problems += _check_authority(variables, [*uncovered(served, given), *inner])
         elif not problems and given:
             problems += _check_names(served, given)
