@@ -39,13 +39,14 @@ class ActionModule(ActionBase):
         for host in variables["ansible_play_hosts_all"]:
             get = self._evaluator(host, variables["hostvars"])
             groups = {"all", *get("group_names")}
+            is_balanced = "app_servers" in groups and bool(variables["groups"].get("load_balancers"))
             host_imports = [item for item in imports if item.hosts in groups]
             names = {str(name) for name in variables["hostvars"][host]}
-            found = preflight.check_host(host_imports, names, get, fetch)
+            found = preflight.check_host(host_imports, names, get, fetch, is_balanced)
             for problem in found:
                 problems[str(problem)].append(host)
             if not found:
-                claims[host] = preflight.claims(host_imports, names, get)
+                claims[host] = preflight.claims(host_imports, names, get, is_balanced)
                 if needs_sources:
                     remarks |= dict.fromkeys(preflight.remarks(host_imports, names, get))
         if not problems:

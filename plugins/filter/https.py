@@ -18,6 +18,7 @@ class FilterModule:
         """The filters by name."""
         return {
             "used_certificates": https.used,
+            "inner_name": https.inner_name,
             "map_source": https.map_source,
             "names_for_ca": https.names_for_ca,
             "acme_sites": https.acme_sites,

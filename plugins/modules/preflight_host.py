@@ -8,7 +8,7 @@ module: preflight_host
 short_description: See that ports, users and files are free, or ours
 description:
   - Only looks. Fails with all problems at once, each with the owner and what to do.
-  - Gathers a fact that the module C(setup) does not know, so that it costs no task of its own.
+  - Gathers facts that the module C(setup) does not know, so that they cost no task of their own.
   - Before our nginx.conf is there, sites of others are a problem, because it serves none of them. Before our
     supervisord.conf is there, programs of others are told in a warning, because they are restarted once.
 options:
@@ -49,7 +49,9 @@ msg:
   type: str
   returned: failure
 ansible_facts:
-  description: C(has_ipv6), whether the kernel has IPv6.
+  description: >-
+    C(has_ipv6), whether the kernel has IPv6. C(has_upstream_tls), whether nginx is configured to speak TLS with app
+    servers.
   type: dict
   returned: success
 """
@@ -179,6 +181,12 @@ def _md5(path: Path) -> str | None:
         return None
 
 
+def has_upstream_tls(root: Path = Path("/")) -> bool:
+    """Whether nginx is configured to speak TLS with app servers."""
+    path = root / "etc/nginx/tls.conf"
+    return path.exists() and b"\nproxy_ssl_verify on;\n" in path.read_bytes()
+
+
 def main() -> None:
     """Run as an Ansible module."""
     lists = {"type": "list", "elements": "dict", "default": []}
@@ -193,7 +201,7 @@ def main() -> None:
         module.warn(warning)
     if problems:
         module.fail_json(msg="\n".join(["Nothing was changed.", *(f"- {problem}" for problem in problems)]))
-    module.exit_json(changed=False, ansible_facts={"has_ipv6": has_ipv6()})
+    module.exit_json(changed=False, ansible_facts={"has_ipv6": has_ipv6(), "has_upstream_tls": has_upstream_tls()})
 
 
 if __name__ == "__main__":

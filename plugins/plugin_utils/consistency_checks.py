@@ -25,14 +25,15 @@ RESERVED_PREFIX = "FLASKFLEET_"
 Fetch = Callable[[dict[str, Any]], Fetched]
 
 
-def check_consistency(values: dict[str, Any], fetch: Fetch | None) -> Iterator[Problem]:
+def check_consistency(values: dict[str, Any], fetch: Fetch | None, is_balanced: bool = False) -> Iterator[Problem]:
     """What is wrong between variables that are sound by themselves.
 
     :param values: the host's variables, with the defaults of its roles.
     :param fetch: gets a source to the controller; without it, sources are not checked.
+    :param is_balanced: whether it is an app server behind load balancers.
     """
     apps = complete(values.get("flask_apps") or {})
-    yield from _check_ports(values, apps)
+    yield from _check_ports(values, apps, is_balanced)
     yield from _check_permitted(values)
     yield from _check_settings(values)
     served = Counter(name.lower() for app in apps.values() for name in app["server_names"])
@@ -50,8 +51,8 @@ def check_consistency(values: dict[str, Any], fetch: Fetch | None) -> Iterator[P
         yield from _check_wheels(where, app)
 
 
-def _check_ports(values: dict[str, Any], apps: dict[str, Entry]) -> Iterator[Problem]:
-    ports = daemon_ports(values) if values.get("nginx_enabled", True) else {}
+def _check_ports(values: dict[str, Any], apps: dict[str, Entry], is_balanced: bool) -> Iterator[Problem]:
+    ports = daemon_ports(values, is_balanced) if values.get("nginx_enabled", True) else {}
     ports |= {
         f"flask_apps.{name}.http": int(app["http"].rpartition(":")[2]) for name, app in apps.items() if app["http"]
     }
@@ -60,10 +61,15 @@ def _check_ports(values: dict[str, Any], apps: dict[str, Entry]) -> Iterator[Pro
             yield Problem(name, port, f"is also {other}; choose another port for one of them")
 
 
-def daemon_ports(values: dict[str, Any]) -> dict[str, int]:
-    """The ports that daemons listen on, by variable: ``<role>_…_port``, that of https where there are certificates."""
+def daemon_ports(values: dict[str, Any], is_balanced: bool) -> dict[str, int]:
+    """The ports that daemons listen on, by variable: ``<role>_…_port``, that of https where there are certificates.
+
+    Behind load balancers nginx has no client to serve with ``nginx_certificates``, or with those of an ACME
+    directory.
+    """
     ports = {name: int(value) for name, value in values.items() if name.endswith("_port")}
-    if not values.get("nginx_certificates") and not values.get("tls_ca_permitted"):
+    has_own = values.get("nginx_certificates") or values.get("nginx_acme_directory")
+    if not values.get("tls_ca_permitted") and (is_balanced or not has_own):
         ports.pop("nginx_https_port", None)
     return ports
 

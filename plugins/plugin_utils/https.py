@@ -1,4 +1,4 @@
-"""Which site is served with which certificate: one of ``nginx_certificates``, or the one of the fleet's own CA."""
+"""Which site is served with which certificate: one of ``nginx_certificates``, of the fleet's own CA, or of ACME."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from .variable_checks import HIDDEN, Problem
 
 ISSUED = "fleet"  # the name of the certificate of the fleet's own CA
 ACME = "acme-"  # what the names of certificates begin with that an ACME directory issues, each for one site
-# What hosts of the fleet prove to each other, see nginx_upstream_tls.
-INNER_NAMES = ("app-servers.flaskfleet.internal", "load-balancers.flaskfleet.internal")
 CA_ENDS_SOON = timedelta(days=365)
 Certificates = dict[str, dict[str, str]]
 
@@ -92,6 +90,15 @@ def _files(name: str, issued: dict[str, Any]) -> dict[str, Any]:
     return {"path": f"tls/{name}.pem", "includes": [own]}
 
 
+def inner_name(group: str) -> str:
+    """The name that each host of a group proves to others of the fleet that it has, see ``nginx_upstream_tls``.
+
+    >>> inner_name("app_servers"), inner_name("load_balancers")
+    ('app-servers.flaskfleet.internal', 'load-balancers.flaskfleet.internal')
+    """
+    return f"{group.replace('_', '-')}.flaskfleet.internal"
+
+
 def map_source(name: str) -> str:
     r"""A server name as the source of nginx's ``map``, which has parameters of its own by some names.
 
@@ -153,7 +160,7 @@ def check_https(groups: dict[str, list[str]], hostvars: Any, decrypt: Decrypt) -
         roots = list(variables.get("base_ca_certificates") or [])
         problems = [problem for name, one in given.items() for problem in check_certificate(name, one, roots, decrypt)]
         if not problems:
-            inner = INNER_NAMES if balancers else ()
+            inner = list(map(inner_name, ("app_servers", "load_balancers"))) if balancers else []
             problems += _check_names(variables, served, given, inner)
         yield from problems
 
@@ -198,7 +205,7 @@ def remarks(groups: dict[str, list[str]], hostvars: Any) -> Iterator[str]:
 
 
 def _check_names(
-    variables: Any, served: list[dict[str, Any]], given: Certificates, inner: tuple[str, ...]
+    variables: Any, served: list[dict[str, Any]], given: Certificates, inner: list[str]
 ) -> Iterator[Problem]:
     """The names of the sites, each for what its certificate comes from; ``inner`` are the CA's in any case."""
     permitted, has_acme = variables.get("tls_ca_permitted") or [], bool(fleet.nginx(variables, "acme_directory"))

@@ -75,8 +75,9 @@ def once(fetch: Fetch) -> Fetch:
 
 
 def check_host(
-    imports: list[Import], names: set[str], get: Callable[[str], Any], fetch: Fetch | None = sources.fetch
-) -> list[Problem]:
+    imports: list[Import], names: set[str], get: Callable[[str], Any], fetch: Fetch | None = sources.fetch,
+    is_balanced: bool = False,
+) -> list[Problem]:  # fmt: skip
     """What is wrong with the variables of one host.
 
     :param imports: the roles that the host gets.
@@ -84,6 +85,7 @@ def check_host(
     :param get: a variable's value, templated; raises where it can't be.
     :param fetch: gets a source to the controller, once the variables are sound by themselves; without it, sources are
         not checked.
+    :param is_balanced: whether it is an app server behind load balancers.
     """
     problems = list(check_names(names, {name for item in imports for name in item.wired}))
     values: dict[str, Any] = {}
@@ -100,25 +102,28 @@ def check_host(
         problems += check_constraints(constraints(item.role), given)
         values |= {name: given.get(name, spec.get("default")) for name, spec in wanted.items()}
     problems += check_line_breaks("", values)
-    return problems or list(check_consistency(values, fetch))
+    return problems or list(check_consistency(values, fetch, is_balanced))
 
 
-def claims(imports: list[Import], names: set[str], get: Callable[[str], Any]) -> dict[str, list[Any]]:
+def claims(
+    imports: list[Import], names: set[str], get: Callable[[str], Any], is_balanced: bool = False
+) -> dict[str, list[Any]]:
     """What must be free on a host, or this project's: ports of daemons, users of apps, files that roles write.
 
     A port of :func:`daemon_ports` is one of the daemon that is named like the role, unless ``<role>_enabled`` is false.
     """
-    ports, files, take_over = [], [], []
+    options = {name: spec for item in imports for name, spec in role_options(item.role).items()}
+    values = {name: get(name) if name in names else spec.get("default") for name, spec in options.items()}
+    daemons = daemon_ports(values, is_balanced)
+    switches = {"keepalived_enabled": values.get("keepalived_virtual_ip"), **values}
+    ports, files = [], []
     for item in imports:
-        options = role_options(item.role)
-        values = {name: get(name) if name in names else spec.get("default") for name, spec in options.items()}
-        take_over += values.get("base_take_over", [])
-        if values.get(f"{item.role}_enabled", True) and values.get("keepalived_virtual_ip", "x"):
+        if switches.get(f"{item.role}_enabled", True):
             files += written_files(item.role)
             ports += [
                 {"variable": name, "port": port, "program": item.role}
-                for name, port in daemon_ports(values).items()
-                if name not in item.wired
+                for name, port in daemons.items()
+                if name in role_options(item.role).keys() - item.wired
             ]
     has_apps = any(item.role == "flask_app" for item in imports) and "flask_apps" in names
     apps = get("flask_apps") if has_apps else {}
@@ -128,7 +133,7 @@ def claims(imports: list[Import], names: set[str], get: Callable[[str], Any]) ->
             ours = [f"/etc/supervisor/conf.d/{name}-http.conf", f"--http {app['http']}\n"]
             ports.append({"variable": f"flask_apps.{name}.http", "port": port, "program": "uwsgi", "ours": ours})
     users = [{"variable": f"flask_apps.{name}", "name": name, "home": f"/srv/{name}"} for name in apps]
-    return {"ports": ports, "users": users, "files": files, "take_over": take_over}
+    return {"ports": ports, "users": users, "files": files, "take_over": values.get("base_take_over", [])}
 
 
 def written_files(role: str) -> list[str]:

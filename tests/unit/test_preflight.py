@@ -611,6 +611,41 @@ def test_the_port_of_https_is_used_where_there_are_certificates(inventory: dict[
     assert "nginx_https_port" in [claim["variable"] for claim in claimed_ports(served)]
 
 
+BALANCER = preflight.role_imports(PROJECT / "playbooks" / "load_balancers.yml")
+
+
+@pytest.mark.parametrize(
+    ("given", "imports", "is_balanced", "is_used"),
+    [
+        ({}, IMPORTS, False, False),
+        ({"nginx_certificates": {"lan": PAIR}}, IMPORTS, False, True),
+        ({"nginx_certificates": {"lan": PAIR}}, IMPORTS, True, False),
+        ({"nginx_certificates": {"lan": PAIR}}, BALANCER, False, True),
+        ({"tls_ca_permitted": ["lan"]}, IMPORTS, False, True),
+        ({"tls_ca_permitted": ["lan"]}, IMPORTS, True, True),
+        ({"tls_ca_permitted": ["lan"]}, BALANCER, False, True),
+    ],
+    ids=[
+        "no certificate", "for clients", "behind balancers", "on a balancer",
+        "a CA, for clients", "a CA, behind balancers", "a CA, on a balancer",
+    ],
+)  # fmt: skip
+def test_the_port_of_https_is_used_where_nginx_listens_there(
+    inventory: dict[str, Any], given: dict[str, Any], imports: list[preflight.Import], is_balanced: bool, is_used: bool
+) -> None:
+    same = {"nginx_http_port": 8080, "nginx_https_port": 8080, **given}
+    if imports == IMPORTS:
+        same |= inventory
+    arguments = imports, set(same), same.__getitem__
+    found = [str(one) for one in preflight.check_host(*arguments, is_balanced=is_balanced)]
+    clash = "nginx_https_port: 8080 is also nginx_http_port; choose another port for one of them"
+    assert found == ([clash] if is_used else [])
+    ports = preflight.claims(*arguments, is_balanced=is_balanced)["ports"]
+    assert [claim["variable"] for claim in ports if claim["program"] == "nginx"] == (
+        ["nginx_http_port", *(["nginx_https_port"] if is_used else [])]
+    )
+
+
 def claimed_ports(inventory: dict[str, Any]) -> list[dict[str, Any]]:
     ports: list[dict[str, Any]] = preflight.claims(IMPORTS, set(inventory), inventory.__getitem__)["ports"]
     return ports

@@ -204,12 +204,15 @@ def test_what_we_have_written_is_ours(write: Callable[[dict[str, str]], None], t
 # the module
 
 
-@pytest.mark.parametrize("has_ipv6", [True, False])
-def test_the_kernels_ipv6_is_gathered_with_the_checks(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], has_ipv6: bool
+@pytest.mark.parametrize(("has_ipv6", "has_upstream_tls"), [(True, False), (False, True)])
+def test_facts_are_gathered_with_the_checks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], has_ipv6: bool, has_upstream_tls: bool
 ) -> None:
     monkeypatch.setattr(preflight_host, "has_ipv6", lambda: has_ipv6)
+    monkeypatch.setattr(preflight_host, "has_upstream_tls", lambda: has_upstream_tls)
     with patch_module_args({}), pytest.raises(SystemExit):
         preflight_host.main()
     result = json.loads(capsys.readouterr().out)
-    assert (result["changed"], result["ansible_facts"]) == (False, {"has_ipv6": has_ipv6})
+    assert (result["changed"], result["ansible_facts"]) == (
+        False, {"has_ipv6": has_ipv6, "has_upstream_tls": has_upstream_tls},
+    )  # fmt: skip

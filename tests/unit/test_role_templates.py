@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from ansible.modules.preflight_host import has_upstream_tls
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import filter_loader
+from ansible.plugins.loader import filter_loader, init_plugin_loader
 from ansible.template import Templar, trust_as_template
 from plugin_utils.rendering import PROJECT, render_tree
 
+init_plugin_loader()
 filter_loader.add_directory(str(PROJECT / "plugins/filter"))
 NAMES = ["blog.example.lan", "fd00::20"]
 
@@ -25,18 +28,23 @@ def trusted(value: Any) -> Any:
     return trust_as_template(value) if isinstance(value, str) else value
 
 
-def rendered(role: str, facts: dict[str, Any], **given: Any) -> dict[str, str]:
-    """The files of a role, by their paths on the host."""
+def evaluator(role: str, facts: dict[str, Any], **given: Any) -> tuple[Any, dict[str, Any]]:
+    """What templates a role's expressions, and the role's variables."""
     folder = PROJECT / "roles" / role
     variables: dict[str, Any] = {"ansible_facts": facts}
     for part in ("defaults", "vars"):
         variables |= trusted(yaml.safe_load((folder / part / "main.yml").read_text()))
     variables |= given
-    templar = Templar(DataLoader()).copy_with_new_env(available_variables=variables)
+    return Templar(DataLoader()).copy_with_new_env(available_variables=variables), variables
+
+
+def rendered(role: str, facts: dict[str, Any], **given: Any) -> dict[str, str]:
+    """The files of a role, by their paths on the host."""
+    templar, variables = evaluator(role, facts, **given)
     names = {"site": "nginx_sites", "balanced": "nginx_balanced", "certificate": "__nginx_certificates"}
     each = {word: templar.template(variables[name]) for word, name in names.items() if name in variables}
     excluded = templar.template(variables.get(f"__{role}_excluded", []))
-    files, _ = render_tree(templar, folder / "templates", variables, each, excluded, {})
+    files, _ = render_tree(templar, PROJECT / "roles" / role / "templates", variables, each, excluded, {})
     return {file["path"]: file["content"] for file in files}
 
 
@@ -109,6 +117,50 @@ def test_addresses_are_in_brackets_where_nginx_wants_them() -> None:
     assert " server [fd00::1]:80 weight=1 " in files["/etc/nginx/servers/blog.conf"]
     assert " set_real_ip_from fd00:9::/64;" in files["/etc/nginx/nginx.conf"]
     assert " fd00:9::/64 1;" in files["/etc/nginx/nginx.conf"]
+
+
+def upstreams(**given: Any) -> dict[str, Any]:
+    """The variables of a balancer with two apps."""
+    server = {"name": "app1", "address": "10.0.0.1:80", "secure_address": "10.0.0.1:443", "weight": 1}
+    app = {"server_names": ["blog.lan"], "read_timeout_seconds": 40, "https": True}
+    balanced = [{**app, "name": "blog", "servers": [server]}, {**app, "name": "wiki", "servers": [server]}]
+    issued = {"id": "0123456789ab", "names": []}
+    return {"nginx_balanced": balanced, "nginx_issued": issued, "nginx_upstream_tls": True, **given}
+
+
+FACTS_OF_BALANCER = {"distribution": "Debian", "distribution_version": "13", "service_mgr": "systemd", "has_ipv6": True}
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+def test_a_host_tells_whether_it_speaks_tls_with_app_servers(tmp_path: Path, is_on: bool) -> None:
+    """By the file that the role writes there."""
+    (tmp_path / "etc/nginx").mkdir(parents=True)
+    assert not has_upstream_tls(tmp_path)
+    given = upstreams(nginx_upstream_tls=is_on)
+    files = rendered("nginx", FACTS_OF_BALANCER, **given)
+    (tmp_path / "etc/nginx/tls.conf").write_text(files["/etc/nginx/tls.conf"])
+    assert has_upstream_tls(tmp_path) == is_on
+
+
+@pytest.mark.parametrize(
+    ("wanted", "is_there", "is_asked"), [(True, False, True), (True, True, False), (False, True, False)]
+)
+def test_app_servers_are_asked_before_a_balancer_begins_to_speak_tls(
+    tmp_path: Path, wanted: bool, is_there: bool, is_asked: bool
+) -> None:
+    first, second = yaml.safe_load((PROJECT / "roles/nginx/tasks/configure.yml").read_text())
+    for name in ("ca", "old"):
+        (tmp_path / f"{name}.pem").write_text(f"the CA {name}\n")
+    given = upstreams(nginx_upstream_tls=wanted, nginx_ca_certificates=[f"{tmp_path}/ca.pem", f"{tmp_path}/old.pem"])
+    templar, _ = evaluator("nginx", {**FACTS_OF_BALANCER, "has_upstream_tls": is_there}, **given)
+    assert "config_tree" in second
+    assert templar.template(trusted(f"{{{{ {first['when']} }}}}")) is is_asked
+    assert templar.template(trusted(first["tls_upstreams"])) == {
+        "servers": [{"name": "app1", "address": "10.0.0.1:80", "secure_address": "10.0.0.1:443", "weight": 1}],
+        "server_name": "app-servers.flaskfleet.internal",
+        "certificate": "/etc/flaskfleet/tls/0123456789ab.pem",
+        "ca": "the CA ca\nthe CA old",
+    }
 
 
 # the packet filter

@@ -87,6 +87,19 @@ def test_preflight_accepts_the_inventories_of_this_repository(run, inventory: st
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.parametrize("balancers", [{}, {"lb": {"ansible_host": "10.0.0.2"}}], ids=["alone", "behind a balancer"])
+def test_preflight_knows_which_app_servers_are_behind_balancers(run, tmp_path: Path, balancers: dict) -> None:
+    app = {"ansible_host": "10.0.0.1", "flask_apps": {}, "nginx_https_port": 80}
+    certificates = {"lan": {"certificate": "/lan.pem", "key": "/lan.key"}}
+    groups = {"app_servers": {"hosts": {"app": app}}, "load_balancers": {"hosts": balancers}}
+    groups["all"] = {"vars": {"nginx_certificates": certificates}}
+    (tmp_path / "hosts.json").write_text(json.dumps(groups))
+    unasked = json.dumps({"__preflight_claims": False})
+    done = run("ansible-playbook", "playbooks/preflight.yml", "-i", f"{tmp_path}/hosts.json", "-e", unasked)
+    assert ("nginx_https_port: 80 is also nginx_http_port" in done.stdout) == (not balancers)
+    assert done.returncode == (0 if balancers else 2), done.stdout
+
+
 @pytest.mark.parametrize("needs_sources", [True, False])
 def test_preflight_of_a_run_without_need_of_sources_fetches_none(run, tmp_path: Path, needs_sources: bool) -> None:
     blog = {"source": {"path": "/no/such/folder"}, "wsgi": "blog:app", "server_names": ["blog"]}

@@ -59,6 +59,11 @@ def holders() -> list[str]:
     return [name for name in BALANCERS if f"{ADDRESS}/" in host(name).run("ip -6 -oneline address").stdout]
 
 
+def proxied(name: str) -> str:
+    """The scheme by which a balancer asks app servers."""
+    return host(name).check_output("grep -o 'proxy_pass [a-z]*' /etc/nginx/servers/counter.conf").split()[1]
+
+
 def certificate(name: str) -> str:
     """The id of a host's certificate of the fleet's own CA."""
     return host(name).check_output("ls -t /etc/flaskfleet/tls").split()[0]
@@ -114,6 +119,20 @@ def test_renewals_lose_no_request() -> None:
         run("site.yml", "--tags", "nginx")
     assert not [name for name, one in before.items() if certificate(name) == one]
     assert len(load.results) > 500
+    assert not run("site.yml", "--tags", "nginx").changed
+
+
+def test_tls_between_hosts_ends_and_begins_without_a_lost_request() -> None:
+    """It does not begin while an app server answers by http alone."""
+    with clients():
+        run("site.yml", "--tags", "nginx", nginx_upstream_tls=False)
+        run("site.yml", "--tags", "nginx", "--limit", "app2", nginx_upstream_tls=False, tls_ca_permitted=[])
+        play = Play("site.yml", host("app1"), "--limit", "load_balancers", "--tags", "nginx")
+        assert play.wait() != 0
+        assert "answer by http and not yet by TLS: app2 ([fd00:77::112]:443: " in play.output
+        assert [proxied(name) for name in BALANCERS] == ["http", "http"]
+        run("site.yml", "--tags", "nginx")
+    assert [proxied(name) for name in BALANCERS] == ["https", "https"]
     assert not run("site.yml", "--tags", "nginx").changed
 
 
