@@ -1,4 +1,4 @@
-"""Settings: each one is off its default somewhere in the scenario overrides, or where it needs a mirror or a directory."""
+"""Settings: each one is off its default in the scenario overrides, or where it needs a mirror or a directory."""
 
 from __future__ import annotations
 
