@@ -63,17 +63,18 @@ class Connection(load.Connection):
         self.http = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
         self.streams: dict[int, Stream] = {}
         self.answered = 0
+        self.ready = False  # the server has said how many requests it takes
         self.leaving = False  # the server takes no more requests
 
     @property
     def free(self) -> int:
         """How many more requests it takes."""
-        if self.request or self.leaving or not self.transport or self.transport.is_closing():
+        if not self.ready or self.leaving or self.transport.is_closing():
             return 0
         return min(self.run.options.streams, self.http.remote_settings.max_concurrent_streams) - len(self.streams)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Send the first request, and those that have waited for a place."""
+        """Send the first request."""
         secure = transport.get_extra_info("ssl_object")
         self.transport = transport
         if secure and secure.selected_alpn_protocol() != "h2":
@@ -81,7 +82,6 @@ class Connection(load.Connection):
             return
         self.http.initiate_connection()
         self.send(self.request)
-        self.serve_waiting()
 
     def send(self, request: Request) -> None:
         """Send a request as a new stream."""
@@ -120,6 +120,7 @@ class Connection(load.Connection):
                 if frame[3] == GOAWAY:
                     self.leave(last=int.from_bytes(frame[FRAME_HEADER : FRAME_HEADER + 4]) & 0x7FFFFFFF)
                     continue
+                self.ready = True  # the first frame is SETTINGS
                 for event in self.http.receive_data(frame):
                     self.handle(event)
         except ProtocolError as error:
