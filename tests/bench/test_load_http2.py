@@ -34,6 +34,11 @@ def run_load(server: Server, **other: object) -> list[Result]:
     return sorted(load.run_load(options(server, **other), Run), key=lambda result: result.number)
 
 
+def closed_loop(server: Server, streams: int, **other: object) -> list[Result]:
+    """Run a load for a second that keeps so many requests under way; its results by their number."""
+    return run_load(server, rate=0, seconds=1, streams=streams, **other)
+
+
 def reasons(results: list[Result]) -> dict[int, str]:
     """Why requests failed, by number."""
     return {result.number: result.reason for result in results if result.failed}
@@ -114,14 +119,14 @@ def test_goaway_names_what_is_awaited_and_what_is_sent_again(last: int) -> None:
         answer(handler, [(stream, request) for stream, request in handler.held if stream <= last])
 
     with serving(Batch(40, leave)) as server:
-        results = run_load(server)
+        results = closed_loop(server, streams=40)
     again = list(range((min(last, 79) + 1) // 2, 40))
     first = results[:40]
     assert reasons(results) == {}
     assert [r.number for r in first if r.resent] == again
     assert not any(r.repeated for r in results)
     assert {r.connection for r in first if not r.resent} == ({1} if last else set())
-    assert {r.connection for r in results if r.resent or r.number >= 60} == {2}
+    assert {r.connection for r in results if r.resent or r.number >= 40} == {2}
     assert {r.kind for r in first if r.resent} == ({"get", "post"} if again else set())
 
 
@@ -135,8 +140,9 @@ def test_connection_that_is_left_is_closed_by_the_client() -> None:
             handler.answer(stream, b"", 504)
 
     with serving(behave) as server:
-        results = run_load(server)
+        results = closed_loop(server, streams=5)
     assert reasons(results) == {}
+    assert len(results) > 90
     assert load.connections(results) == 2
 
 
@@ -177,7 +183,7 @@ def test_connection_closed_without_a_word_repeats_gets_and_fails_posts() -> None
             handler.close()
 
     with serving(behave) as server:
-        results = run_load(server)
+        results = closed_loop(server, streams=40)
     kinds = {r.number: r.kind for r in results}
     lost = {r.number for r in server.requests if not r.connection and r.number >= 10}
     posts = {number for number in lost if kinds[number] == "post"}
@@ -205,9 +211,9 @@ def test_get_is_repeated_once() -> None:
             fine(handler, stream, request)
 
     with serving(behave) as server:
-        results = run_load(server, rate=100, post=0, seconds=0.3)
-    assert asked(server).count(20) <= 2
-    assert reasons(results)[20].endswith(("before an answer", "for the second time"))
+        results = closed_loop(server, streams=1, post=0)
+    assert asked(server).count(20) == 2
+    assert reasons(results) == {20: "connection closed before an answer, for the second time"}
 
 
 @pytest.mark.parametrize(
@@ -230,8 +236,8 @@ def test_no_answer_fails_in_time_and_leaves_the_others_alone() -> None:
             fine(handler, stream, request)
 
     with serving(behave) as server:
-        results = run_load(server, timeout_seconds=0.4)
-    assert reasons(results) == {7: "no complete answer in 0.4 s"}
+        results = run_load(server, timeout_seconds=2)
+    assert reasons(results) == {7: "no complete answer in 2 s"}
     assert {r.connection for r in results} == {1}
 
 
