@@ -69,6 +69,11 @@ class Options:
         if self.slow and self.slow_seconds >= self.timeout_seconds:
             raise ValueError(f"slow_seconds {self.slow_seconds} must be less than timeout_seconds")
 
+    @property
+    def at_once(self) -> int:
+        """How many requests may be under way."""
+        return self.connections
+
 
 @dataclass(frozen=True)
 class Result:
@@ -83,6 +88,8 @@ class Result:
     release: str  # of the answer, empty without one
     repeated: bool  # asked again after a reused connection was closed
     reason: str  # why it failed, empty if it did not
+    resent: bool = False  # sent again because the server said that it had not processed it: HTTP/2 alone can say so
+    connection: int = 0  # the one that carried it last, counted from 1; 0 for none
 
     @property
     def failed(self) -> bool:
@@ -99,6 +106,8 @@ class Request:
     due: float
     late: float
     repeated: bool = False
+    resent: bool = False
+    connection: int = 0
 
 
 @dataclass(frozen=True)
@@ -188,11 +197,24 @@ def judge(request: Request, answer: Answer) -> tuple[str, str]:
     return release, ""
 
 
+def loss(request: Request, new: bool, begun: bool) -> str:
+    """Why a request fails whose connection was closed; empty if it is repeated.
+
+    ``new`` says that the connection has not answered before, ``begun`` that a part of this answer came.
+    """
+    if begun:
+        return "connection closed in the middle of the answer"
+    if new:
+        return "new connection closed before an answer"
+    return "reused connection closed before an answer; a POST is not repeated" if request.kind == "post" else ""
+
+
 class Connection(asyncio.Protocol):
     """A connection of the pool; it carries one request at a time, the first one as soon as it is open."""
 
     def __init__(self, run: Run, request: Request) -> None:
         self.run = run
+        self.number = run.opened = run.opened + 1
         self.request: Request | None = request
         self.sent = 0  # requests
         self.data = b""
@@ -220,6 +242,7 @@ class Connection(asyncio.Protocol):
     def send(self, request: Request) -> None:
         """Send a request; the one before it has been answered."""
         self.request, self.data, self.sent = request, b"", self.sent + 1
+        request.connection = self.number
         self.transport.write(self.run.encoded(request))
 
     def data_received(self, data: bytes) -> None:
@@ -244,16 +267,11 @@ class Connection(asyncio.Protocol):
 
     def lose(self, ended: bool) -> None:
         """Finish or repeat the request whose connection is lost; ``ended`` if the server has closed it in order."""
-        if self.data:
-            answer = parse(self.data, ended)
-            if answer:
-                self.take(answer)
-            else:
-                self.fail("connection closed in the middle of the answer")
-        elif self.sent == 1:
-            self.fail("new connection closed before an answer")
-        elif self.request.kind == "post":
-            self.fail("reused connection closed before an answer; a POST is not repeated")
+        answer = parse(self.data, ended) if self.data else None
+        if answer:
+            self.take(answer)
+        elif reason := loss(self.request, new=self.sent == 1, begun=bool(self.data)):
+            self.fail(reason)
         else:
             request, self.request = self.request, None
             request.repeated = True
@@ -275,9 +293,16 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
         self.run.finish(request, 0, "", reason)
 
+    def give_up(self, overdue: float, reason: str) -> None:
+        """Finish the request if it was due before ``overdue``."""
+        if self.sent and self.request and self.request.due < overdue:
+            self.fail(reason)
+
 
 class Run:
     """A load under way: the requests that become due, the pool of connections, and the results."""
+
+    connection_class = Connection
 
     def __init__(self, options: Options, family: int, address: Any, record: Callable[[Result], object]) -> None:
         self.options = options
@@ -290,11 +315,12 @@ class Run:
         self.plan = planned(options)
         self.count = 0  # requests that have become due
         self.outstanding = 0
+        self.opened = 0  # connections
         self.pool: set[Connection] = set()
         self.idle: deque[Connection] = deque()
         self.waiting: deque[Request] = deque()
         url = urlsplit(options.url)
-        self.path = url.path.rstrip("/")
+        self.scheme, self.path = url.scheme, url.path.rstrip("/")
         self.host = options.host_header or url.netloc
         self.tls: dict[str, Any] = {}
         if url.scheme == "https":
@@ -311,7 +337,7 @@ class Run:
             return
         if self.options.seconds < math.inf:
             self.loop.call_at(self.started + self.options.seconds, self.end)
-        for _ in range(self.options.connections):
+        for _ in range(self.options.at_once):
             self.issue(self.now())
 
     def end(self) -> None:
@@ -371,7 +397,7 @@ class Run:
 
     def send_on_new(self, request: Request) -> None:
         """Open a connection for a request."""
-        self.pool.add(Connection(self, request))
+        self.pool.add(self.connection_class(self, request))
 
     def put_back(self, connection: Connection) -> None:
         """Put a connection back into the pool."""
@@ -395,8 +421,7 @@ class Run:
         while self.waiting and self.waiting[0].due < overdue:
             self.finish(self.waiting.popleft(), 0, "", f"{reason}: no connection was free")
         for connection in list(self.pool):
-            if connection.sent and connection.request and connection.request.due < overdue:
-                connection.fail(reason)
+            connection.give_up(overdue, reason)
         self.loop.call_later(SWEEP_SECONDS, self.sweep)
 
     def finish(self, request: Request, status: int, release: str, reason: str) -> None:
@@ -412,6 +437,8 @@ class Run:
             release=release,
             repeated=request.repeated,
             reason=reason,
+            resent=request.resent,
+            connection=request.connection,
         )
         try:
             self.record(result)
@@ -421,15 +448,19 @@ class Run:
             self.loop.call_later(PAUSE_SECONDS if reason else 0, lambda: self.issue(self.now()))
         self.settle()
 
+    def target(self, request: Request) -> str:
+        """Path and query of a request."""
+        query = f"?seconds={self.options.slow_seconds:g}" if request.kind == "slow" else ""
+        return f"{self.path}/work/{request.number}{query}"
+
     def encoded(self, request: Request) -> bytes:
         """A request as it is sent."""
+        head = f"{self.target(request)} HTTP/1.1\r\nHost: {self.host}\r\n"
         if request.kind == "post":
             content = body(request.number)
-            head = f"POST {self.path}/work/{request.number} HTTP/1.1\r\nHost: {self.host}\r\n"
             more = f"Content-Type: application/octet-stream\r\nContent-Length: {len(content)}\r\n\r\n"
-            return (head + more).encode() + content
-        query = f"?seconds={self.options.slow_seconds:g}" if request.kind == "slow" else ""
-        return f"GET {self.path}/work/{request.number}{query} HTTP/1.1\r\nHost: {self.host}\r\n\r\n".encode()
+            return f"POST {head}{more}".encode() + content
+        return f"GET {head}\r\n".encode()
 
 
 async def run(
@@ -437,6 +468,7 @@ async def run(
     record: Callable[[Result], object],
     stop: asyncio.Event | None = None,
     begun: Callable[[float], object] = lambda started: None,
+    run_class: type[Run] = Run,
 ) -> None:
     """Run a load for ``options.seconds`` or until ``stop`` is set, and finish each request that was due by then.
 
@@ -446,7 +478,7 @@ async def run(
     loop = asyncio.get_running_loop()
     url = urlsplit(options.url)
     infos = await loop.getaddrinfo(url.hostname, url.port or PORTS[url.scheme], type=socket.SOCK_STREAM)
-    load = Run(options, infos[0][0], infos[0][4], record)
+    load = run_class(options, infos[0][0], infos[0][4], record)
     loop.set_exception_handler(
         lambda loop, context: load.fall(context.get("exception") or RuntimeError(context["message"]))
     )
@@ -468,11 +500,11 @@ def runner() -> asyncio.Runner:
     return asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector()))
 
 
-def run_load(options: Options) -> list[Result]:
+def run_load(options: Options, run_class: type[Run] = Run) -> list[Result]:
     """Run a load in this thread for ``options.seconds``; returns the results in the order in which they came."""
     results: list[Result] = []
     with runner() as loop:
-        loop.run(run(options, results.append))
+        loop.run(run(options, results.append, run_class=run_class))
     return results
 
 
@@ -484,6 +516,11 @@ def percentile(results: Iterable[Result], share: float, kind: str | None = None)
     kinds = {kind} if kind else {"get", "post"}
     latencies = sorted(result.latency for result in results if result.kind in kinds and not result.failed)
     return latencies[max(0, math.ceil(share * len(latencies)) - 1)] if latencies else math.nan
+
+
+def connections(results: Iterable[Result]) -> int:
+    """How many connections have carried a request to its end."""
+    return len({result.connection for result in results} - {0})
 
 
 def milliseconds(seconds: float) -> str:
@@ -506,6 +543,8 @@ def report(results: list[Result]) -> str:
         f"{len(failed)} failed",
         *(f"    number {one.number} ({one.kind}), due at {one.due:.3f} s: {one.reason}" for one in failed[:10]),
         f"{sum(result.repeated for result in results)} repeated after a reused connection was closed",
+        f"{sum(result.resent for result in results)} sent again that the server had not processed",
+        f"{connections(results)} connections",
         f"latency without the slow ones: {latencies}",
         f"the client itself was late by {milliseconds(max(result.late for result in results))} at most",
         "releases: " + (", ".join(f"{name} {count}" for name, count in releases.items()) or "none"),
@@ -555,6 +594,8 @@ class Load:
     Leaving the block waits for the requests that are outstanding. Raises RuntimeError if the process breaks.
     """
 
+    program = __file__
+
     def __init__(self, options: Options, record: Path | None = None) -> None:
         self.options = options
         self.folder = tempfile.TemporaryDirectory(prefix="load-")
@@ -563,7 +604,7 @@ class Load:
     def __enter__(self) -> Self:
         self.record.path.write_bytes(b"")
         values = asdict(self.options)
-        command = [sys.executable, __file__, values.pop("url"), f"--record={self.record.path}", "--until-eof"]
+        command = [sys.executable, self.program, values.pop("url"), f"--record={self.record.path}", "--until-eof"]
         command += [f"--{name.replace('_', '-')}={value}" for name, value in values.items()]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE)
         while not self.record.head:
@@ -617,7 +658,7 @@ class Load:
         return report(self.results)
 
 
-async def write(options: Options, path: Path, until_eof: bool) -> None:
+async def write(options: Options, path: Path, until_eof: bool, run_class: type[Run]) -> None:
     """Run a load and write its record, until a signal comes or, if told so, standard input ends."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -636,14 +677,14 @@ async def write(options: Options, path: Path, until_eof: bool) -> None:
         def begun(started: float) -> None:
             file.write(json.dumps({"started": started, "options": asdict(options)}) + "\n")
 
-        await run(options, lambda result: file.write(json.dumps(vars(result)) + "\n"), stop, begun)
+        await run(options, lambda result: file.write(json.dumps(vars(result)) + "\n"), stop, begun, run_class)
 
 
-def main() -> int:
+def main(options_class: type[Options] = Options, run_class: type[Run] = Run, text: str = __doc__) -> int:
     """Run a load as the command line says; the exit code is 1 if a request failed."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=text.partition("\n")[0])
     parser.add_argument("url", help="where the app is, http://host:port or https://host:port")
-    for one in fields(Options)[1:]:
+    for one in fields(options_class)[1:]:
         kind, text = type(one.default), f"{one.metadata['help']} (%(default)s)"
         parser.add_argument(f"--{one.name.replace('_', '-')}", type=kind, default=one.default, help=text)
     parser.add_argument("--record", type=Path, help="a file for the results, a JSON line for each")
@@ -651,12 +692,12 @@ def main() -> int:
     values = vars(parser.parse_args())
     path, until_eof = values.pop("record"), values.pop("until_eof")
     try:
-        options = Options(**values)
+        options = options_class(**values)
     except ValueError as error:
         parser.error(str(error))
     with tempfile.TemporaryDirectory(prefix="load-") as folder, runner() as loop:
         record = Record(path or Path(folder) / "record.jsonl")
-        loop.run(write(options, record.path, until_eof))
+        loop.run(write(options, record.path, until_eof, run_class))
         if until_eof:
             return 0
         record.update()

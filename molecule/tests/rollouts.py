@@ -260,12 +260,18 @@ class Loads:
         return recorded([one for load in self.loads.values() for one in load.results], [self.host])
 
 
-def recorded(results: list[Result], hosts: list[Host]) -> tuple[dict[int, int], list[int]]:
+def await_answers(load: Load) -> None:
+    """Wait until requests that are sent from now on are answered."""
+    now = time.monotonic() - load.started
+    eventually(lambda: any(one.due > now and not one.failed for one in load.results), "answers")
+
+
+def recorded(results: list[Result], hosts: list[Host], app: str = "counter") -> tuple[dict[int, int], list[int]]:
     """By the app's own record: the requests that it got more than once, and those that it answered but never got.
 
     A GET may come again after its connection was closed: the client says which did.
     """
-    record = "\n".join(host.check_output(f"cat {SHARED}/requests.log") for host in hosts)
+    record = "\n".join(host.check_output(f"cat /srv/{app}/shared/requests.log") for host in hosts)
     ours = {one.number for one in results}
     again = {one.number for one in results if one.repeated}
     lines = [line for line in record.splitlines() if int(line.split()[0]) in ours - again]

@@ -79,8 +79,9 @@ def test_numbers_are_due_at_the_rate() -> None:
 
 def test_connections_are_kept() -> None:
     with serving() as server:
-        run_load(options(server))
+        results = run_load(options(server))
     assert [(r.connection, r.turn) for r in server.requests] == [(0, turn) for turn in range(100)]
+    assert {r.connection for r in results} == {1}
 
 
 def test_closed_loop_keeps_all_connections_busy() -> None:
@@ -303,6 +304,7 @@ def test_no_listener(rate: float) -> None:
         results = run_load(Options(url, seconds=0.25, rate=rate, connections=2))
     assert sorted(r.number for r in results) == list(range(len(results)))
     assert {r.status for r in results} == {0}
+    assert load.connections(results) == 0
     assert all(r.reason.startswith("no connection: ") for r in results)
     assert len(results) == 50 if rate else 2 <= len(results) <= 10
 
@@ -524,17 +526,20 @@ def test_percentile_of_a_kind() -> None:
 
 
 def test_report() -> None:
-    good = [replace(RESULT, number=n, due=n / 100, latency=n / 1000, late=0.0005) for n in range(100)]
+    good = [replace(RESULT, number=n, due=n / 100, latency=n / 1000, late=0.0005, connection=2) for n in range(100)]
+    good[0] = replace(good[0], resent=True)
     bad = [
         replace(RESULT, number=n, kind="post", due=n / 100, status=502, release="", reason="status 502")
         for n in range(111, 99, -1)
     ]
-    slow = replace(RESULT, number=112, kind="slow", due=1.12, latency=3.0, release="r2", repeated=True)
+    slow = replace(RESULT, number=112, kind="slow", due=1.12, latency=3.0, release="r2", repeated=True, connection=7)
     assert load.report([*good, *bad, slow]).splitlines() == [
         "113 requests in 4.1 s: 100 get, 12 post, 1 slow",
         "12 failed",
         *(f"    number {n} (post), due at {n / 100:.3f} s: status 502" for n in range(100, 110)),
         "1 repeated after a reused connection was closed",
+        "1 sent again that the server had not processed",
+        "2 connections",
         "latency without the slow ones: p50 49.0 ms, p95 94.0 ms, p99 98.0 ms, max 99.0 ms",
         "the client itself was late by 0.5 ms at most",
         "releases: r1 100, r2 1",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -16,7 +15,7 @@ import testinfra
 import yaml
 from faults import Play, eventually
 from load import Load, Options
-from rollouts import FIRST_NUMBERS, SERVER_NAME, State, begin, look, recorded, refused, run
+from rollouts import FIRST_NUMBERS, SERVER_NAME, State, await_answers, begin, look, recorded, refused, run
 from testinfra.host import Host
 
 INVENTORY_FILE = Path(os.environ["MOLECULE_INVENTORY_FILE"])
@@ -108,12 +107,6 @@ def clients(rate: float = RATE) -> Iterator[Load]:
         await_answers(load)
         yield load
         await_answers(load)
-
-
-def await_answers(load: Load) -> None:
-    """Wait until requests that are sent from now on are answered."""
-    now = time.monotonic() - load.started
-    eventually(lambda: any(one.due > now and not one.failed for one in load.results), "answers")
 
 
 def problems(load: Load) -> dict[str, Any]:

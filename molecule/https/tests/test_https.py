@@ -9,14 +9,18 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import testinfra
 from certificates import issue
+from clients import TIMES, asking, once_and_often, replace_ca
 from conftest import PROJECT, Answer
-from faults import Load, Play
+from faults import Play
+from load import connections
+from rollouts import address as address_of
 from testinfra.host import Host
 
 testinfra_hosts = ["ansible://app_servers"]
@@ -198,41 +202,71 @@ def site(host: Host, **variables: Any) -> Play:
     return play
 
 
-def test_a_renewal_loses_no_request(host: Host, address: str, get_https) -> None:
-    before = serial(address, HELLO)
-    issue(FOLDER, "hello", *NAMES["hello"])
-    with Load(get_https, HELLO) as load:
-        assert site(host).changed
-        assert serial(address, HELLO) != before
-    assert not load.failed and len(load.answers) > 100
+@once_and_often
+def test_a_renewal_loses_no_request(host: Host, address: str, times: int) -> None:
+    with asking(f"https://{address}", COUNTER, [FOLDER / "ca.pem"], [host]) as clients:
+        for _ in range(times):
+            before = {serial(address, HELLO), serial(address, COUNTER)}
+            for name in ("hello", "lan"):
+                issue(FOLDER, name, *NAMES[name])
+            assert site(host).changed
+            assert before.isdisjoint({serial(address, HELLO), serial(address, COUNTER)})
+    assert connections(clients.http_2.results) > times
     assert not site(host).changed
 
 
-def test_a_certificate_of_the_fleets_ca_is_renewed_before_it_expires(host: Host, address: str, get_https) -> None:
+def test_a_certificate_of_the_fleets_ca_is_renewed_before_it_expires(host: Host, address: str) -> None:
     """As after 61 of its 90 days: the host's record has the date."""
     before = serial(address, OWN)
     record = json.loads(host.file("/var/lib/flaskfleet/tls.fact").content_string)
     late = json.dumps({**record, "until": record["until"] - 61 * 86400})
     host.check_output("echo %s >/var/lib/flaskfleet/tls.fact", late)
-    with Load(get_https, OWN) as load:
+    with asking(f"https://{address}", OWN, [FOLDER / "ca/ca.pem"], [host], "own"):
         assert site(host).changed
         assert serial(address, OWN) != before
-    assert not load.failed
     assert not site(host).changed
 
 
 @pytest.mark.slow
 def test_the_fleets_ca_issues_another_certificate_for_other_names(host: Host, address: str) -> None:
-    names = [OWN, f"new.{OWN}.example.org"]
-    other = {"own": {"server_names": names}}
-    site(host, changed_apps=other)
-    with connection(address, names[1]):
+    with asking(f"https://{address}", OWN, [FOLDER / "ca/ca.pem"], [host], "own") as clients:
+        for number in range(TIMES):
+            name = f"new{number}.{OWN}.example.org"
+            other = {"own": {"server_names": [OWN, name]}}
+            site(host, changed_apps=other)
+            with connection(address, name):
+                pass
+            with pytest.raises(ssl.SSLError, match="unrecognized name"), connection(address, f"a.{OWN}"):
+                pass
         assert not site(host, changed_apps=other).changed
-    with pytest.raises(ssl.SSLError, match="unrecognized name"), connection(address, f"a.{OWN}"):
-        pass
-    site(host)
+        site(host)
+    assert connections(clients.http_2.results) > TIMES
     with connection(address, f"a.{OWN}"):
         pass
+
+
+@pytest.mark.slow
+def test_the_fleets_ca_is_replaced_without_a_lost_request() -> None:
+    """On both hosts at once, because they have the same CA."""
+    hosts = [testinfra.get_host(f"docker://{name}") for name in ("molecule-tls1", "molecule-tls2")]
+
+    def run(playbook: str, **variables: Any) -> Play:
+        play = Play(playbook, hosts[0], "--limit", "all", variables=variables)
+        assert play.wait() == 0, play.output
+        return play
+
+    for _ in range(TIMES):
+        before = (FOLDER / "ca/ca.pem").read_text()
+        run("playbooks/create_ca.yml", ca="next")
+        with ExitStack() as stack:
+            for one in hosts:
+                url = f"https://{address_of(one)}"
+                stack.enter_context(asking(url, OWN, sorted((FOLDER / "ca").glob("*.pem")), [one], "own"))
+            replace_ca(FOLDER / "ca", lambda: run("site.yml"))
+        assert (FOLDER / "ca/ca.pem").read_text() != before
+        for one in hosts:
+            assert serial(address_of(one), OWN)
+    assert not run("site.yml").changed
 
 
 def test_a_name_that_the_fleets_ca_is_not_for_is_refused(host: Host) -> None:

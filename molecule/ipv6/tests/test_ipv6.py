@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
+import socket
 import ssl
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import testinfra
+from clients import Clients, asking, once_and_often, replace_ca
 from conftest import PROJECT
 from faults import Play, eventually
-from load import Load, Options
-from rollouts import FIRST_NUMBERS, SERVER_NAME, recorded, unique
+from load import connections
+from rollouts import SERVER_NAME, unique
 from testinfra.host import Host
 
 ADDRESS = "fd00:77::110"
@@ -41,17 +40,9 @@ def run(playbook: str, *arguments: str, **variables: Any) -> Play:
     return play
 
 
-@contextmanager
-def clients(url: str = f"https://[{ADDRESS}]") -> Iterator[Load]:
-    """Numbered requests through the shared address while the block runs; what may not be is not."""
-    trusted = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "trusted.pem"
-    trusted.write_text("".join(path.read_text() for path in sorted(FOLDER.glob("*.pem"))))
-    number = next(FIRST_NUMBERS)
-    with Load(Options(url, host_header=SERVER_NAME, rate=100, first_number=number, ca=str(trusted))) as load:
-        eventually(lambda: any(not one.failed for one in load.results), "an answer")
-        yield load
-    twice, lost = recorded(load.results, list(map(host, APP_SERVERS)))
-    assert ([f"{one.due:.2f} {one.kind}: {one.reason}" for one in load.failed], twice, lost) == ([], {}, [])
+def clients() -> AbstractContextManager[Clients]:
+    """Clients of the shared address that trust each CA that there is when they begin."""
+    return asking(f"https://[{ADDRESS}]", SERVER_NAME, sorted(FOLDER.glob("*.pem")), list(map(host, APP_SERVERS)))
 
 
 def holders() -> list[str]:
@@ -67,6 +58,16 @@ def proxied(name: str) -> str:
 def certificate(name: str) -> str:
     """The id of a host's certificate of the fleet's own CA."""
     return host(name).check_output("ls -t /etc/flaskfleet/tls").split()[0]
+
+
+def served(name: str) -> set[str]:
+    """The names of the certificate that clients are served with who ask for one."""
+    context = ssl.create_default_context(cafile=str(FOLDER / "ca.pem"))
+    with (
+        socket.create_connection((ADDRESS, 443), timeout=30) as plain,
+        context.wrap_socket(plain, server_hostname=name) as secure,
+    ):
+        return {value for _, value in secure.getpeercert()["subjectAltName"]}
 
 
 def test_hosts_reach_each_other_by_ipv6_alone() -> None:
@@ -110,15 +111,17 @@ def test_a_drain_loses_no_request() -> None:
             run("playbooks/undrain.yml", host=name)
 
 
-def test_renewals_lose_no_request() -> None:
+@once_and_often
+def test_renewals_lose_no_request(times: int) -> None:
     """Of all hosts, as after a month; each app server is drained for its reload."""
-    before = {name: certificate(name) for name in (*APP_SERVERS, *BALANCERS)}
-    for name in before:
-        host(name).check_output("rm /var/lib/flaskfleet/tls.fact")
-    with clients() as load:
-        run("site.yml", "--tags", "nginx")
-    assert not [name for name, one in before.items() if certificate(name) == one]
-    assert len(load.results) > 500
+    with clients() as asked:
+        for _ in range(times):
+            before = {name: certificate(name) for name in (*APP_SERVERS, *BALANCERS)}
+            for name in before:
+                host(name).check_output("rm /var/lib/flaskfleet/tls.fact")
+            run("site.yml", "--tags", "nginx")
+            assert not [name for name, one in before.items() if certificate(name) == one]
+    assert connections(asked.http_2.results) > times
     assert not run("site.yml", "--tags", "nginx").changed
 
 
@@ -136,22 +139,32 @@ def test_tls_between_hosts_ends_and_begins_without_a_lost_request() -> None:
     assert not run("site.yml", "--tags", "nginx").changed
 
 
-def test_the_ca_is_replaced_without_a_lost_request() -> None:
-    """The three steps of roles/tls/README.md; clients trust both CAs meanwhile."""
-    run("playbooks/create_ca.yml", ca="next")
-    with clients():
-        run("site.yml")
-        for old, new in (("ca", "old"), ("next", "ca")):
-            for kind in ("pem", "key"):
-                (FOLDER / f"{old}.{kind}").rename(FOLDER / f"{new}.{kind}")
-        run("site.yml")
-        for kind in ("pem", "key"):
-            (FOLDER / f"old.{kind}").unlink()
-        run("site.yml")
-    context = ssl.create_default_context(cafile=str(FOLDER / "ca.pem"))
-    assert len(context.get_ca_certs()) == 1
-    with clients() as load:
-        eventually(lambda: len(load.results) > 50, "answers to clients that trust the new CA alone")
+@once_and_often
+def test_changed_names_lose_no_request(times: int) -> None:
+    names = [f"name{number}.example.lan" for number in range(times)]
+    with clients() as asked:
+        for name in names:
+            before = {balancer: certificate(balancer) for balancer in BALANCERS}
+            run("site.yml", "--tags", "nginx", changed_apps={"counter": {"server_names": [SERVER_NAME, ADDRESS, name]}})
+            assert not [balancer for balancer, one in before.items() if certificate(balancer) == one]
+            assert name in served(name)
+        run("site.yml", "--tags", "nginx")
+    assert connections(asked.http_2.results) > times
+    assert served(SERVER_NAME).isdisjoint(names)
+
+
+@once_and_often
+def test_the_ca_is_replaced_without_a_lost_request(times: int) -> None:
+    """Clients trust both CAs meanwhile."""
+    for _ in range(times):
+        before = (FOLDER / "ca.pem").read_text()
+        run("playbooks/create_ca.yml", ca="next")
+        with clients():
+            replace_ca(FOLDER, lambda: run("site.yml"))
+        assert (FOLDER / "ca.pem").read_text() != before
+        assert [path.name for path in FOLDER.glob("*.pem")] == ["ca.pem"]
+        with clients():  # they trust the new one alone
+            pass
     assert not run("site.yml").changed
 
 
