@@ -161,6 +161,20 @@ def test_a_nonce_that_the_directory_refuses_is_tried_again(acme: Any, server: An
     assert len(calls(tmp_path, "dehydrated")) == 3
 
 
+def test_an_account_that_the_directory_does_not_know_is_made_anew(acme: Any, server: Any, tmp_path: Path) -> None:
+    """dehydrated would ask for it for ever. The folder is named as dehydrated names it."""
+    folder = acme.account("https://10.12.29.31:14000/dir")
+    assert folder.name == "aHR0cHM6Ly8xMC4xMi4yOS4zMToxNDAwMC9kaXIK"
+    server()
+    folder = acme.account(WANTED["directory"])
+    folder.mkdir(parents=True)
+    unknown = (
+        f"""[ ! -e {folder} ] || {{ echo '"type": "urn:ietf:params:acme:error:accountDoesNotExist"' >&2; exit 1; }}"""
+    )
+    program(tmp_path, "dehydrated", unknown)
+    assert acme.main([]) == 0
+
+
 @pytest.mark.parametrize(
     ("said", "reason"),
     [

@@ -6,6 +6,7 @@ decided here. Nothing is due: nothing is asked. Ends with 1 if a site did not ge
     flaskfleet-acme [SITE]...    sites that get another certificate although none is due
 """
 
+import base64
 import fcntl
 import json
 import os
@@ -71,7 +72,7 @@ def renew(site, config, record, is_forced):
         return True
     try:
         for name, step in steps:
-            entry[name] = {**wanted, **step(site, wanted["names"], config["port"])}
+            entry[name] = {**wanted, **step(site, wanted, config["port"])}
             write_record(record)
     except (Failed, OSError) as error:
         entry |= {"error": str(error), "failed": int(time.time())}
@@ -92,9 +93,9 @@ def is_due(fetched, wanted, now):
     return fetched["until"] - now < (fetched["until"] - fetched["since"]) * RENEWED_WITH_LEFT
 
 
-def fetch(site, names, _port):
+def fetch(site, wanted, _port):
     """Have dehydrated get a certificate for a new key; since when and until when it lasts."""
-    domains = [word for name in names for word in ("--domain", name)]
+    domains = [word for name in wanted["names"] for word in ("--domain", name)]
     argv = ["dehydrated", "--config", str(CONFIG.with_name("dehydrated")), "--cron", "--force", "--accept-terms"]
     argv += ["--no-lock", "--alias", site, *domains]
     for _ in range(ATTEMPTS):
@@ -102,9 +103,16 @@ def fetch(site, names, _port):
         if not done.returncode:
             return dates(STATE / "certs" / site / "cert.pem")
         said = f"{done.stdout}\n{done.stderr}"
-        if "error:badNonce" not in said:
+        if "error:accountDoesNotExist" in said:  # its registration was interrupted, or the directory has forgotten it
+            shutil.rmtree(account(wanted["directory"]), ignore_errors=True)
+        elif "error:badNonce" not in said:
             break
     raise Failed(reason(said))
+
+
+def account(directory):
+    """Where dehydrated keeps the account of a directory."""
+    return STATE / "accounts" / base64.urlsafe_b64encode(f"{directory}\n".encode()).decode().rstrip("=")
 
 
 def reason(said):
@@ -122,7 +130,7 @@ def dates(certificate):
     return {"since": since, "until": until}
 
 
-def serve(site, names, port):
+def serve(site, wanted, port):
     """Have nginx serve what was fetched; since when and until when it lasts."""
     if JOURNAL.exists():
         raise Failed("a run of site.yml was interrupted here while it changed nginx; run site.yml again")
@@ -134,7 +142,7 @@ def serve(site, names, port):
     try:
         run("nginx", "-t", "-q")
         run("systemctl", "reload", "nginx")
-        wait(names[0].replace("*", "any"), port, (folder / "cert.pem").read_text())
+        wait(wanted["names"][0].replace("*", "any"), port, (folder / "cert.pem").read_text())
     except Failed:
         for file, text in before.items():
             restore(file, text)
