@@ -16,7 +16,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from plugin_utils import preflight, sources
+from plugin_utils import fleet, preflight, sources
 from plugin_utils.fleet_checks import check_fleet
 from plugin_utils.https import check_https
 from plugin_utils.https import remarks as https_remarks
@@ -45,7 +45,8 @@ class ActionModule(ActionBase):
             for problem in found:
                 problems[str(problem)].append(host)
             if not found:
-                claims[host] = preflight.claims(host_imports, names, get)
+                faces_clients = host in fleet.facing_clients(variables["groups"])
+                claims[host] = preflight.claims(host_imports, names, get, faces_clients)
                 if needs_sources:
                     remarks |= dict.fromkeys(preflight.remarks(host_imports, names, get))
         if not problems:

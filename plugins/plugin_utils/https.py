@@ -77,7 +77,7 @@ def check_https(groups: dict[str, list[str]], hostvars: Any, decrypt: Decrypt) -
     balanced = fleet.balanced(servers, hostvars) if balancers else []
     yield from _check_upstreams(groups, hostvars)
     yield from _check_one_authority(groups, hostvars)
-    for host in balancers or servers:
+    for host in fleet.facing_clients(groups):
         variables = hostvars[host]
         if not fleet.nginx(variables, "enabled"):
             continue
@@ -90,6 +90,9 @@ def check_https(groups: dict[str, list[str]], hostvars: Any, decrypt: Decrypt) -
             problems += _check_authority(variables, [*uncovered(served, given), *inner])
         elif not problems and given:
             problems += _check_names(served, given)
+        elif not problems and fleet.nginx(variables, "http3"):
+            words = "needs https; give nginx_certificates or tls_ca_permitted, or leave it false"
+            problems.append(Problem("nginx_http3", True, words))
         yield from problems
 
 

@@ -103,18 +103,25 @@ def check_host(
     return problems or list(check_consistency(values, fetch))
 
 
-def claims(imports: list[Import], names: set[str], get: Callable[[str], Any]) -> dict[str, list[Any]]:
+def claims(
+    imports: list[Import], names: set[str], get: Callable[[str], Any], faces_clients: bool = True
+) -> dict[str, Any]:
     """What must be free on a host, or this project's: ports of daemons, users of apps, files that roles write.
 
     A port of :func:`daemon_ports` is one of the daemon that is named like the role, unless ``<role>_enabled`` is false.
+    ``http3`` is whether the host's nginx has to know that.
+
+    :param faces_clients: whether clients ask this host, and no balancer in front of it.
     """
     ports, files, take_over = [], [], []
+    http3 = False
     for item in imports:
         options = role_options(item.role)
         values = {name: get(name) if name in names else spec.get("default") for name, spec in options.items()}
         take_over += values.get("base_take_over", [])
         if values.get(f"{item.role}_enabled", True) and values.get("keepalived_virtual_ip", "x"):
             files += written_files(item.role)
+            http3 |= faces_clients and bool(values.get("nginx_http3"))
             ports += [
                 {"variable": name, "port": port, "program": item.role}
                 for name, port in daemon_ports(values).items()
@@ -128,7 +135,7 @@ def claims(imports: list[Import], names: set[str], get: Callable[[str], Any]) ->
             ours = [f"/etc/supervisor/conf.d/{name}-http.conf", f"--http {app['http']}\n"]
             ports.append({"variable": f"flask_apps.{name}.http", "port": port, "program": "uwsgi", "ours": ours})
     users = [{"variable": f"flask_apps.{name}", "name": name, "home": f"/srv/{name}"} for name in apps]
-    return {"ports": ports, "users": users, "files": files, "take_over": take_over}
+    return {"ports": ports, "users": users, "files": files, "take_over": take_over, "http3": http3}
 
 
 def written_files(role: str) -> list[str]:
