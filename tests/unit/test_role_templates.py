@@ -166,7 +166,7 @@ def test_every_location_offers_http3() -> None:
 @pytest.mark.parametrize(("port", "told"), [(443, ""), (8443, ":8443")])
 def test_http3_is_offered_on_its_port_and_to_clients_of_https_alone(port: int, told: str) -> None:
     text = http3(["blog"], nginx_https_port=port)["/etc/nginx/http3.conf"]
-    assert f"map $https $alt_svc {{\n    on 'h3=\":{port}\"; ma=86400';\n    default \"\";\n}}" in text
+    assert f'map $https $alt_svc {{\n    on \'h3=":{port}"; ma=86400\';\n    default "";\n}}' in text
     assert f'\n    h3 "{told}";\n' in text
 
 
