@@ -122,6 +122,11 @@ bench-provision: .venv engine ## how long a fresh server takes to its first answ
 	$(step) 'Measuring, about ten minutes'
 	@bench/provision.py $(BENCH)
 
+.PHONY: bench-tls
+bench-tls: .venv engine ## what https costs nginx, beside one that is set up by hand
+	$(step) 'Measuring, about ten minutes'
+	@bench/tls.py $(BENCH)
+
 .PHONY: bundle
 bundle: .venv engine ## wheels and sources for servers without the internet, in .cache/bundle.tar: make bundle INVENTORY=…
 	$(if $(INVENTORY),,$(error say for which hosts: make bundle INVENTORY=inventories/prod))

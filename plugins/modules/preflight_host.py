@@ -34,6 +34,10 @@ options:
     type: list
     elements: str
     default: []
+  http3:
+    description: Whether nginx is to offer HTTP/3, which it can from Debian 13 on.
+    type: bool
+    default: false
 author: flaskfleet
 """
 
@@ -67,6 +71,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.sys_info import get_distribution, get_distribution_version
 from ansible.module_utils.flaskfleet.files import read_json
 from ansible.module_utils.flaskfleet.journal import Journal
 from ansible.module_utils.flaskfleet.sockets import has_ipv6, tcp_owners
@@ -77,6 +82,7 @@ NGINX = "/etc/nginx/nginx.conf"
 SITES = ("/etc/nginx/sites-enabled/*", "/etc/nginx/conf.d/*.conf")
 SUPERVISOR = "/etc/supervisor/supervisord.conf"
 PROGRAMS = "/etc/supervisor/conf.d/*.conf"
+HTTP3_DEBIAN = 13  # nginx 1.26, of which Debian compiles the module
 
 
 def taken_ports(ports: list[dict[str, Any]]) -> list[str]:
@@ -187,16 +193,34 @@ def has_upstream_tls(root: Path = Path("/")) -> bool:
     return path.exists() and b"\nproxy_ssl_verify on;\n" in path.read_bytes()
 
 
+def lacks_http3(distribution: str, version: str) -> list[str]:
+    """That the nginx of this distribution has no HTTP/3, in words."""
+    major = version.partition(".")[0]
+    if distribution == "Debian" and major.isdecimal() and int(major) >= HTTP3_DEBIAN:
+        return []
+    words = f"nginx of {distribution} {version} has no HTTP/3, Debian's has it from {HTTP3_DEBIAN} on"
+    return [f"nginx_http3: True: {words}; leave it false for this host"]
+
+
 def main() -> None:
     """Run as an Ansible module."""
     lists = {"type": "list", "elements": "dict", "default": []}
     texts = {**lists, "elements": "str"}
     module = AnsibleModule(
-        argument_spec={"ports": lists, "users": lists, "files": texts, "take_over": texts}, supports_check_mode=True
+        argument_spec={
+            "ports": lists,
+            "users": lists,
+            "files": texts,
+            "take_over": texts,
+            "http3": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
     )
     wanted = module.params
     lost, warnings = foreign_files(wanted["files"], wanted["take_over"])
     problems = taken_ports(wanted["ports"]) + foreign_names(wanted["users"]) + lost
+    if wanted["http3"]:
+        problems += lacks_http3(str(get_distribution()), str(get_distribution_version()))
     for warning in warnings:
         module.warn(warning)
     if problems:

@@ -60,6 +60,11 @@ def interface(facts: Any, address: str) -> str:
     return str(default["interface"])
 
 
+def facing_clients(groups: dict[str, list[str]]) -> list[str]:
+    """The hosts that clients ask: the balancers, or without any the app servers."""
+    return groups.get("load_balancers") or groups.get("app_servers", [])
+
+
 def addresses(hosts: list[str], hostvars: Any) -> list[str]:
     """The addresses of hosts, in their order."""
     return [address(hostvars[name], name) for name in hosts]

@@ -151,7 +151,7 @@ def check_https(groups: dict[str, list[str]], hostvars: Any, decrypt: Decrypt) -
     balanced = fleet.balanced(servers, hostvars) if balancers else []
     yield from _check_upstreams(groups, hostvars)
     yield from _check_one_authority(groups, hostvars)
-    for host in balancers or servers:
+    for host in fleet.facing_clients(groups):
         variables = hostvars[host]
         if not fleet.nginx(variables, "enabled"):
             continue
@@ -216,6 +216,9 @@ def _check_names(
         yield from _check_acme(variables, [one for one in served if found.get(one["name"], "").startswith(ACME)])
     if given and not permitted and not has_acme:
         yield from _check_covered(served, given)
+    if fleet.nginx(variables, "http3") and not (given or permitted or has_acme):
+        words = "needs https; give nginx_certificates, tls_ca_permitted or nginx_acme_directory, or leave it false"
+        yield Problem("nginx_http3", True, words)
 
 
 def _check_acme(variables: Any, wanted: list[dict[str, Any]]) -> Iterator[Problem]:

@@ -107,15 +107,19 @@ def check_host(
 
 def claims(
     imports: list[Import], names: set[str], get: Callable[[str], Any], is_balanced: bool = False
-) -> dict[str, list[Any]]:
+) -> dict[str, Any]:
     """What must be free on a host, or this project's: ports of daemons, users of apps, files that roles write.
 
     A port of :func:`daemon_ports` is one of the daemon that is named like the role, unless ``<role>_enabled`` is false.
+    ``http3`` is whether the host's nginx has to know that.
+
+    :param is_balanced: as of :func:`check_host`.
     """
     options = {name: spec for item in imports for name, spec in role_options(item.role).items()}
     values = {name: get(name) if name in names else spec.get("default") for name, spec in options.items()}
     daemons = daemon_ports(values, is_balanced)
     switches = {"keepalived_enabled": values.get("keepalived_virtual_ip"), **values}
+    http3 = not is_balanced and values.get("nginx_enabled", False) and values.get("nginx_http3", False)
     ports, files = [], []
     for item in imports:
         if switches.get(f"{item.role}_enabled", True):
@@ -133,7 +137,8 @@ def claims(
             ours = [f"/etc/supervisor/conf.d/{name}-http.conf", f"--http {app['http']}\n"]
             ports.append({"variable": f"flask_apps.{name}.http", "port": port, "program": "uwsgi", "ours": ours})
     users = [{"variable": f"flask_apps.{name}", "name": name, "home": f"/srv/{name}"} for name in apps]
-    return {"ports": ports, "users": users, "files": files, "take_over": values.get("base_take_over", [])}
+    take_over = values.get("base_take_over", [])
+    return {"ports": ports, "users": users, "files": files, "take_over": take_over, "http3": http3}
 
 
 def written_files(role: str) -> list[str]:

@@ -118,6 +118,13 @@ def test_names_are_checked_where_clients_ask(certified: Callable[..., dict[str, 
     assert [text[: len(words)] for text in problems_of(alone, app1=uncovered)] == [words]
 
 
+def test_http3_needs_https_where_clients_ask(certified: Callable[..., dict[str, Any]]) -> None:
+    wanted = {"nginx_http3": True}
+    words = "nginx_http3: True needs https; give nginx_certificates, tls_ca_permitted or nginx_acme_directory"
+    assert problems_of(FLEET, lb1=wanted, app1=wanted) == [f"{words}, or leave it false"]
+    assert problems_of(FLEET, lb1={**wanted, **certified("blog.lan")}, lb2=certified("blog.lan")) == []
+
+
 INNER = ["flaskfleet.internal"]
 
 

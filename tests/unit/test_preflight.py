@@ -675,7 +675,19 @@ def test_claims_are_ports_of_daemons_users_of_apps_and_files_of_roles(inventory:
         "ports": [{"variable": "nginx_http_port", "port": 8080, "program": "nginx"}],
         "users": [{"variable": "flask_apps.blog", "name": "blog", "home": "/srv/blog"}],
         "take_over": ["/etc/nginx/conf.d/*"],
+        "http3": False,
     }
+
+
+@pytest.mark.parametrize(
+    ("given", "is_balanced", "wanted"),
+    [({}, False, True), ({"nginx_enabled": False}, False, False), ({}, True, False)],
+    ids=["nginx", "no nginx", "behind a balancer"],
+)
+def test_http3_is_for_an_nginx_that_clients_ask(given: dict[str, Any], is_balanced: bool, wanted: bool) -> None:
+    values = {"nginx_http3": True, **given}
+    imports = [preflight.Import("all", "nginx", frozenset())]
+    assert preflight.claims(imports, set(values), values.__getitem__, is_balanced)["http3"] is wanted
 
 
 @pytest.mark.parametrize(

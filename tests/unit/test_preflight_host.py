@@ -105,6 +105,17 @@ def test_a_folder_that_we_remember_is_ours(host: Path, monkeypatch: pytest.Monke
     assert (preflight_host.foreign_names(claim(host, name)) == []) == ours
 
 
+@pytest.mark.parametrize(
+    ("distribution", "version", "has_it"),
+    [("Debian", "13.2", True), ("Debian", "14", True), ("Debian", "12.9", False), ("Ubuntu", "24.04", False)],
+)
+def test_http3_is_refused_where_nginx_has_none(distribution: str, version: str, has_it: bool) -> None:
+    told = f"nginx_http3: True: nginx of {distribution} {version} has no HTTP/3, Debian's has it from 13 on; "
+    assert preflight_host.lacks_http3(distribution, version) == (
+        [] if has_it else [told + "leave it false for this host"]
+    )
+
+
 def test_a_port_of_another_program_is_refused_with_its_owner() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -216,3 +227,16 @@ def test_facts_are_gathered_with_the_checks(
     assert (result["changed"], result["ansible_facts"]) == (
         False, {"has_ipv6": has_ipv6, "has_upstream_tls": has_upstream_tls},
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("http3", "failed"), [(True, True), (False, False)])
+def test_a_host_without_http3_is_asked_only_where_it_is_wanted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], http3: bool, failed: bool
+) -> None:
+    monkeypatch.setattr(preflight_host, "get_distribution", lambda: "Debian")
+    monkeypatch.setattr(preflight_host, "get_distribution_version", lambda: "12.11")
+    with patch_module_args({"http3": http3}), pytest.raises(SystemExit):
+        preflight_host.main()
+    result = json.loads(capsys.readouterr().out)
+    assert result.get("failed", False) == failed
+    assert ("nginx_http3: True: nginx of Debian 12.11 has no HTTP/3" in result.get("msg", "")) == failed

@@ -163,6 +163,72 @@ def test_app_servers_are_asked_before_a_balancer_begins_to_speak_tls(
     }
 
 
+HTTP3 = {
+    "name": "lan",
+    "path": "tls/lan.pem",
+    "includes": ["tls/lan.conf"],
+    "certificate": "-----BEGIN",
+    "key": "-----BEGIN",
+    "has_address": False,
+}
+
+
+def http3(sites: list[str], **given: Any) -> dict[str, str]:
+    """The files of a balancer of the app blog that is to offer HTTP/3, if it serves ``sites`` by https."""
+    facts = {"distribution": "Debian", "distribution_version": "13", "service_mgr": "systemd", "has_ipv6": True}
+    blog = {
+        "name": "blog", "server_names": ["blog.lan"], "read_timeout_seconds": 40, "https": True,
+        "servers": [{"name": "app1", "address": "10.0.0.1:80", "weight": 1}],
+    }  # fmt: skip
+    wiki = {
+        "name": "wiki", "server_names": ["wiki.lan"], "read_timeout_seconds": 40, "https": True,
+        "root": "/srv/wiki", "socket": "/srv/wiki/current/run/uwsgi.sock", "static_prefixes": ["/static"],
+        "shared_urls": ["/static/media"], "directives": ["add_header X-Frame-Options DENY"],
+    }  # fmt: skip
+    served = [HTTP3 | {"sites": sites, "server_names": sites}] if sites else []
+    wanted = {"nginx_http3": True, "nginx_balanced": [blog], "nginx_sites": [wiki], "__nginx_certificates": served}
+    return rendered("nginx", facts, **{**wanted, **given})
+
+
+def quic(files: dict[str, str]) -> dict[str, list[str]]:
+    """The directives ``listen`` for HTTP/3, by file."""
+    told = {name: [one for one in lines if " quic" in one] for name, lines in listens(files).items()}
+    return {name: lines for name, lines in told.items() if lines}
+
+
+def test_http3_shares_the_port_of_https_among_workers_once_per_address() -> None:
+    assert quic(http3(["blog"], nginx_https_port=8443)) == {
+        "tls.conf": ["8443 quic reuseport default_server", "[::]:8443 quic reuseport default_server"],
+        "lan.conf": ["8443 quic", "[::]:8443 quic"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("sites", "given"), [([], {}), (["blog"], {"nginx_http3": False})], ids=["without https", "not wanted"]
+)
+def test_there_is_no_http3(sites: list[str], given: dict[str, Any]) -> None:
+    files = http3(sites, **given)
+    assert quic(files) == {}
+    assert not [text for text in files.values() if "alt_svc" in text or "http3" in text]
+
+
+def test_every_location_offers_http3() -> None:
+    files = http3(["blog", "wiki"])
+    assert "\n    include http3.conf;\n" in files["/etc/nginx/nginx.conf"]
+    assert "\nadd_header Alt-Svc $alt_svc always;\n" in files["/etc/nginx/http3.conf"]
+    for name in ("blog", "wiki"):
+        locations = files[f"/etc/nginx/servers/{name}.conf"].split("    location ")[1:]
+        own = [one.partition("\n    }")[0] for one in locations if "add_header" in one]
+        assert own and not [one for one in own if "add_header Alt-Svc $alt_svc always;" not in one]
+
+
+@pytest.mark.parametrize(("port", "told"), [(443, ""), (8443, ":8443")])
+def test_http3_is_offered_on_its_port_and_to_clients_of_https_alone(port: int, told: str) -> None:
+    text = http3(["blog"], nginx_https_port=port)["/etc/nginx/http3.conf"]
+    assert f'map $https $alt_svc {{\n    on \'h3=":{port}"; ma=86400\';\n    default "";\n}}' in text
+    assert f'\n    h3 "{told}";\n' in text
+
+
 # the packet filter
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import shlex
 import socket
 import ssl
 import subprocess
@@ -17,10 +18,11 @@ import pytest
 import testinfra
 from certificates import issue
 from clients import TIMES, asking, once_and_often, replace_ca
-from conftest import PROJECT, Answer
+from conftest import PROJECT, Answer, App
 from faults import Play
 from load import connections
 from rollouts import address as address_of
+from testinfra.backend.base import CommandResult
 from testinfra.host import Host
 
 testinfra_hosts = ["ansible://app_servers"]
@@ -119,6 +121,62 @@ def test_a_client_that_comes_back_is_spared_a_handshake(address: str) -> None:
             assert secure.recv(12) == b"HTTP/1.1 200"
             session, reused = secure.session, secure.session_reused
     assert reused
+
+
+# HTTP/3
+
+
+@pytest.fixture
+def curl(host: Host) -> Callable[..., CommandResult]:
+    """``curl(name, path, …)`` asks the host from itself, by HTTP/3 alone."""
+    if not host.system_info.release.startswith("13"):
+        pytest.skip("Debian 12 has no HTTP/3")
+
+    def ask(name: str, path: str = "/healthz", *arguments: str) -> CommandResult:
+        own = ["--http3-only", "--include", "--silent", "--show-error", "--max-time", "30"]
+        return host.run(
+            shlex.join(["curl", *own, "--connect-to", "::127.0.0.1:443", *arguments, f"https://{name}{path}"])
+        )
+
+    return ask
+
+
+def test_http_3_is_spoken(curl: Callable[..., CommandResult], hello: App) -> None:
+    answer = curl(HELLO, "/echo")
+    assert answer.stdout.startswith("HTTP/3 200"), answer.stderr
+    echo = json.loads(re.split(r"\r?\n\r?\n", answer.stdout, maxsplit=1)[1])
+    assert (echo["scheme"], echo["host"]) == ("https", HELLO)
+    assert echo["environ"]["SERVER_PROTOCOL"] == "HTTP/3.0"
+    assert hello.source.read_text() in curl(HELLO, hello.static).stdout
+
+
+@pytest.mark.usefixtures("curl")
+@pytest.mark.parametrize("path", ["/healthz", "/static/hello.css", "/static/none.css"])
+def test_clients_of_https_are_told_of_http_3(get_https, get, path: str) -> None:
+    assert get_https(path, HELLO).headers["Alt-Svc"] == 'h3=":443"; ma=86400'
+    assert get(path, PLAIN).headers["Alt-Svc"] is None
+
+
+def test_http_3_refuses_what_https_refuses(curl: Callable[..., CommandResult]) -> None:
+    for name in ("other.example.lan", PLAIN):
+        assert curl(name).rc == 7  # CURLE_COULDNT_CONNECT: in the handshake
+    assert curl(COUNTER, "/healthz", "--header", f"Host: {HELLO}").stdout.startswith("HTTP/3 421")
+
+
+def test_a_renewal_leaves_http_3_at_work(host: Host, curl: Callable[..., CommandResult]) -> None:
+    """The new workers serve its port once the old ones are gone."""
+    issue(FOLDER, "hello", *NAMES["hello"])
+    assert site(host).changed
+    assert curl(HELLO, "/healthz", "--retry", "5", "--retry-all-errors").stdout.startswith("HTTP/3 200")
+
+
+def test_http_3_is_refused_where_nginx_has_none(host: Host) -> None:
+    if host.system_info.release.startswith("13"):
+        pytest.skip("Debian 13 has HTTP/3")
+    play = Play("site.yml", host, variables={"nginx_http3": True})
+    assert play.wait() != 0
+    assert "nginx_http3: True: nginx of Debian 12" in play.output and "has no HTTP/3" in play.output
+    assert "Nothing was changed." in play.output
 
 
 # What is refused

@@ -121,6 +121,7 @@ def test_setting_is_rendered(full: Host, path: str, line: str) -> None:
         ("/etc/nginx/servers/notes.conf", "ip_hash;"),
         ("/etc/nginx/servers/notes.conf", "keepalive 32;"),
         ("/etc/nginx/servers/notes.conf", "keepalive_timeout 4s;"),
+        ("/etc/nginx/tls/testapp.conf", "listen 8443 quic;"),
         ("/etc/keepalived/keepalived.conf", "virtual_router_id 77"),
         ("/etc/keepalived/keepalived.conf", "advert_int 2"),
         ("/etc/keepalived/keepalived.conf", "192.0.2.20 dev eth0"),
