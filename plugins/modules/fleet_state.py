@@ -137,7 +137,7 @@ def look_at_certificates(state: Path, root: Path) -> tuple[list[dict[str, Any]],
         served = certificates.served(state, root)
     except (OSError, ValueError) as error:
         return [], [str(error)]
-    return served, certificates.drift(served, time.time()) + certificates.acme_drift(state)
+    return served, certificates.drift(served, time.time()) + certificates.acme_drift(state, root)
 
 
 def service_of(tree: Tree) -> str | None:

@@ -38,6 +38,10 @@ options:
     description: Whether nginx is to offer HTTP/3, which it can from Debian 13 on.
     type: bool
     default: false
+  timers:
+    description: Whether systemd is to renew certificates of an ACME directory.
+    type: bool
+    default: false
 author: flaskfleet
 """
 
@@ -202,6 +206,14 @@ def lacks_http3(distribution: str, version: str) -> list[str]:
     return [f"nginx_http3: True: {words}; leave it false for this host"]
 
 
+def lacks_systemd(root: Path = Path("/")) -> list[str]:
+    """That nothing would renew certificates on this host, in words."""
+    if (root / "run/systemd/system").is_dir():
+        return []
+    words = "nginx_acme_directory: there is no systemd here, and nothing else renews certificates; give"
+    return [f"{words} nginx_certificates, or use the fleet's own CA (tls_ca_permitted)"]
+
+
 def main() -> None:
     """Run as an Ansible module."""
     lists = {"type": "list", "elements": "dict", "default": []}
@@ -213,6 +225,7 @@ def main() -> None:
             "files": texts,
             "take_over": texts,
             "http3": {"type": "bool", "default": False},
+            "timers": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -221,6 +234,8 @@ def main() -> None:
     problems = taken_ports(wanted["ports"]) + foreign_names(wanted["users"]) + lost
     if wanted["http3"]:
         problems += lacks_http3(str(get_distribution()), str(get_distribution_version()))
+    if wanted["timers"]:
+        problems += lacks_systemd()
     for warning in warnings:
         module.warn(warning)
     if problems:

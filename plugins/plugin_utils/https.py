@@ -130,15 +130,16 @@ def acme_sites(certificates: list[dict[str, Any]]) -> dict[str, list[str]]:
 
 
 def acme_is_due(recorded: dict[str, Any], wanted: dict[str, list[str]], directory: str) -> bool:
-    """Whether a host lacks a certificate of the ACME directory. It renews those that it has by itself.
+    """Whether a host lacks a certificate of the ACME directory, or has an expired one. It renews others by itself.
 
     :param recorded: the host's record, see roles/nginx/files/acme.py; ``{}`` for none.
     :param wanted: as of :func:`acme_sites`.
     """
     served = {site: one["served"] for site, one in recorded.get("sites", {}).items()}
+    now = datetime.now(UTC).timestamp()
     return any(
-        (served.get(site, {}).get("names"), served.get(site, {}).get("directory")) != (names, directory)
-        for site, names in wanted.items()
+        one.get("names") != names or one.get("directory") != directory or one["until"] < now
+        for one, names in ((served.get(site, {}), names) for site, names in wanted.items())
     )
 
 
@@ -229,8 +230,10 @@ def _check_acme(variables: Any, wanted: list[dict[str, Any]]) -> Iterator[Proble
         where = f"flask_apps.{site['name']}.server_names"
         for name in site["server_names"]:
             if is_address(name):
-                words = "is an address, for which no certificate is got from an ACME directory; leave it out, name its"
-                yield Problem(where, name, f"{words} network in tls_ca_permitted, or set https: false")
+                words = (
+                    "is an address, and ACME certificates are for names only; remove it, set https: false, or have the"
+                )
+                yield Problem(where, name, f"{words} fleet's own CA vouch for all names of the app (tls_ca_permitted)")
             elif name.startswith("*.") and not hook:
                 words = "needs a DNS record for its certificate; give nginx_acme_dns_hook"
                 yield Problem(where, name, f"{words}, or a certificate in nginx_certificates")

@@ -46,7 +46,7 @@ def role_imports(playbook: Path) -> list[Import]:
         Import(play["hosts"], task["ansible.builtin.import_role"]["name"], _wired(playbook, play, task))
         for play in yaml.safe_load(playbook.read_text())
         for task in play.get("tasks", [])
-        if "tasks_from" not in task.get("ansible.builtin.import_role", {"tasks_from": "no role"})
+        if "ansible.builtin.import_role" in task
     ]
 
 
@@ -111,7 +111,7 @@ def claims(
     """What must be free on a host, or this project's: ports of daemons, users of apps, files that roles write.
 
     A port of :func:`daemon_ports` is one of the daemon that is named like the role, unless ``<role>_enabled`` is false.
-    ``http3`` is whether the host's nginx has to know that.
+    ``http3`` is whether the host's nginx has to know that, ``timers`` whether its systemd has to run some.
 
     :param is_balanced: as of :func:`check_host`.
     """
@@ -119,7 +119,9 @@ def claims(
     values = {name: get(name) if name in names else spec.get("default") for name, spec in options.items()}
     daemons = daemon_ports(values, is_balanced)
     switches = {"keepalived_enabled": values.get("keepalived_virtual_ip"), **values}
-    http3 = not is_balanced and values.get("nginx_enabled", False) and values.get("nginx_http3", False)
+    faces_clients = not is_balanced and values.get("nginx_enabled", False)
+    http3 = faces_clients and values.get("nginx_http3", False)
+    timers = faces_clients and bool(values.get("nginx_acme_directory"))
     ports, files = [], []
     for item in imports:
         if switches.get(f"{item.role}_enabled", True):
@@ -138,7 +140,8 @@ def claims(
             ports.append({"variable": f"flask_apps.{name}.http", "port": port, "program": "uwsgi", "ours": ours})
     users = [{"variable": f"flask_apps.{name}", "name": name, "home": f"/srv/{name}"} for name in apps]
     take_over = values.get("base_take_over", [])
-    return {"ports": ports, "users": users, "files": files, "take_over": take_over, "http3": http3}
+    needs = {"http3": http3, "timers": timers}
+    return {"ports": ports, "users": users, "files": files, "take_over": take_over, **needs}
 
 
 def written_files(role: str) -> list[str]:

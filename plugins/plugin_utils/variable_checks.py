@@ -158,7 +158,14 @@ def check_constraints(schema: dict[str, Any], values: dict[str, Any]) -> Iterato
 
 def _visible(path: str, value: Any) -> Any:
     """A value for a message; of an app, no more than a single one, for there may be a secret in it somewhere."""
-    return HIDDEN if path.partition(".")[0] == "flask_apps" and isinstance(value, dict | list) else value
+    is_some = path.partition(".")[0] == "flask_apps" and isinstance(value, dict | list)
+    return HIDDEN if is_some or _is_secret(path) else value
+
+
+def _is_secret(path: str) -> bool:
+    """Whether a value is part of a variable that is not to be logged."""
+    variable = re.split(r"[.\[]", path)[0]
+    return any(role_options(role).get(variable, {}).get("no_log", False) for role in all_roles())
 
 
 def check_line_breaks(path: str, value: Any) -> Iterator[Problem]:
@@ -172,7 +179,7 @@ def check_line_breaks(path: str, value: Any) -> Iterator[Problem]:
         for index, inner in enumerate(value):
             yield from check_line_breaks(f"{path}[{index}]", inner)
     elif isinstance(value, str) and any(character in value for character in "\r\n\0"):
-        shown = HIDDEN if path.startswith("flask_apps") else value  # whatever option it was to be
+        shown = HIDDEN if path.startswith("flask_apps") or _is_secret(path) else value  # whatever option it was to be
         yield Problem(path, shown, "has a line break, which would end the line in a configuration file; remove it")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ import pytest
 import trustme
 from ansible.module_utils.flaskfleet import (
     app_state,
+    certificates,
     presence,
     trees,
 )
@@ -320,3 +322,32 @@ def test_drained_hosts_are_described(state: Path, app: App, host: Path) -> None:
 )
 def test_a_host_knows_whether_it_has_an_address(address: str, has: bool) -> None:
     assert fleet_state.has_address(address) == has
+
+
+@pytest.mark.parametrize(
+    ("recorded", "is_served", "drift"),
+    [
+        ({"served": {}}, True, []),
+        ({"served": {}, "error": "too many"}, True, ["blog has no new certificate: too many"]),
+        ({"served": {}}, False, ["blog has no certificate of the ACME directory yet: run site.yml"]),
+    ],
+)
+def test_what_the_acme_directory_does_not_give_is_drift(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: dict[str, Any], is_served: bool, drift: list[str]
+) -> None:
+    state, sites = tmp_path / "var/lib/flaskfleet", tmp_path / "etc/flaskfleet/acme/sites.json"
+    assert certificates.acme_drift(state, tmp_path) == []
+    for folder in (state / "trees/nginx", state / "acme/served", sites.parent, tmp_path / "bin"):
+        folder.mkdir(parents=True)
+    (state / "trees/nginx/manifest.json").write_text(json.dumps({"files": {"/etc/flaskfleet/acme/sites.json": {}}}))
+    sites.write_text(json.dumps({"sites": {"blog": ["blog.lan"]}}))
+    (state / "acme.fact").write_text(json.dumps({"sites": {"blog": recorded, "gone": {"error": "old"}}}))
+    if is_served:
+        (state / "acme/served/blog.conf").touch()
+    for code, more in ((0, []), (3, ["flaskfleet-acme.timer does not run, and nothing renews certificates: "])):
+        (tmp_path / "bin/systemctl").write_text(f"#!/bin/sh\nexit {code}\n")
+        (tmp_path / "bin/systemctl").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+        told = certificates.acme_drift(state, tmp_path)
+        assert told[: len(drift)] == drift
+        assert [one.partition("systemctl start")[0] for one in told[len(drift) :]] == more

@@ -70,7 +70,8 @@ def test_what_is_left_is_for_the_acme_directory() -> None:
     [
         (None, True),
         ({}, True),
-        ({"names": ["a.lan"], "directory": "https://ca/dir"}, False),
+        ({"names": ["a.lan"], "directory": "https://ca/dir", "until": 99_999_999_999}, False),
+        ({"names": ["a.lan"], "directory": "https://ca/dir", "until": 1}, True),
         ({"names": ["a.lan", "b.lan"], "directory": "https://ca/dir"}, True),
         ({"names": ["a.lan"], "directory": "https://other/dir"}, True),
     ],

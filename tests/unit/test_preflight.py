@@ -128,9 +128,7 @@ def test_a_number_that_ansible_has_tagged_with_its_origin_passes(inventory: dict
 
 
 def test_the_roles_are_those_of_the_playbook() -> None:
-    assert (PROJECT / "playbooks/app_servers.yml").read_text().count("import_role:") == len(
-        ROLES
-    ) + 1  # further tasks of nginx
+    assert (PROJECT / "playbooks/app_servers.yml").read_text().count("import_role:") == len(ROLES)
     assert {"base", "flask_app", "nginx"} <= {*ROLES}
 
 
@@ -205,7 +203,7 @@ def test_the_roles_are_those_of_the_playbook() -> None:
         ("base_somaxconn", 1, "base_somaxconn: 1 use 128 to 65535"),
         ("nginx_http_port", 0, "nginx_http_port: 0 use a port"),
         ("nginx_https_port", 65536, "nginx_https_port: 65536 use a port"),
-        ("nginx_certificates", {"LAN": PAIR}, "nginx_certificates.LAN: 'LAN' use lowercase letters"),
+        ("nginx_certificates", {"LAN": PAIR}, "nginx_certificates.LAN: use lowercase letters"),
         ("nginx_certificates", {"lan": {"certificate": "/x"}}, "nginx_certificates.lan: give certificate and key"),
         ("nginx_certificates", {"lan": {**PAIR, "chain": "/x"}}, "nginx_certificates.lan: give certificate and key"),
         ("nginx_certificates", {"lan": {**PAIR, "key": "x.key"}}, "nginx_certificates.lan.key: give an absolute path"),
@@ -676,6 +674,7 @@ def test_claims_are_ports_of_daemons_users_of_apps_and_files_of_roles(inventory:
         "users": [{"variable": "flask_apps.blog", "name": "blog", "home": "/srv/blog"}],
         "take_over": ["/etc/nginx/conf.d/*"],
         "http3": False,
+        "timers": False,
     }
 
 
@@ -684,10 +683,19 @@ def test_claims_are_ports_of_daemons_users_of_apps_and_files_of_roles(inventory:
     [({}, False, True), ({"nginx_enabled": False}, False, False), ({}, True, False)],
     ids=["nginx", "no nginx", "behind a balancer"],
 )
-def test_http3_is_for_an_nginx_that_clients_ask(given: dict[str, Any], is_balanced: bool, wanted: bool) -> None:
-    values = {"nginx_http3": True, **given}
+def test_http3_and_timers_are_for_an_nginx_that_clients_ask(
+    given: dict[str, Any], is_balanced: bool, wanted: bool
+) -> None:
+    values = {"nginx_http3": True, "nginx_acme_directory": "https://ca.example/dir", **given}
     imports = [preflight.Import("all", "nginx", frozenset())]
-    assert preflight.claims(imports, set(values), values.__getitem__, is_balanced)["http3"] is wanted
+    claims = preflight.claims(imports, set(values), values.__getitem__, is_balanced)
+    assert (claims["http3"], claims["timers"]) == (wanted, wanted)
+
+
+@pytest.mark.parametrize("account", [{"kid": "a", "key": "c4n4ry"}, {"key": "c4n4ry"}, {"id": "a", "key": "c4n4ry\n"}])
+def test_an_external_account_is_shown_to_nobody(inventory: dict[str, Any], account: dict[str, str]) -> None:
+    told = problems({**inventory, "nginx_acme_external_account": account})
+    assert told and not [one for one in told if "nginx_acme_external_account" not in one or "c4n4ry" in one]
 
 
 @pytest.mark.parametrize(

@@ -240,3 +240,11 @@ def test_a_host_without_http3_is_asked_only_where_it_is_wanted(
     result = json.loads(capsys.readouterr().out)
     assert result.get("failed", False) == failed
     assert ("nginx_http3: True: nginx of Debian 12.11 has no HTTP/3" in result.get("msg", "")) == failed
+
+
+@pytest.mark.parametrize("has_systemd", [True, False])
+def test_certificates_are_renewed_by_systemd_alone(tmp_path: Path, has_systemd: bool) -> None:
+    if has_systemd:
+        (tmp_path / "run/systemd/system").mkdir(parents=True)
+    told = preflight_host.lacks_systemd(tmp_path)
+    assert [line.partition(": ")[0] for line in told] == ([] if has_systemd else ["nginx_acme_directory"])

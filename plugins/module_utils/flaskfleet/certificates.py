@@ -80,12 +80,19 @@ def drift(certificates: list[Certificate], now: float) -> list[str]:
     return words
 
 
-def acme_drift(state: Path) -> list[str]:
+def acme_drift(state: Path, root: Path) -> list[str]:
     """What the ACME directory has not issued, or what would not be renewed, in words."""
     if ACME_SITES not in (read_json(state / "trees/nginx/manifest.json") or {"files": {}})["files"]:
         return []
-    sites = (read_json(state / "acme.fact") or {"sites": {}})["sites"]
-    words = [f"{name} has no new certificate: {one['error']}" for name, one in sites.items() if "error" in one]
+    wanted = (read_json(root / ACME_SITES[1:]) or {"sites": {}})["sites"]
+    recorded = (read_json(state / "acme.fact") or {"sites": {}})["sites"]
+    words = []
+    for site in wanted:
+        error = recorded.get(site, {}).get("error")
+        if error:
+            words.append(f"{site} has no new certificate: {error}")
+        elif not (root / ACME[1:] / f"{site}.conf").exists():
+            words.append(f"{site} has no certificate of the ACME directory yet: run site.yml")
     argv = ["systemctl", "is-active", "--quiet", ACME_TIMER]
     if subprocess.run(argv, check=False, capture_output=True).returncode:
         words.append(f"{ACME_TIMER} does not run, and nothing renews certificates: systemctl start {ACME_TIMER}")
