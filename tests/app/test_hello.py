@@ -233,7 +233,8 @@ def test_page_loads_nothing_but_static_files(client: FlaskClient) -> None:
 def test_answers_are_not_stored(client: FlaskClient, path: str) -> None:
     response = client.get(path)
     assert response.headers["Cache-Control"] == "no-store"
-    assert response.headers["Content-Security-Policy"] == "default-src 'self'"
+    assert response.headers["Content-Security-Policy"] == "default-src 'self'; frame-ancestors 'none'"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
 def test_static_files_may_be_stored(client: FlaskClient) -> None:

@@ -40,9 +40,10 @@ def show_error(error: HTTPException) -> Response:
 
 
 def finish(response: Response) -> Response:
-    """Let pages load nothing but static files, and let nobody store anything else."""
+    """Let pages load nothing but static files and be in no frame, and let nobody store anything else."""
     uwsgi.drain(request.environ["wsgi.input"])
-    response.headers["Content-Security-Policy"] = "default-src 'self'"
+    response.headers["Content-Security-Policy"] = "default-src 'self'; frame-ancestors 'none'"
+    response.headers["X-Content-Type-Options"] = "nosniff"
     if request.endpoint != "static":
         response.headers["Cache-Control"] = "no-store"
     return response
