@@ -199,7 +199,7 @@ def test_a_certificate_whose_key_is_lost_is_revoked_and_replaced() -> None:
 def test_what_nginx_refuses_is_taken_back() -> None:
     """The site is served on with what it had."""
     before = served(BALANCERS["lb1"]).serial_number
-    host("lb1").check_output("echo nonsense >/etc/nginx/servers/broken.conf")
+    host("lb1").check_output("echo 'nonsense;' >/etc/nginx/servers/broken.conf")
     try:
         make_due("lb1")
         done = host("lb1").run("flaskfleet-acme")
