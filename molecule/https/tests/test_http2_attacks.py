@@ -89,7 +89,10 @@ def without(name: str) -> list[tuple[str, str]]:
 
 
 LINES: dict[str, tuple[list[tuple[str, str]], bytes]] = {
-    "chunks, which HTTP/2 does not have": ([*request(), ("transfer-encoding", "chunked")], f"0\r\n\r\n{SMUGGLED}".encode()),
+    "chunks, which HTTP/2 does not have": (
+        [*request(), ("transfer-encoding", "chunked")],
+        f"0\r\n\r\n{SMUGGLED}".encode(),
+    ),
     "a length of nothing": ([*request(), ("content-length", "0")], SMUGGLED.encode()),
     "a length that is too large": ([*request(), ("content-length", "4096")], b"x"),
     "two lengths": ([*request(), ("content-length", "1"), ("content-length", "90")], b"x"),
