@@ -328,7 +328,8 @@ def test_a_host_knows_whether_it_has_an_address(address: str, has: bool) -> None
     ("recorded", "is_served", "drift"),
     [
         ({"served": {}}, True, []),
-        ({"served": {}, "error": "too many"}, True, ["blog has no new certificate: too many"]),
+        ({"served": {}, "error": "too many", "asked": ["blog.lan"]}, True, ["blog has no new certificate: too many"]),
+        ({"served": {}, "error": "refused", "asked": ["blog.lan", "bad.lan"]}, True, []),
         ({"served": {}}, False, ["blog has no certificate of the ACME directory yet: run site.yml"]),
     ],
 )

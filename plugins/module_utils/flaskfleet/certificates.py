@@ -87,10 +87,10 @@ def acme_drift(state: Path, root: Path) -> list[str]:
     wanted = (read_json(root / ACME_SITES[1:]) or {"sites": {}})["sites"]
     recorded = (read_json(state / "acme.fact") or {"sites": {}})["sites"]
     words = []
-    for site in wanted:
-        error = recorded.get(site, {}).get("error")
-        if error:
-            words.append(f"{site} has no new certificate: {error}")
+    for site, names in wanted.items():
+        entry = recorded.get(site, {})
+        if "error" in entry and entry["asked"] == names:  # or else it is an earlier inventory's
+            words.append(f"{site} has no new certificate: {entry['error']}")
         elif not (root / ACME[1:] / f"{site}.conf").exists():
             words.append(f"{site} has no certificate of the ACME directory yet: run site.yml")
     argv = ["systemctl", "is-active", "--quiet", ACME_TIMER]

@@ -49,6 +49,7 @@ def main(forced):
         for site in forced:  # it is due until it is there
             record[site]["fetched"] = {}
         for site, names in sites.items():
+            record[site]["asked"] = names
             attempt(site, record, renew, {"names": names, "directory": config["directory"]})
         with (TREE / "lock").open("a") as lock_of_tree:  # no run of site.yml moves nginx's files meanwhile
             fcntl.flock(lock_of_tree, fcntl.LOCK_EX)
