@@ -26,6 +26,8 @@ INVENTORY = server.ROOT / "bench/tls"
 CONTAINER = "bench-tls1"
 KEYS = server.CACHE / "tls"
 PATHS = {"static file": "/static/counter.css", "app": "/healthz"}
+CONNECTIONS = 32
+MOST = 1000 * CONNECTIONS  # requests: nginx ends a connection after 1000 (keepalive_requests); h2load opens no other
 DIFFERENT = ("Date:", "X-Request-ID:", "X-Release:")  # headers
 inside = partial(server.inside, container=CONTAINER)
 
@@ -79,7 +81,7 @@ def kinds(handshakes: int, requests: int) -> list[Kind]:
             ("https, HTTP/2", "https://counter.bench", ("-m8",)),
         ):
             target = ("--connect-to=127.0.0.1:{port}", f"{host}{path}")
-            argv = ("h2load", "-n{number}", "-c8", *options, *target)
+            argv = ("h2load", "-n{number}", f"-c{CONNECTIONS}", *options, *target)
             number = requests if what == "static file" else requests // 5
             found.append(Kind(f"{what}, {protocol}", argv, number, host.startswith("https")))
     return found
@@ -160,8 +162,8 @@ def main() -> None:
     parser.add_argument("--handshakes", type=int, default=2000, help="of each kind and round (%(default)s)")
     parser.add_argument("--requests", type=int, default=20_000, help="of each kind and round (%(default)s)")
     options = parser.parse_args()
-    if min(options.rounds, options.handshakes) < 1 or options.requests < 100:
-        parser.error("--rounds and --handshakes must be at least 1, --requests 100")
+    if min(options.rounds, options.handshakes) < 1 or not 100 <= options.requests <= MOST:
+        parser.error(f"--rounds and --handshakes must be at least 1, --requests from 100 to {MOST}")
     server.CACHE.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the container is removed
     print("Making a server", flush=True)
