@@ -1,15 +1,20 @@
-"""A fleet without an IPv4 address of its own: deploys, drains, renewals and a balancer's end, by https."""
+"""A fleet by https, at each of its shared addresses: deploys, drains, renewals and a balancer's end."""
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import subprocess
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+import pytest
 import testinfra
+import yaml
 from clients import Clients, asking, once_and_often, replace_ca
 from conftest import PROJECT
 from faults import Play, eventually
@@ -17,15 +22,27 @@ from load import connections
 from rollouts import SERVER_NAME, unique
 from testinfra.host import Host
 
-ADDRESS = "fd00:77::110"
-APP_SERVERS, BALANCERS = ("app1", "app2"), ("lb1", "lb2")
-FOLDER = PROJECT / ".cache/ipv6/ca"
+SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
+GROUPS = yaml.safe_load((SCENARIO / "inventory/hosts.yml").read_text())
+APP_SERVERS, BALANCERS = (GROUPS[group]["hosts"] for group in ("app_servers", "load_balancers"))
+ADDRESSES = [value for key, value in BALANCERS["lb1"].items() if key.endswith("virtual_ip")]
+FOLDER = PROJECT / ".cache" / SCENARIO.name / "ca"
+
+
+def container(name: str) -> str:
+    """The container of a host."""
+    return f"{BALANCERS['lb1']['lab_prefix']}-{name}"
+
+
+def bracketed(address: str) -> str:
+    """An address as it is in a URL."""
+    return f"[{address}]" if ":" in address else address
 
 
 @cache
 def host(name: str) -> Host:
     """A host of the fleet, reached through the Docker engine, also while the network does not reach it."""
-    return testinfra.get_host(f"docker://molecule-ipv6-{name}")
+    return testinfra.get_host(f"docker://{container(name)}")
 
 
 def docker(*arguments: str) -> None:
@@ -40,14 +57,27 @@ def run(playbook: str, *arguments: str, **variables: Any) -> Play:
     return play
 
 
-def clients() -> AbstractContextManager[Clients]:
-    """Clients of the shared address that trust each CA that there is when they begin."""
-    return asking(f"https://[{ADDRESS}]", SERVER_NAME, sorted(FOLDER.glob("*.pem")), list(map(host, APP_SERVERS)))
+@contextmanager
+def clients() -> Iterator[list[Clients]]:
+    """Clients of each shared address that trust each CA that there is when they begin."""
+    trusted, hosts = sorted(FOLDER.glob("*.pem")), list(map(host, APP_SERVERS))
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(asking(f"https://{bracketed(address)}", SERVER_NAME, trusted, hosts))
+            for address in ADDRESSES
+        ]
+
+
+def connections_of(asked: list[Clients]) -> int:
+    """How many connections the clients over HTTP/2 of an address opened, the fewest."""
+    return min(connections(one.http_2.results) for one in asked)
 
 
 def holders() -> list[str]:
-    """The balancers that have the address."""
-    return [name for name in BALANCERS if f"{ADDRESS}/" in host(name).run("ip -6 -oneline address").stdout]
+    """The balancers that have the shared addresses: all of them or none."""
+    own = {name: host(name).run("ip -oneline address").stdout for name in BALANCERS}
+    number = {name: sum(f" {address}/" in own[name] for address in ADDRESSES) for name in BALANCERS}
+    return [name for name in BALANCERS if number[name] == len(ADDRESSES)]
 
 
 def proxied(name: str) -> str:
@@ -64,38 +94,46 @@ def served(name: str) -> set[str]:
     """The names of the certificate that clients are served with who ask for one."""
     context = ssl.create_default_context(cafile=str(FOLDER / "ca.pem"))
     with (
-        socket.create_connection((ADDRESS, 443), timeout=30) as plain,
+        socket.create_connection((ADDRESSES[0], 443), timeout=30) as plain,
         context.wrap_socket(plain, server_hostname=name) as secure,
     ):
         return {value for _, value in secure.getpeercert()["subjectAltName"]}
 
 
-def test_hosts_reach_each_other_by_ipv6_alone() -> None:
+def test_balancers_reach_app_servers_by_their_addresses_in_the_inventory() -> None:
     for name in BALANCERS:
         configured = host(name).file("/etc/nginx/servers/counter.conf").content_string
-        assert "server [fd00:77::111]:443 " in configured and "proxy_pass https://$pool;" in configured
+        assert "proxy_pass https://$pool;" in configured
+        for app_server in APP_SERVERS.values():
+            assert f"server {bracketed(app_server['ansible_host'])}:443 " in configured
     assert len(holders()) == 1
 
 
-def test_a_client_is_led_to_https_and_trusts_it() -> None:
+@pytest.mark.parametrize("address", map(bracketed, ADDRESSES))
+def test_a_client_is_led_to_https_and_trusts_it(address: str) -> None:
     """Also one that asks for the address, and so names no host in its handshake."""
-    for name, url in ((SERVER_NAME, "/healthz?x"), (f"[{ADDRESS}]", "/healthz?x")):
-        ask = ["curl", "-sSL", "--noproxy", "*", "--connect-to", f"::[{ADDRESS}]:", "--cacert", str(FOLDER / "ca.pem")]
+    for name in (SERVER_NAME, address):
+        ask = ["curl", "-sSL", "--noproxy", "*", "--connect-to", f"::{address}:", "--cacert", str(FOLDER / "ca.pem")]
         told = subprocess.run(
-            [*ask, "-w", " %{url_effective} %{http_version}", f"http://{name}{url}"],
+            [*ask, "-w", " %{url_effective} %{http_version}", f"http://{name}/healthz?x"],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
-        assert told.stdout == f"ok https://{name}{url} 2", told.stderr
+        assert told.stdout == f"ok https://{name}/healthz?x 2", told.stderr
 
 
-def test_an_app_server_answers_its_balancers_alone() -> None:
+@pytest.mark.parametrize("key", [key for key in ("ansible_host", "lab_second_address") if key in APP_SERVERS["app2"]])
+def test_an_app_server_answers_its_balancers_alone(key: str) -> None:
     """The packet filter drops the rest, and what comes through has to be a balancer's by its certificate."""
-    ask = f"curl -sk -m 3 -o /dev/null -w '%{{http_code}}' -H 'Host: {SERVER_NAME}'"
-    for url in ("http://[fd00:77::112]/healthz", "https://[fd00:77::112]/healthz"):
-        assert host("app1").run(f"{ask} {url}".replace("curl", "curl --noproxy '*'")).stdout in ("000", "")
+    asked = f"{bracketed(APP_SERVERS['app2'][key])}/healthz"
+    ask = f"curl --noproxy '*' -sk -m 3 -o /dev/null -w '%{{http_code}}' -H 'Host: {SERVER_NAME}'"
+    for scheme in ("http", "https"):
+        assert host("app1").run(f"{ask} {scheme}://{asked}").stdout in ("000", "")
     own = f"/etc/flaskfleet/tls/{certificate('lb1')}"
-    assert host("lb1").check_output(f"{ask} https://[fd00:77::112]/healthz") == "400"
-    assert host("lb1").check_output(f"{ask} --cert {own} https://[fd00:77::112]/healthz") == "200"
+    if key == "ansible_host":
+        assert host("lb1").check_output(f"{ask} https://{asked}") == "400"
+        assert host("lb1").check_output(f"{ask} --cert {own} https://{asked}") == "200"
+    else:
+        assert host("lb1").run(f"{ask} https://{asked}").stdout == "000"  # balancers have their other address only
 
 
 def test_a_deploy_and_a_rollback_lose_no_request() -> None:
@@ -121,7 +159,7 @@ def test_renewals_lose_no_request(times: int) -> None:
                 host(name).check_output("rm /var/lib/flaskfleet/tls.fact")
             run("site.yml", "--tags", "nginx")
             assert not [name for name, one in before.items() if certificate(name) == one]
-    assert connections(asked.http_2.results) > times
+    assert connections_of(asked) > times
     assert not run("site.yml", "--tags", "nginx").changed
 
 
@@ -132,7 +170,8 @@ def test_tls_between_hosts_ends_and_begins_without_a_lost_request() -> None:
         run("site.yml", "--tags", "nginx", "--limit", "app2", nginx_upstream_tls=False, tls_ca_permitted=[])
         play = Play("site.yml", host("app1"), "--limit", "load_balancers", "--tags", "nginx")
         assert play.wait() != 0
-        assert "answer by http and not yet by TLS: app2 ([fd00:77::112]:443: " in play.output
+        address = bracketed(APP_SERVERS["app2"]["ansible_host"])
+        assert f"answer by http and not yet by TLS: app2 ({address}:443: " in play.output
         assert [proxied(name) for name in BALANCERS] == ["http", "http"]
         run("site.yml", "--tags", "nginx")
     assert [proxied(name) for name in BALANCERS] == ["https", "https"]
@@ -145,11 +184,12 @@ def test_changed_names_lose_no_request(times: int) -> None:
     with clients() as asked:
         for name in names:
             before = {balancer: certificate(balancer) for balancer in BALANCERS}
-            run("site.yml", "--tags", "nginx", changed_apps={"counter": {"server_names": [SERVER_NAME, ADDRESS, name]}})
+            changed = {"counter": {"server_names": [SERVER_NAME, *ADDRESSES, name]}}
+            run("site.yml", "--tags", "nginx", changed_apps=changed)
             assert not [balancer for balancer, one in before.items() if certificate(balancer) == one]
             assert name in served(name)
         run("site.yml", "--tags", "nginx")
-    assert connections(asked.http_2.results) > times
+    assert connections_of(asked) > times
     assert served(SERVER_NAME).isdisjoint(names)
 
 
@@ -168,15 +208,15 @@ def test_the_ca_is_replaced_without_a_lost_request(times: int) -> None:
     assert not run("site.yml").changed
 
 
-def test_the_address_moves_when_a_balancer_ends() -> None:
+def test_the_addresses_move_when_a_balancer_ends() -> None:
     (first,) = holders()
-    docker("kill", f"molecule-ipv6-{first}")
+    docker("kill", container(first))
     try:
-        eventually(lambda: [name for name in holders() if name != first], "the address on the other balancer")
+        eventually(lambda: [name for name in holders() if name != first], "the addresses on the other balancer")
         with clients():
             pass
     finally:
-        docker("start", f"molecule-ipv6-{first}")
+        docker("start", container(first))
         eventually(lambda: host(first).run("systemctl is-system-running --wait").stdout.strip() == "running", "a boot")
 
 
