@@ -1,1 +1,1 @@
-../../tests/test_https_fleet.py
+../../ipv6/tests/test_https_fleet.py
