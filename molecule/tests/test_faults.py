@@ -168,9 +168,10 @@ def test_a_full_disk_of_logs_stops_nothing(host: Host, get: Callable[..., Answer
 
 
 def test_a_reboot_brings_the_same_release_back(host: Host, hello: App, program: str) -> None:
-    since = host.check_output("ps -o lstart= -p 1")
+    init = "ps -o lstart= -p 1"
+    since = host.run(init).stdout
     host.run("systemctl reboot")
-    eventually(lambda: host.run("ps -o lstart= -p 1").stdout.strip() not in ("", since), "another init")
+    eventually(lambda: (found := host.run(init)).rc == 0 and found.stdout != since, "another init")
     ask = f"curl -s -o /dev/null -w '%{{http_code}} %header{{x-release}}' -H 'Host: {hello.server_name}' http://127.0.0.1/"
     answer = eventually(lambda: (found := host.run(ask).stdout).startswith("200") and found, "answers")
     assert answer == f"200 {program.partition('-')[2]}"
