@@ -53,6 +53,7 @@ msg:
 
 import socket
 import ssl
+from contextlib import suppress
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -75,12 +76,15 @@ def cut_off(servers: list[dict[str, Any]], context: ssl.SSLContext, server_name:
 def refusal(address: str, context: ssl.SSLContext, server_name: str) -> str:
     """Why a server and this host don't take each other's certificates, in words; empty if they do.
 
-    nginx closes the connection of a request for no host, and answers 400 to a certificate that it does not take.
+    nginx answers 400 to a certificate that it does not take. Otherwise it closes or resets the connection of a request
+    for no host (https://nginx.org/en/docs/http/ngx_http_core_module.html#reset_timedout_connection).
     """
     try:
         with _connect(address) as plain, context.wrap_socket(plain, server_hostname=server_name) as secure:
             secure.sendall(REQUEST)
-            return secure.recv(100).decode(errors="replace").partition("\r\n")[0]
+            with suppress(ConnectionResetError):
+                return secure.recv(100).decode(errors="replace").partition("\r\n")[0]
+            return ""
     except OSError as error:
         return str(error)
 
