@@ -12,6 +12,7 @@ from ansible.modules.preflight_host import has_upstream_tls
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import filter_loader, init_plugin_loader
 from ansible.template import Templar, trust_as_template
+from plugin_utils.https import used
 from plugin_utils.rendering import PROJECT, render_tree
 
 init_plugin_loader()
@@ -99,6 +100,23 @@ def test_nginx_does_not_listen_on_a_family_that_the_kernel_lacks() -> None:
         "wiki.conf": ["80"],
         "lan.conf": ["443 ssl"],
     }
+
+
+def test_nginx_knows_the_certificate_of_an_app_that_waits_for_its_first_one() -> None:
+    """Before that nothing includes tls/acme-wiki.conf, and a variable that nobody sets is an error of ``nginx -t``."""
+    facts = {"distribution": "Debian", "distribution_version": "13", "service_mgr": "systemd", "has_ipv6": True}
+    names = {"server_names": ["wiki.example.lan"], "https": True, "read_timeout_seconds": 40}
+    site = {
+        "name": "wiki", "root": "/srv/wiki", "socket": "/srv/wiki/current/run/uwsgi.sock", "static_prefixes": [],
+        "shared_urls": [], "directives": [], **names,
+    }  # fmt: skip
+    balanced = {"name": "wiki", "servers": [{"name": "app1", "address": "10.0.0.1:80", "weight": 1}], **names}
+    for served in ({"nginx_sites": [site]}, {"nginx_balanced": [balanced]}):
+        certificates = used(next(iter(served.values())), {}, {}, has_acme=True)
+        folder = str(PROJECT / "roles/nginx")
+        files = rendered("nginx", facts, role_path=folder, __nginx_certificates=certificates, **served)
+        assert '    "" $certificate;\n' in files["/etc/nginx/tls.conf"]
+        assert "    set $certificate acme-wiki;\n    include acme.conf;\n" in files["/etc/nginx/servers/wiki.conf"]
 
 
 def test_a_name_is_no_parameter_of_a_map_and_no_tab() -> None:
