@@ -13,7 +13,7 @@ from ansible.plugins.action import ActionBase
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from plugin_utils.rendering import render_tree
 
-RENDERED_HERE = ("each", "exclude", "modes")
+RENDERED_HERE = ("each", "exclude", "modes", "groups")
 
 
 class ActionModule(ActionBase):
@@ -24,14 +24,14 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         task_vars = task_vars or {}
         arguments = dict(self._task.args)
-        each, exclude, modes = (arguments.pop(name, None) for name in RENDERED_HERE)
+        each, exclude, modes, groups = (arguments.pop(name, None) for name in RENDERED_HERE)
         if arguments.get("state", "present") == "present":
             role = Path(self._task._role._role_path) if self._task._role else Path(self._loader.get_basedir())
             folder = role / "templates"
             if not folder.is_dir():
                 raise AnsibleActionFail(f"config_tree: there is no folder {folder}")
             files, arguments["tree"] = render_tree(
-                self._templar, folder, task_vars, each or {}, exclude or [], modes or {}
+                self._templar, folder, task_vars, each or {}, exclude or [], modes or {}, groups or {}
             )
             arguments["rendered"] = json.dumps({"files": files})
         result: dict[str, Any] = self._execute_module("config_tree", arguments, task_vars=task_vars)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from plugin_utils import fleet, report
+from plugin_utils import fleet, report, server_blocks
 
 
 class FilterModule:
@@ -21,8 +21,11 @@ class FilterModule:
             "balanced": fleet.balanced,
             "bracketed": fleet.bracketed,
             "http_addresses": fleet.http_addresses,
+            "nginx_name": fleet.nginx_name,
             "interface_of": fleet.interface,
             "pools": fleet.pools,
+            "pools_by_drained": fleet.pools_by_drained,
+            "server_blocks": server_blocks.server_blocks,
             "fleet_report": report.report,
             "report_page": report.page,
             "report_summary": report.summary,

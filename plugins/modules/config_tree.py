@@ -41,6 +41,10 @@ options:
     description: Modes of paths that are not C(0644), by shell pattern.
     type: dict
     default: {}
+  groups:
+    description: Groups of paths that are not C(root), by shell pattern.
+    type: dict
+    default: {}
   check:
     description: The service's checker; C({stage}) stands for the folder that holds the new tree.
     type: list

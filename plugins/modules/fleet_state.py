@@ -56,6 +56,11 @@ drained:
   type: list
   elements: str
   returned: success
+maintenance:
+  description: The apps whose maintenance page is shown, why and since when, in words.
+  type: list
+  elements: str
+  returned: success
 has_address:
   description: Whether the host has O(address).
   type: bool
@@ -127,6 +132,7 @@ def look(state: Path, rpc: Any, root: Path = Path("/")) -> Report:
         "certificates": served,
         "platform": distribution(root),
         "disk": {path: usage(path) for path in sorted({mount(root / "srv"), mount(root / "var/log"), mount(root)})},
+        "maintenance": [path.read_text().strip() for path in sorted(state.glob("maintenance/[!.]*"))],
         "drained": [describe(flag) for path in sorted(state.glob("drain/[!.]*")) if (flag := read_json(path))],
     }
 

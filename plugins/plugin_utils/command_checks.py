@@ -12,8 +12,8 @@ from .variable_checks import HIDDEN, Problem
 
 # What playbooks read of -e. README.md tells what each is for.
 EXTRA_VARIABLES = (
-    "app", "ca", "deploy", "drain_seconds", "drain_without", "force", "host", "host_is_off", "patch_reboot", "purge",
-    "reason", "release", "ship", "status_strict",
+    "app", "ca", "deploy", "drain_seconds", "drain_without", "force", "host", "host_is_off", "maintenance",
+    "patch_reboot", "purge", "reason", "release", "ship", "status_strict",
 )  # fmt: skip
 FOREIGN = ("ansible_", "lab_", "molecule_")  # prefixes of variables that others read
 

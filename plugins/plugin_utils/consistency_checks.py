@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import ipaddress
 import shlex
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from module_utils.flaskfleet.shared import below, overlaps, place
+from module_utils.flaskfleet.shared import below, overlaps, place, served_at
 
 from . import packing, requirements, sources
-from .entries import Entry, complete
+from .entries import Entry, access_rules, complete
 from .release_contents import contents
+from .server_blocks import normalized, split_url, urls_of
 from .sources import Fetched, SourceError
 from .variable_checks import HIDDEN, Problem
 
@@ -36,12 +36,14 @@ def check_consistency(values: dict[str, Any], fetch: Fetch | None, is_balanced: 
     yield from _check_ports(values, apps, is_balanced)
     yield from _check_permitted(values)
     yield from _check_settings(values)
-    served = Counter(name.lower() for app in apps.values() for name in app["server_names"])
+    yield from check_places(apps)
     stop = values.get("supervisor_stop_timeout_seconds")
     for name, app in apps.items():
         where = f"flask_apps.{name}"
         yield from _check_reachable(where, app, values.get("nginx_enabled", True))
-        yield from _check_server_names(where, app, apps, served)
+        yield from _check_addresses(where, app)
+        yield from _check_networks(f"{where}.allow", app["allow"])
+        yield from _check_access_rules(where, app)
         yield from _check_stop_times(where, app, int(stop or 0))
         yield from _check_commands(where, app)
         yield from _check_environment(where, app)
@@ -75,13 +77,17 @@ def daemon_ports(values: dict[str, Any], is_balanced: bool) -> dict[str, int]:
 
 
 def _check_permitted(values: dict[str, Any]) -> Iterator[Problem]:
-    """What the fleet's CA is for: a network is one, and no address with host bits."""
-    for network in values.get("tls_ca_permitted") or []:
+    """What the fleet's CA is for: names, addresses, and networks."""
+    yield from _check_networks("tls_ca_permitted", [one for one in values.get("tls_ca_permitted") or [] if "/" in one])
+
+
+def _check_networks(variable: str, networks: list[str]) -> Iterator[Problem]:
+    """A network is one, without host bits."""
+    for network in networks:
         try:
-            if "/" in network:
-                ipaddress.ip_network(network)
+            ipaddress.ip_network(network)
         except ValueError as error:
-            yield Problem("tls_ca_permitted", network, f"is no network ({error}); correct it")
+            yield Problem(variable, network, f"is no network ({error}); correct it")
 
 
 def _check_settings(values: dict[str, Any]) -> Iterator[Problem]:
@@ -97,20 +103,76 @@ def _check_settings(values: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _check_reachable(where: str, app: Entry, nginx_enabled: bool) -> Iterator[Problem]:
-    if not app["http"] and not (app["server_names"] and nginx_enabled):
+    if not app["http"] and not (urls_of(app) and nginx_enabled):
         way = "name at least one host name, or give http" if nginx_enabled else "nginx_enabled is false: give http"
         yield Problem(f"{where}.server_names", app["server_names"], f"nobody could reach the app; {way}")
 
 
-def _check_server_names(where: str, app: Entry, apps: dict[str, Entry], served: Counter[str]) -> Iterator[Problem]:
-    """A server name is one app's, and stands there once. ``served`` counts them over all apps."""
-    for server_name in app["server_names"]:
-        if ":" in server_name:
-            yield from _check_address(where, server_name)
-        if served[server_name.lower()] > 1:
-            others = sorted(o for o in apps if server_name.lower() in map(str.lower, apps[o]["server_names"]))
-            owners = f"apps {', '.join(others)}" if len(others) > 1 else f"{app['name']} more than once"
-            yield Problem(f"{where}.server_names", server_name, f"is claimed by {owners}; give each name to one app")
+def _check_access_rules(where: str, app: Entry) -> Iterator[Problem]:
+    """nginx applies them, and uWSGI's own port knows none."""
+    for option in access_rules(app) if app["http"] else []:
+        words = "is nothing that the port of http would ask for; leave http out, or this"
+        yield Problem(f"{where}.{option}", HIDDEN, words)
+
+
+def check_places(apps: dict[str, Entry]) -> Iterator[Problem]:
+    """What is asked for is one app's, and stands there once. Apps of one name agree about https.
+
+    :param apps: entries, or the apps of a load balancer.
+    """
+    claims: dict[str, list[tuple[str, str, str]]] = {}  # app, option and value, by URL
+    for name, app in apps.items():
+        for option in ("server_names", "urls", "redirects"):
+            for url in app[option]:
+                claims.setdefault(normalized(url), []).append((name, option, url))
+    for those in claims.values():
+        names = sorted({name for name, _, _ in those})
+        words = f"apps {', '.join(names)}" if len(names) > 1 else f"{names[0]} more than once"
+        for name, option, value in those if len(those) > 1 else []:
+            yield Problem(f"flask_apps.{name}.{option}", value, f"is claimed by {words}; give it to one app")
+    for url, those in claims.items():
+        name, option, value = those[0]
+        lower = [other for other in claims if other.startswith(f"{url}/")]
+        if option == "redirects" and lower:
+            yield Problem(f"flask_apps.{name}.redirects", value, f"leads elsewhere, and {lower[0]} is an app's URL")
+        for prefix in _served_by_nginx(apps[name]):
+            # The longest path wins, and a load balancer knows no path of files.
+            for other in lower:
+                if f"{url}{prefix}/".startswith(f"{other}/"):
+                    words = f"is below {other}, a URL of {claims[other][0][0]}; give one of them another path"
+                    yield Problem(f"flask_apps.{name}.static", prefix, words)
+    yield from _check_schemes(apps)
+
+
+def _check_schemes(apps: dict[str, Entry]) -> Iterator[Problem]:
+    schemes: dict[str, dict[str, bool]] = {}
+    for name, app in apps.items():
+        for url in urls_of(app):
+            schemes.setdefault(split_url(url)[0].lower(), {})[name] = app["https"]
+    for server_name, served in schemes.items():
+        if len({*served.values()}) > 1:
+            words = f"and other apps of {server_name} are served over https, to which all of a name leads; make it true"
+            words += ", or theirs false"
+            for name in sorted(name for name, is_served in served.items() if not is_served):
+                yield Problem(f"flask_apps.{name}.https", False, words)
+
+
+def _served_by_nginx(app: Entry) -> list[str]:
+    """The URL prefixes, below those of an app, for which nginx has a location."""
+    static = app.get("static", {})
+    return [*static, *filter(None, (served_at(path, static) for path in app.get("shared_paths", [])))]
+
+
+def _check_addresses(where: str, app: Entry) -> Iterator[Problem]:
+    for option in ("server_names", "urls", "redirects"):
+        for server_name, _ in map(split_url, app[option]):
+            if ":" in server_name:
+                yield from _check_address(f"{where}.{option}", server_name)
+    if "*" in app["server_names"] + app["redirects"] and app["https"]:
+        yield Problem(f"{where}.https", True, "no certificate has every name; make it false, or name names")
+    if app["redirects"] and "*" in next(iter(app["server_names"]), "*"):
+        words = "lead to the first of server_names, and there is none that is a name; give one"
+        yield Problem(f"{where}.redirects", app["redirects"], words)
 
 
 def _check_address(where: str, server_name: str) -> Iterator[Problem]:
@@ -118,10 +180,10 @@ def _check_address(where: str, server_name: str) -> Iterator[Problem]:
     try:
         usual = str(ipaddress.IPv6Address(server_name))
     except ValueError as error:
-        yield Problem(f"{where}.server_names", server_name, f"is no IPv6 address ({error}); correct it")
+        yield Problem(where, server_name, f"is no IPv6 address ({error}); correct it")
         return
     if server_name.lower() != usual:
-        yield Problem(f"{where}.server_names", server_name, f"is not how clients write that address; write {usual}")
+        yield Problem(where, server_name, f"is not how clients write that address; write {usual}")
 
 
 def _check_stop_times(where: str, app: Entry, limit: int) -> Iterator[Problem]:

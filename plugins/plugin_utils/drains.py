@@ -10,6 +10,7 @@ from module_utils.flaskfleet.journal import release_id
 from .entries import Entry, complete
 from .fleet import bracketed
 from .run_identity import has_ended
+from .server_blocks import split_url, urls_of
 
 Result = dict[str, Any]
 
@@ -23,12 +24,14 @@ def health_checks(apps: dict[str, Entry], balanced: list[dict[str, Any]]) -> lis
     sites = {site["name"]: site for site in balanced}
     return [
         {
-            "server_name": bracketed(sites[name]["server_names"][0].replace("*", "www")),
-            **{name: app["health"][name] for name in ("path", "method", "headers", "status")},
+            "server_name": bracketed(server_name.replace("*", "flaskfleet-check")),
+            **{option: app["health"][option] for option in ("method", "headers", "status")},
+            "path": path + app["health"]["path"],
             "servers": {server["name"]: server["address"] for server in sites[name]["servers"]},
         }
         for name, app in complete(apps).items()
         if name in sites
+        for server_name, path in [split_url(urls_of(sites[name])[0])]
     ]
 
 

@@ -11,8 +11,10 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from module_utils.flaskfleet.shared import served_at
 
 from .rendering import PROJECT
+from .server_blocks import urls_of
 
 Entry = dict[str, Any]
+ACCESS_RULES = ("allow", "basic_auth", "limit")
 FOR_PREFLIGHT = {"description", "schema", "values", "part_of"}  # of an option; Ansible's validator needs none of them
 
 
@@ -105,20 +107,30 @@ def _complete(path: str, options: dict[str, Any], given: dict[str, Any]) -> dict
     return values
 
 
+def access_rules(entry: Entry) -> dict[str, Any]:
+    """The access rules of an app that are given."""
+    limit = {name: value for name, value in entry["limit"].items() if value}
+    return {name: value for name, value in {**entry, "limit": limit}.items() if name in ACCESS_RULES and value}
+
+
 def sites(apps: dict[str, Entry]) -> list[dict[str, Any]]:
     """What nginx needs to know of each app: see ``nginx_sites`` in the role nginx."""
     return [
         {
             "name": name,
             "server_names": entry["server_names"],
+            "urls": entry["urls"],
+            "redirects": entry["redirects"],
             "https": entry["https"],
+            "access": access_rules(entry),
             "root": f"/srv/{name}",
             "socket": f"/srv/{name}/current/run/uwsgi.sock",
             "static_prefixes": sorted(entry["static"]),
             "shared_urls": sorted(filter(None, (served_at(path, entry["static"]) for path in entry["shared_paths"]))),
             "read_timeout_seconds": entry["harakiri_seconds"] + 5,
+            "max_body_mb": entry["max_body_mb"],
             "directives": entry["nginx_directives"],
         }
         for name, entry in complete(apps).items()
-        if entry["server_names"]
+        if urls_of(entry)
     ]

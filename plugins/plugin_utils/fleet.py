@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import combinations
 from typing import Any
 
-from .entries import Entry, complete, role_options
+from .entries import Entry, access_rules, complete, role_options
+from .server_blocks import normalized, urls_of
 
 Server = dict[str, Any]
 
@@ -42,6 +43,20 @@ def bracketed(name: str) -> str:
     ('[fd00::1]', '10.12.28.20', 'blog.example.lan')
     """
     return f"[{name.lower()}]" if ":" in name else name
+
+
+def nginx_name(name: str) -> str:
+    r"""A server name as nginx has it.
+
+    Every name does not mean those by which hosts of the fleet ask each other: where nginx verifies clients, it refuses
+    (421) a request for another name than the handshake's, if it knows that.
+
+    >>> nginx_name("blog.example.lan")
+    'blog.example.lan'
+    >>> print(nginx_name("*"))
+    ~^(?!.*\.flaskfleet\.internal$).
+    """
+    return r"~^(?!.*\.flaskfleet\.internal$)." if name == "*" else bracketed(name)
 
 
 def interface(facts: Any, address: str) -> str:
@@ -78,21 +93,25 @@ def http_addresses(hosts: list[str], hostvars: Any) -> list[str]:
 def balanced(hosts: list[str], hostvars: Any) -> list[dict[str, Any]]:
     """The apps for ``nginx_balanced`` of the role nginx.
 
-    :param hosts: the app servers. An app is balanced over those that serve it through their nginx, under the names
+    :param hosts: the app servers. An app is balanced over those that serve it through their nginx, under the URLs
         that it has on all of them.
     """
     apps: dict[str, list[tuple[str, Entry]]] = {}
     for host in hosts:
         if nginx(hostvars[host], "enabled"):
             for name, entry in complete(hostvars[host].get("flask_apps") or {}).items():
-                if entry["server_names"]:
+                if urls_of(entry):
                     apps.setdefault(name, []).append((host, entry))
     return [
         {
             "name": name,
-            "server_names": _shared_names([entry for _, entry in served]),
+            "server_names": _shared([entry["server_names"] for _, entry in served]),
+            "urls": _shared([entry["urls"] for _, entry in served]),
+            "redirects": _shared([entry["redirects"] for _, entry in served]),
             "https": all(entry["https"] for _, entry in served),
+            "access": access_rules(served[0][1]),
             "read_timeout_seconds": max(entry["harakiri_seconds"] for _, entry in served) + 10,
+            "max_body_mb": max((entry["max_body_mb"] for _, entry in served if entry["max_body_mb"]), default=None),
             "servers": [_server(host, hostvars[host]) for host, _ in served],
         }
         for name, served in apps.items()
@@ -114,10 +133,10 @@ def _server(host: str, variables: Any) -> Server:
     }
 
 
-def _shared_names(entries: list[Entry]) -> list[str]:
-    """The server names that all hosts have, in the order of the first one."""
-    others = [{name.lower() for name in entry["server_names"]} for entry in entries[1:]]
-    return [name for name in entries[0]["server_names"] if all(name.lower() in names for names in others)]
+def _shared(urls: list[list[str]]) -> list[str]:
+    """The names or URLs that all hosts have, in the order of the first one."""
+    others = [set(map(normalized, those)) for those in urls[1:]]
+    return [url for url in urls[0] if all(normalized(url) in those for those in others)]
 
 
 def pools(servers: list[Server]) -> Iterator[dict[str, Any]]:
@@ -126,7 +145,41 @@ def pools(servers: list[Server]) -> Iterator[dict[str, Any]]:
     >>> [pool["suffix"] for pool in pools([{"name": "a"}, {"name": "b"}, {"name": "c"}])]
     ['', '.a', '.b', '.c', '.a.b', '.a.c', '.b.c']
     """
-    for size in range(min(3, len(servers))):
-        for drained in combinations([server["name"] for server in servers], size):
-            suffix = "".join(f".{name}" for name in drained)
-            yield {"suffix": suffix, "servers": [server for server in servers if server["name"] not in drained]}
+    for drained in _drained(server["name"] for server in servers):
+        if len(drained) < len(servers):
+            yield {
+                "suffix": _suffix(drained),
+                "servers": [server for server in servers if server["name"] not in drained],
+            }
+
+
+def pools_by_drained(apps: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    """The upstream of each app for the hosts that are drained, of which the app may be on some only.
+
+    :param apps: as of :func:`balanced`.
+    :returns: the app's name followed by the drained hosts, and the upstream's name, where that is not the app's. Where
+        all of an app's hosts are drained, it is.
+
+    >>> wiki = {"name": "wiki", "servers": [{"name": "a"}, {"name": "c"}]}
+    >>> blog = {"name": "blog", "servers": [{"name": "b"}]}
+    >>> list(pools_by_drained([wiki, blog]))
+    [('wiki.a', 'wiki.a'), ('wiki.c', 'wiki.c'), ('wiki.a.b', 'wiki.a'), ('wiki.b.c', 'wiki.c')]
+    """
+    hosts = {server["name"] for app in apps for server in app["servers"]}
+    for app in apps:
+        own = {server["name"] for server in app["servers"]}
+        for drained in _drained(hosts):
+            out = [name for name in drained if name in own]
+            if 0 < len(out) < len(own):
+                yield f"{app['name']}{_suffix(drained)}", f"{app['name']}{_suffix(out)}"
+
+
+def _drained(names: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    """None, each one and each two of them, in the order in which nginx looks for their flags."""
+    known = sorted(names)
+    for size in range(3):
+        yield from combinations(known, size)
+
+
+def _suffix(drained: Iterable[str]) -> str:
+    return "".join(f".{name}" for name in drained)

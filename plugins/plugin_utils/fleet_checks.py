@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from . import fleet
+from .consistency_checks import check_places
+from .entries import ACCESS_RULES, access_rules, complete
+from .server_blocks import urls_of
 from .variable_checks import HIDDEN, Problem
 
 VIRTUAL = ("keepalived_virtual_ip", "keepalived_second_virtual_ip")
@@ -28,6 +31,7 @@ def check_fleet(groups: dict[str, list[str]], hostvars: Any) -> list[Problem]:
         variable, _, words = str(error).partition(": ")
         return [Problem(variable, HIDDEN, words)]
     problems += _check_names(servers)
+    problems += _check_access_rules(servers, hostvars)
     problems += _check_body_limits(balancers, servers, hostvars)
     problems += _check_virtual_addresses(balancers, hostvars, taken)
     return problems
@@ -64,10 +68,28 @@ def _check_address(address: str, name: str, taken: dict[str, str]) -> Iterator[P
 
 
 def _check_apps(servers: list[str], hostvars: Any) -> Iterator[Problem]:
-    for app in fleet.balanced(servers, hostvars):
-        if not app["server_names"]:
+    apps = fleet.balanced(servers, hostvars)
+    yield from check_places({app["name"]: app for app in apps})
+    for app in apps:
+        if app["redirects"] and "*" in next(iter(app["server_names"]), "*"):
+            words = "lead to the first of the server_names that all app servers have, and there is none; add one"
+            yield Problem(f"flask_apps.{app['name']}.redirects", app["redirects"], words)
+        if not urls_of(app):
             words = "have no name in common on all app servers, under which clients could ask a balancer; add one"
             yield Problem(f"flask_apps.{app['name']}.server_names", HIDDEN, words)
+
+
+def _check_access_rules(servers: list[str], hostvars: Any) -> Iterator[Problem]:
+    """Balancers apply the access rules of an app for all its servers: these have to agree."""
+    rules: dict[str, list[dict[str, Any]]] = {}
+    for host in servers:
+        for name, entry in complete(hostvars[host].get("flask_apps") or {}).items():
+            rules.setdefault(name, []).append(access_rules(entry))
+    for name, those in rules.items():
+        for option in ACCESS_RULES:
+            if any(one.get(option) != those[0].get(option) for one in those):
+                words = "differs between app servers, and balancers apply it for all of them; set it in group_vars"
+                yield Problem(f"flask_apps.{name}.{option}", HIDDEN, words)
 
 
 def _check_names(servers: list[str]) -> Iterator[Problem]:

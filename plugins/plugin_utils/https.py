@@ -10,6 +10,7 @@ from typing import Any
 from . import authority, fleet
 from .certificates import Decrypt, Unusable, check_certificate, covers, is_address, read_names
 from .entries import sites
+from .server_blocks import server_blocks
 from .variable_checks import HIDDEN, Problem
 
 ISSUED = "fleet"  # the name of the certificate of the fleet's own CA
@@ -18,24 +19,25 @@ CA_ENDS_SOON = timedelta(days=365)
 Certificates = dict[str, dict[str, str]]
 
 
-def chosen(served: list[dict[str, Any]], given: Certificates, permitted: list[str], has_acme: bool) -> dict[str, str]:
-    """By site the name of its certificate: the first given one that covers all its names, or one that is issued.
+def chosen(blocks: list[dict[str, Any]], given: Certificates, permitted: list[str], has_acme: bool) -> dict[str, str]:
+    """By server block the name of its certificate: the first given one that covers all its names, or an issued one.
 
+    :param blocks: as of :func:`server_blocks`.
     :param permitted: ``tls_ca_permitted``. The fleet's own CA issues what that permits, and without an ACME directory
         all that is left.
     """
     covered = {name: read_names(one["certificate"]) for name, one in (given or {}).items()}
     found = {}
-    for site in served:
-        names = site["server_names"]
+    for block in blocks:
+        names = block["server_names"]
         name = next((name for name, those in covered.items() if all(covers(those, one) for one in names)), None)
         if name is None and permitted:
             is_permitted = all(authority.is_named_in(permitted, one) for one in names)
             name = ISSUED if is_permitted or not has_acme else None
         if name is None and has_acme:
-            name = f"{ACME}{site['name']}"
-        if name and site["https"]:
-            found[site["name"]] = name
+            name = f"{ACME}{block['owner']}"
+        if name and block["https"]:
+            found[block["name"]] = name
     return found
 
 
@@ -46,21 +48,22 @@ def used(
     permitted: list[str] | None = None,
     has_acme: bool = False,
 ) -> list[dict[str, Any]]:
-    """The certificates that sites are served with.
+    """The certificates that server blocks are served with.
 
     :param served: ``nginx_sites`` or ``nginx_balanced``.
     :param given: ``nginx_certificates``.
     :param issued: the record of the one that the fleet's own CA has issued to the host, or ``{}``.
     :param permitted, has_acme: see :func:`chosen`.
-    :returns: each with ``name``, ``path`` for nginx, what a site ``includes``, the names of its ``sites``, their
+    :returns: each with ``name``, ``path`` for nginx, what a block ``includes``, the names of its ``sites``, their
         ``server_names``, whether it ``has_address`` besides them (a client that asks for one names no host in its
         handshake, RFC 6066, 3), and ``certificate`` and ``key`` as they are given.
     """
-    found = chosen(served, given, permitted or [], has_acme)
+    blocks = server_blocks(served)
+    found = chosen(blocks, given, permitted or [], has_acme)
     covered = {name.lower() for name in issued.get("names", [])}
     certificates = []
     for name in dict.fromkeys([*(given or {}), *found.values()]):
-        sites_of = [site for site in served if found.get(site["name"]) == name]
+        sites_of = [block for block in blocks if found.get(block["name"]) == name]
         if name == ISSUED:  # a site waits for the certificate that has its names
             sites_of = [site for site in sites_of if all(covers(covered, one) for one in site["server_names"])]
         server_names = [server_name for site in sites_of for server_name in site["server_names"]]
@@ -111,19 +114,20 @@ def map_source(name: str) -> str:
 def names_for_ca(
     served: list[dict[str, Any]], given: Certificates, permitted: list[str], has_acme: bool = False
 ) -> list[str]:
-    """The server names of the sites whose certificate the fleet's own CA issues."""
-    found = chosen(served, given, permitted, has_acme)
-    sites_of = [site for site in served if found.get(site["name"]) == ISSUED]
-    return sorted({name.lower() for site in sites_of for name in site["server_names"]})
+    """The server names for which the fleet's own CA issues the certificate."""
+    blocks = server_blocks(served)
+    found = chosen(blocks, given, permitted, has_acme)
+    issued = [block["server_names"] for block in blocks if found.get(block["name"]) == ISSUED]
+    return sorted({name.lower() for names in issued for name in names})
 
 
 def acme_sites(certificates: list[dict[str, Any]]) -> dict[str, list[str]]:
-    """By site the names for which the ACME directory issues a certificate.
+    """By app the names for which the ACME directory issues a certificate; by server block where no app is at its root.
 
     :param certificates: as of :func:`used`.
     """
     return {
-        one["sites"][0]: sorted({name.lower() for name in one["server_names"]})
+        one["name"].removeprefix(ACME): sorted({name.lower() for name in one["server_names"]})
         for one in certificates
         if one["name"].startswith(ACME)
     }
@@ -213,10 +217,11 @@ def _check_names(
     if permitted:
         yield from _check_authority(variables, [*names_for_ca(served, given, permitted, has_acme), *inner])
     if has_acme:
-        found = chosen(served, given, permitted, has_acme)
-        yield from _check_acme(variables, [one for one in served if found.get(one["name"], "").startswith(ACME)])
+        blocks = server_blocks(served)
+        found = chosen(blocks, given, permitted, has_acme)
+        yield from _check_acme(variables, [one for one in blocks if found.get(one["name"], "").startswith(ACME)])
     if given and not permitted and not has_acme:
-        yield from _check_covered(served, given)
+        yield from _check_covered(server_blocks(served), given)
     if fleet.nginx(variables, "http3") and not (given or permitted or has_acme):
         words = "needs https; give nginx_certificates, tls_ca_permitted or nginx_acme_directory, or leave it false"
         yield Problem("nginx_http3", True, words)
@@ -226,9 +231,9 @@ def _check_acme(variables: Any, wanted: list[dict[str, Any]]) -> Iterator[Proble
     hook = fleet.nginx(variables, "acme_dns_hook")
     if hook and not Path(hook).expanduser().is_file():
         yield Problem("nginx_acme_dns_hook", hook, "is no file on the controller; correct the path")
-    for site in wanted:
-        where = f"flask_apps.{site['name']}.server_names"
-        for name in site["server_names"]:
+    for block in wanted:
+        where = _where(block)
+        for name in block["server_names"]:
             if is_address(name):
                 words = (
                     "is an address, and ACME certificates are for names only; remove it, set https: false, or have the"
@@ -239,15 +244,23 @@ def _check_acme(variables: Any, wanted: list[dict[str, Any]]) -> Iterator[Proble
                 yield Problem(where, name, f"{words}, or a certificate in nginx_certificates")
 
 
-def _check_covered(served: list[dict[str, Any]], given: Certificates) -> Iterator[Problem]:
-    found = chosen(served, given, [], False)
-    for site in served:
-        if site["https"] and site["name"] not in found:
+def _where(block: dict[str, Any]) -> str:
+    """The option that has the names of a server block, of its first app."""
+    if not block["places"]:
+        return f"flask_apps.{block['name']}"  # it ends with .redirects
+    app = block["places"][0]
+    return f"flask_apps.{app['name']}.{'urls' if app['path'] else 'server_names'}"
+
+
+def _check_covered(blocks: list[dict[str, Any]], given: Certificates) -> Iterator[Problem]:
+    found = chosen(blocks, given, [], False)
+    for block in blocks:
+        if block["https"] and block["name"] not in found:
             words = (
                 "no certificate of nginx_certificates covers all of them; add one that does, or set https: false for "
                 "an app that is to stay with http"
             )
-            yield Problem(f"flask_apps.{site['name']}.server_names", site["server_names"], words)
+            yield Problem(_where(block), block["server_names"], words)
 
 
 def _check_authority(variables: Any, names: list[str]) -> Iterator[Problem]:

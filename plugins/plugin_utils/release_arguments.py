@@ -11,6 +11,7 @@ from .entries import Entry
 from .fleet import bracketed
 from .release_contents import contents
 from .rendering import PROJECT, render
+from .server_blocks import split_url, urls_of
 
 Arguments = dict[str, Any]
 
@@ -54,7 +55,7 @@ def of_release(entry: Entry, options: Arguments, task_vars: Arguments, templar: 
             "app": entry["name"],
             "release": release,
             "source": fetched.record,
-            "host": bracketed(next(iter(entry["server_names"]), "localhost").removeprefix("*.")),
+            "host": _host(entry),
             "inputs": inputs,
         },
     }
@@ -69,3 +70,9 @@ def _template_variables(entry: Entry, options: Arguments, release: str) -> Argum
         "settings": options["settings"],
         "release": {"id": release, "path": path, "links": links},
     }
+
+
+def _host(entry: Entry) -> str:
+    """The name that health checks ask the app for."""
+    name, _ = split_url(next(iter(urls_of(entry)), "localhost"))
+    return "localhost" if name == "*" else bracketed(name.removeprefix("*."))

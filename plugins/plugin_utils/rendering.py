@@ -48,11 +48,12 @@ def render_tree(
     each: dict[str, list[dict[str, Any]]],
     exclude: list[str],
     modes: dict[str, str],
+    groups: dict[str, str],
 ) -> tuple[list[dict[str, str]], str]:
     """Render every ``*.j2`` below a folder.
 
-    :returns: the files (``path``, ``content``, ``mode``) by path, and the tree's hash. It replaces
-        ``{{ config_tree_hash }}`` in the contents.
+    :returns: the files (``path``, ``content``, ``mode``, ``group`` where it is not root) by path, and the tree's hash,
+        which replaces ``{{ config_tree_hash }}`` in the contents.
     """
     files = []
     for template in sorted(folder.rglob("*.j2")):
@@ -60,7 +61,11 @@ def render_tree(
             if any(fnmatch(path, pattern) for pattern in exclude):
                 continue
             content = render(templar, template, {**variables, **item, HASH_VARIABLE: HASH_PLACEHOLDER})
-            mode = next((mode for pattern, mode in modes.items() if fnmatch(path, pattern)), "0644")
-            files.append({"path": path, "content": content, "mode": mode})
+            file = {"path": path, "content": content, "mode": _first(modes, path) or "0644"}
+            files.append(file | ({"group": group} if (group := _first(groups, path)) else {}))
     tree = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:12]
     return [{**file, "content": file["content"].replace(HASH_PLACEHOLDER, tree)} for file in files], tree
+
+
+def _first(by_pattern: dict[str, str], path: str) -> str:
+    return next((value for pattern, value in by_pattern.items() if fnmatch(path, pattern)), "")

@@ -13,6 +13,7 @@
         platform, disk          {mount point: {"free", "size"}} in bytes
         apps                    as the module fleet_state returns them, with "undeployed", the undeployed changes
         certificates            that its nginx serves, as the module fleet_state returns them
+        maintenance             the apps whose maintenance page is shown, why and since when, in words
         drained                 of a balancer: its drained hosts, why and since when, in words
         has_address             of a balancer: whether it has the shared address
 """
@@ -80,6 +81,7 @@ def _host_report(name: str, role: str, variables: Any) -> Host:
         "apps": [{**app, "undeployed": undeployed.get(app["app"])} for app in state.get("apps", [])],
         "certificates": state.get("certificates", []),
         "drained": state.get("drained", []),
+        "maintenance": state.get("maintenance", []),
         "has_address": state.get("has_address", False),
     }
 

@@ -13,7 +13,7 @@ INDENT = 12
 
 
 def lines(state: dict[str, Any], asked: list[dict[str, Any]]) -> list[str]:
-    """A host's apps, a block each, then its certificates, what a balancer has drained, and the drift.
+    """A host's apps, a block each, then its certificates, what is drained or under maintenance, and the drift.
 
     :param state: the result of ``fleet_state``. ``asked``: those of ``flask_app`` for the apps of the inventory.
     """
@@ -24,6 +24,7 @@ def lines(state: dict[str, Any], asked: list[dict[str, Any]]) -> list[str]:
         "address": address,
         "https": [_certificate(one, state["now"]) for one in state["certificates"]],
         "drained": state["drained"],
+        "maintenance": state["maintenance"],
         "drift": state["drift"],
     }
     return [*text, *(line for title, items in blocks.items() for line in _block(title, items))]

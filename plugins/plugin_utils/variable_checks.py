@@ -20,7 +20,7 @@ from .rendering import PROJECT
 from .sources import redact
 
 # Options and variables whose values may have line breaks, and are shown to nobody.
-VERBATIM = ("env", "secret_env", "files", "secret_files", "nginx_certificates", "tls_ca_passphrase")
+VERBATIM = ("env", "secret_env", "files", "secret_files", "basic_auth", "nginx_certificates", "tls_ca_passphrase")
 
 
 class Problem(NamedTuple):

@@ -500,15 +500,15 @@ def results(**hosts: dict[str, Any] | None) -> list[dict[str, Any]]:
 
 def test_health_checks_have_each_balanced_app_and_its_servers() -> None:
     servers = [{"name": "app1", "address": "10.0.0.1:80", "weight": 1}]
-    balanced = [{"name": "blog", "server_names": ["*.lan"], "read_timeout_seconds": 40, "servers": servers}]
+    balanced = [{"name": "blog", "server_names": ["*.lan"], "urls": [], "read_timeout_seconds": 40, "servers": servers}]
     entry = {"source": {"path": "/x"}, "wsgi": "blog:app", "health": {"path": "/healthz"}}
     assert controller.health_checks({"blog": entry, "shop": entry}, balanced) == [
-        {"server_name": "www.lan", **ASKED, "servers": {"app1": "10.0.0.1:80"}}
+        {"server_name": "flaskfleet-check.lan", **ASKED, "servers": {"app1": "10.0.0.1:80"}}
     ]
 
 
 def test_the_health_check_asks_for_an_ipv6_address_in_brackets() -> None:
-    site = {"name": "blog", "server_names": ["fd00::20"], "servers": []}
+    site = {"name": "blog", "server_names": ["fd00::20"], "urls": [], "servers": []}
     (check,) = controller.health_checks({"blog": {"source": {"path": "/x"}, "wsgi": "blog:app"}}, [site])
     assert check["server_name"] == "[fd00::20]"
 

@@ -9,7 +9,7 @@ from ansible.plugins.loader import filter_loader
 from plugin_utils.entries import app_options, complete, role_options, sites, validate
 from plugin_utils.rendering import PROJECT
 
-BLOG = {"source": {"path": "/home/me/blog"}, "wsgi": "blog:app", "server_names": ["blog.example"]}
+BLOG = {"source": {"path": "/home/me/blog"}, "wsgi": "blog:app", "server_names": ["blog.example"], "urls": []}
 REQUIRED = ["source", "wsgi"]
 
 
@@ -133,12 +133,16 @@ def test_a_site_has_what_nginx_needs() -> None:
         {
             "name": "blog",
             "server_names": ["blog.example"],
+            "urls": [],
+            "redirects": [],
             "https": True,
+            "access": {},
             "root": "/srv/blog",
             "socket": "/srv/blog/current/run/uwsgi.sock",
             "static_prefixes": ["/favicon", "/static"],
             "shared_urls": ["/static/media"],
             "read_timeout_seconds": 15,
+            "max_body_mb": None,
             "directives": ["add_header X-Frame-Options DENY"],
         }
     ]

@@ -11,7 +11,7 @@ from plugin_utils import fleet
 
 def app(**options: Any) -> dict[str, Any]:
     """An entry of flask_apps."""
-    return {"source": {"path": "/x"}, "wsgi": "blog:app", "server_names": ["blog.lan"], **options}
+    return {"source": {"path": "/x"}, "wsgi": "blog:app", "server_names": ["blog.lan"], "urls": [], **options}
 
 
 def hosts(*addresses: str, **variables: Any) -> dict[str, dict[str, Any]]:
@@ -75,8 +75,12 @@ def test_an_app_is_balanced_over_the_hosts_that_have_it() -> None:
         {
             "name": "blog",
             "server_names": ["blog.lan"],
+            "urls": [],
+            "redirects": [],
             "https": True,
+            "access": {},
             "read_timeout_seconds": 40,
+            "max_body_mb": None,
             "servers": [
                 {"name": "app1", "address": "10.0.0.1:80", "secure_address": "10.0.0.1:443", "weight": 1},
                 {"name": "app2", "address": "10.0.0.2:8080", "secure_address": "10.0.0.2:443", "weight": 3},

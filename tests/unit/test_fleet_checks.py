@@ -86,6 +86,29 @@ OTHER = {"blog": {"source": {"path": "/x"}, "wsgi": "blog:app", "server_names": 
         ({"lb1": {"ansible_host": "127.0.1.1"}}, "base_address: '127.0.1.1' is no address .* others reach lb1; give"),
         ({"app1": {"base_address": "fd00::1"}}, "base_address: .*'app1': 'fd00::1'.* are of both families, and bal"),
         ({"lb2": {SECOND: "fd00::9"}}, f"{SECOND}: .* differs between balancers"),
+        (
+            {
+                "app2": {
+                    "flask_apps": {
+                        "blog": {
+                            "source": {"path": "/x"},
+                            "wsgi": "blog:app",
+                            "server_names": ["blog.lan"],
+                            "allow": ["10.0.0.0/8"],
+                        }
+                    }
+                }
+            },
+            "flask_apps.blog.allow: differs between app servers, and balancers apply it for all of them; set it in",
+        ),
+        (
+            {
+                "app2": {
+                    "flask_apps": {"wiki": {"source": {"path": "/x"}, "wsgi": "w:app", "server_names": ["blog.lan"]}}
+                }
+            },
+            "flask_apps.blog.server_names: 'blog.lan' is claimed by apps blog, wiki; give it to one app",
+        ),
         ({"app1": {"nginx_client_max_body_mb": 200}}, "nginx_client_max_body_mb: .*'lb1': 100.* is less on a balancer"),
     ],
     ids=[
@@ -97,11 +120,13 @@ OTHER = {"blog": {"source": {"path": "/x"}, "wsgi": "blog:app", "server_names": 
         "an address of its own",
         "both families",
         "two second addresses",
+        "an access rule",
+        "a name of two apps",
         "a limit of the balancer's",
     ],
 )
 def test_problems_between_hosts_are_reported(changed: dict[str, dict[str, Any]], words: str) -> None:
-    (problem,) = check_fleet(FLEET, fleet(**changed))
+    problem, *_ = check_fleet(FLEET, fleet(**changed))
     assert re.search(words, str(problem)), problem
 
 

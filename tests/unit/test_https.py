@@ -15,16 +15,16 @@ from test_fleet_checks import FLEET, fleet
 
 
 def site(name: str, *server_names: str, https: bool = True) -> dict[str, Any]:
-    return {"name": name, "server_names": list(server_names), "https": https}
+    return {"name": name, "server_names": list(server_names), "urls": [], "redirects": [], "https": https}
 
 
 SERVED = [
     site("blog", "Blog.example.lan"),
     site("wiki", "a.wiki.example.lan", "*.wiki.example.lan"),
     site("deep", "b.a.wiki.example.lan"),
-    site("both", "blog.example.lan", "a.wiki.example.lan"),
-    site("plain", "blog.example.lan", https=False),
-    site("address", "10.0.0.5", "blog.example.lan"),
+    site("both", "b.wiki.example.lan", "c.wiki.example.lan"),
+    site("plain", "plain.example.lan", https=False),
+    site("address", "10.0.0.5", "d.wiki.example.lan"),
     site("other", "10.0.0.6"),
 ]
 GIVEN = {
@@ -187,3 +187,13 @@ def test_tls_with_app_servers_needs_the_fleets_own_ca() -> None:
     problems = problems_of(FLEET, lb2={"nginx_upstream_tls": True})
     assert [text.partition(", and ")[2].partition(" ")[0] for text in problems] == ["lb1", "lb2", "app1", "app2"]
     assert problems[2].startswith(words)
+
+
+def test_a_path_below_a_name_leaves_the_acme_certificate_of_its_app_as_it_is() -> None:
+    """Or the app would be served over http until the directory has issued another one."""
+    blog, wiki = site("blog", "blog.lan", "b.lan"), site("wiki")
+    alone = https.used([blog], {}, {}, has_acme=True)
+    together = https.used([blog, {**wiki, "urls": ["blog.lan/wiki", "tools.lan/wiki"]}], {}, {}, has_acme=True)
+    assert https.acme_sites(alone) == {"blog": ["b.lan", "blog.lan"]}
+    assert https.acme_sites(together) == {"blog": ["b.lan", "blog.lan"], "@tools.lan": ["tools.lan"]}
+    assert [one["sites"] for one in together] == [["@blog.lan", "blog"], ["@tools.lan"]]

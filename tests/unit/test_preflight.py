@@ -464,10 +464,125 @@ def test_nothing_is_fetched_for_a_host_with_which_something_else_is_wrong(invent
 
 def test_two_apps_that_claim_one_server_name(inventory: dict[str, Any]) -> None:
     inventory["flask_apps"]["shop"] = copy.deepcopy(inventory["flask_apps"]["blog"])
-    assert (
-        "flask_apps.shop.server_names: 'blog.example.lan' is claimed by apps blog, shop; give each name to one app"
-        in (problems(inventory))
+    assert "flask_apps.shop.server_names: 'blog.example.lan' is claimed by apps blog, shop; give it to one app" in (
+        problems(inventory)
     )
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("urls", ["blog.example.lan/wiki"], []),
+        ("urls", ["Blog.example.lan/Static"], []),
+        (
+            "urls", ["Blog.example.lan/static"],
+            [
+                "flask_apps.blog.static: '/static' is below blog.example.lan/static, a URL of wiki; give one of them "
+                "another path",
+            ],
+        ),
+        ("urls", ["a.lan/wiki", "A.lan/wiki"], [
+            "flask_apps.wiki.urls: 'a.lan/wiki' is claimed by wiki more than once; give it to one app",
+            "flask_apps.wiki.urls: 'A.lan/wiki' is claimed by wiki more than once; give it to one app",
+        ]),
+        ("urls", ["0::1/wiki"], ["flask_apps.wiki.urls: '0::1' is not how clients write that address; write ::1"]),
+    ],
+)  # fmt: skip
+def test_apps_share_a_name(inventory: dict[str, Any], option: str, value: Any, told: list[str]) -> None:
+    wiki = {**copy.deepcopy(inventory["flask_apps"]["blog"]), "server_names": [], "static": {}, option: value}
+    inventory["flask_apps"]["wiki"] = wiki
+    assert problems(inventory) == told
+
+
+@pytest.mark.parametrize(
+    ("server_names", "told"),
+    [
+        (["*.example.lan"], "lead to the first of server_names, and there is none that is a name; give one"),
+        (["www.example.lan"], "is claimed by blog more than once; give it to one app"),
+    ],
+)
+def test_redirects_lead_to_a_name(inventory: dict[str, Any], server_names: list[str], told: str) -> None:
+    inventory["flask_apps"]["blog"] |= {"server_names": server_names, "redirects": ["www.example.lan"]}
+    assert any(told in one for one in problems(inventory)), problems(inventory)
+
+
+@pytest.mark.parametrize(
+    ("blog", "wiki", "told"),
+    [
+        (
+            {"static": {"/files": "static"}, "shared_paths": ["static/up"]},
+            {"urls": ["blog.example.lan/files/up"]},
+            "flask_apps.blog.static: '/files/up' is below blog.example.lan/files/up, a URL of wiki",
+        ),
+        (
+            {"static": {"/wiki/files": "static"}},
+            {"urls": ["blog.example.lan/wiki"]},
+            "flask_apps.blog.static: '/wiki/files' is below blog.example.lan/wiki, a URL of wiki",
+        ),
+        (
+            {"redirects": ["old.example.lan"]},
+            {"urls": ["old.example.lan/wiki"]},
+            "flask_apps.blog.redirects: 'old.example.lan' leads elsewhere, and old.example.lan/wiki is an app's URL",
+        ),
+        ({"redirects": ["*"]}, {"urls": ["b.lan/wiki"]}, "flask_apps.blog.https: True no certificate has every name"),
+        (
+            {"http": "0.0.0.0:8080", "allow": ["10.0.0.0/8"]},
+            {"urls": ["b.lan/wiki"]},
+            "flask_apps.blog.allow: is nothing that the port of http would ask for; leave http out, or this",
+        ),
+    ],
+)  # fmt: skip
+def test_what_nginx_would_not_take_or_would_serve_otherwise(
+    inventory: dict[str, Any], blog: dict[str, Any], wiki: dict[str, Any], told: str
+) -> None:
+    inventory["flask_apps"]["wiki"] = {
+        **copy.deepcopy(inventory["flask_apps"]["blog"]), "server_names": [], "static": {}, **wiki,
+    }  # fmt: skip
+    inventory["flask_apps"]["blog"] |= blog
+    assert [one for one in problems(inventory) if one.startswith(told)], problems(inventory)
+
+
+def test_an_app_for_every_name_has_no_https(inventory: dict[str, Any]) -> None:
+    inventory["flask_apps"]["blog"] |= {"server_names": ["*"]}
+    assert problems(inventory) == [
+        "flask_apps.blog.https: True no certificate has every name; make it false, or name names"
+    ]
+    inventory["flask_apps"]["blog"] |= {"https": False}
+    assert problems(inventory) == []
+
+
+def test_apps_of_one_name_agree_about_https(inventory: dict[str, Any]) -> None:
+    blog = inventory["flask_apps"]["blog"]
+    wiki = {**copy.deepcopy(blog), "server_names": [], "urls": ["blog.example.lan/wiki"], "https": False}
+    inventory["flask_apps"]["wiki"] = wiki
+    assert problems(inventory) == [
+        "flask_apps.wiki.https: False and other apps of blog.example.lan are served over https, to which all of a name "
+        "leads; make it true, or theirs false"
+    ]
+
+
+@pytest.mark.parametrize(
+    "url", ["a.lan", "a.lan/", "a.lan/wiki/", "https://a.lan/wiki", "a.lan/../wiki", "a.lan/w iki"]
+)
+def test_a_url_is_a_name_and_a_path(inventory: dict[str, Any], url: str) -> None:
+    (found,) = problems(changed(inventory, "flask_apps blog urls", [url]))
+    assert "use a name and a path that does not end with /, like intranet.lan/wiki" in found
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("allow", ["10.0.0.0/33"], "flask_apps.blog.allow: '10.0.0.0/33' is no network ("),
+        ("allow", ["10.0.0.1/24"], "flask_apps.blog.allow: '10.0.0.1/24' is no network ("),
+        ("basic_auth", {"ann": "secret"}, "give the hash that mkpasswd or openssl passwd -6 prints"),
+        ("basic_auth", {"a:b": "$6$salt$hash"}, "a user's name has no colon and no space"),
+        ("limit", {"requests_per_second": 0}, "use 1 to 100000"),
+        ("limit", {"per_second": 5}, "per_second"),
+    ],
+)
+def test_what_is_asked_of_clients_is_sound(inventory: dict[str, Any], option: str, value: Any, told: str) -> None:
+    (found,) = problems(changed(inventory, f"flask_apps blog {option}", value))
+    assert told in found and "secret" not in found
 
 
 def test_a_secret_is_not_in_the_message(inventory: dict[str, Any]) -> None:
@@ -528,7 +643,7 @@ def strings(schema: Any) -> list[str]:
 
 EXAMPLES = {  # of what a pattern that ends with $ takes
     "a", "1", "/a", "a:b", "a/b", "127.0.0.1", ":80", "a==1", "https://a.example/x", "2.0.31", "0" * 64, "auto", "A",
-    "10.0.0.1/24", "max-requests", "host.example", "ops@host.example",
+    "10.0.0.1/24", "max-requests", "host.example", "ops@host.example", "$6$salt$hash",
 }  # fmt: skip
 
 

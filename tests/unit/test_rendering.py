@@ -38,8 +38,9 @@ def text(write: Callable[[str, str], Path]) -> Callable[..., str]:
 def tree(tmp_path: Path) -> Callable[..., tuple[dict[str, dict[str, str]], str]]:
     """A function that renders the folder: its files by path, and its hash."""
 
-    def tree(each=None, exclude=(), modes=None, **variables: Any) -> tuple[dict[str, dict[str, str]], str]:
-        files, name = render_tree(Templar(DataLoader()), tmp_path, variables, each or {}, list(exclude), modes or {})
+    def tree(each=None, exclude=(), modes=None, groups=None, **variables: Any) -> tuple[dict[str, dict[str, str]], str]:
+        patterns = (list(exclude), modes or {}, groups or {})
+        files, name = render_tree(Templar(DataLoader()), tmp_path, variables, each or {}, *patterns)
         assert [file["path"] for file in files] == list(dict.fromkeys(file["path"] for file in files))
         return {file["path"]: file for file in files}, name
 
@@ -171,12 +172,13 @@ def test_excluded_templates_are_not_rendered(write, tree) -> None:
 def test_a_mode_is_that_of_the_first_pattern_that_matches(write, tree) -> None:
     for name in ("etc/a.conf", "etc/key.pem", "usr/bin/a"):
         write(f"{name}.j2", "")
-    files, _ = tree(modes={"*.pem": "0600", "/usr/bin/*": "0755", "/etc/*": "0640"})
+    files, _ = tree(modes={"*.pem": "0600", "/usr/bin/*": "0755", "/etc/*": "0640"}, groups={"/etc/key.*": "www-data"})
     assert {path: file["mode"] for path, file in files.items()} == {
         "/etc/a.conf": "0640",
         "/etc/key.pem": "0600",
         "/usr/bin/a": "0755",
     }
+    assert [(path, file["group"]) for path, file in files.items() if "group" in file] == [("/etc/key.pem", "www-data")]
 
 
 def test_a_mode_is_0644_if_none_is_asked_for(write, tree) -> None:

@@ -29,6 +29,12 @@ def trusted(value: Any) -> Any:
     return trust_as_template(value) if isinstance(value, str) else value
 
 
+# Of an app, for nginx.
+DEFAULTS: dict[str, Any] = {
+    "urls": [], "redirects": [], "access": {}, "max_body_mb": None, "https": True, "read_timeout_seconds": 40,
+}  # fmt: skip
+
+
 def evaluator(role: str, facts: dict[str, Any], **given: Any) -> tuple[Any, dict[str, Any]]:
     """What templates a role's expressions, and the role's variables."""
     folder = PROJECT / "roles" / role
@@ -42,10 +48,16 @@ def evaluator(role: str, facts: dict[str, Any], **given: Any) -> tuple[Any, dict
 def rendered(role: str, facts: dict[str, Any], **given: Any) -> dict[str, str]:
     """The files of a role, by their paths on the host."""
     templar, variables = evaluator(role, facts, **given)
-    names = {"site": "nginx_sites", "balanced": "nginx_balanced", "certificate": "__nginx_certificates"}
+    names = {
+        "site": "__nginx_site_blocks",
+        "balanced": "__nginx_balanced_blocks",
+        "upstream": "nginx_balanced",
+        "certificate": "__nginx_certificates",
+        "restricted": "__nginx_restricted",
+    }
     each = {word: templar.template(variables[name]) for word, name in names.items() if name in variables}
     excluded = templar.template(variables.get(f"__{role}_excluded", []))
-    files, _ = render_tree(templar, PROJECT / "roles" / role / "templates", variables, each, excluded, {})
+    files, _ = render_tree(templar, PROJECT / "roles" / role / "templates", variables, each, excluded, {}, {})
     return {file["path"]: file["content"] for file in files}
 
 
@@ -56,16 +68,16 @@ def nginx(has_ipv6: bool, version: str = "13") -> dict[str, str]:
     """The files of a balancer whose app servers have IPv6 addresses."""
     facts = {"distribution": "Debian", "distribution_version": version, "service_mgr": "systemd", "has_ipv6": has_ipv6}
     balanced = {
-        "name": "blog", "server_names": NAMES, "read_timeout_seconds": 40, "https": True,
+        "name": "blog", "server_names": NAMES, **DEFAULTS,
         "servers": [{"name": "app1", "address": "[fd00::1]:80", "weight": 1}],
     }  # fmt: skip
     site = {
-        "name": "wiki", "server_names": ["fd00::30", "wiki.example.lan"], "read_timeout_seconds": 40, "https": True,
+        "name": "wiki", "server_names": ["fd00::30", "wiki.example.lan"], **DEFAULTS,
         "root": "/srv/wiki", "socket": "/srv/wiki/current/run/uwsgi.sock", "static_prefixes": [], "shared_urls": [],
         "directives": [],
     }  # fmt: skip
     certificate = {
-        "name": "lan", "path": "tls/lan.pem", "sites": ["blog"], "server_names": NAMES,
+        "name": "lan", "path": "tls/lan.pem", "sites": ["blog"], "server_names": NAMES, "urls": [],
         "has_address": True, "certificate": "-----BEGIN", "key": "-----BEGIN", "includes": ["tls/lan.conf"],
     }  # fmt: skip
     return rendered(
@@ -105,7 +117,15 @@ def test_nginx_does_not_listen_on_a_family_that_the_kernel_lacks() -> None:
 def test_nginx_knows_the_certificate_of_an_app_that_waits_for_its_first_one() -> None:
     """Before that nothing includes tls/acme-wiki.conf, and a variable that nobody sets is an error of ``nginx -t``."""
     facts = {"distribution": "Debian", "distribution_version": "13", "service_mgr": "systemd", "has_ipv6": True}
-    names = {"server_names": ["wiki.example.lan"], "https": True, "read_timeout_seconds": 40}
+    names = {
+        "server_names": ["wiki.example.lan"],
+        "urls": [],
+        "redirects": [],
+        "access": {},
+        "max_body_mb": None,
+        "https": True,
+        "read_timeout_seconds": 40,
+    }
     site = {
         "name": "wiki", "root": "/srv/wiki", "socket": "/srv/wiki/current/run/uwsgi.sock", "static_prefixes": [],
         "shared_urls": [], "directives": [], **names,
@@ -121,7 +141,7 @@ def test_nginx_knows_the_certificate_of_an_app_that_waits_for_its_first_one() ->
 
 def test_a_name_is_no_parameter_of_a_map_and_no_tab() -> None:
     """nginx takes a backslash and a t for a tab, and ``default`` for its own."""
-    served = {"sites": ["blog"], "server_names": ["testapp.example.lan", "default"], "has_address": False}
+    served = {"sites": ["blog"], "server_names": ["testapp.example.lan", "default"], "urls": [], "has_address": False}
     certificate = {"name": "lan", "path": "tls/lan.pem", "certificate": "-----BEGIN", "key": "-----BEGIN", **served}
     facts = {"distribution": "Debian", "distribution_version": "13", "service_mgr": "systemd", "has_ipv6": True}
     names = rendered("nginx", facts, __nginx_certificates=[certificate])["/etc/nginx/tls.conf"]
@@ -132,7 +152,7 @@ def test_addresses_are_in_brackets_where_nginx_wants_them() -> None:
     files = nginx(True)
     assert "server_name blog.example.lan [fd00::20];" in files["/etc/nginx/servers/blog.conf"]
     assert "server_name [fd00::30] wiki.example.lan;" in files["/etc/nginx/servers/wiki.conf"]
-    assert " server [fd00::1]:80 weight=1 " in files["/etc/nginx/servers/blog.conf"]
+    assert " server [fd00::1]:80 weight=1 " in files["/etc/nginx/upstreams/blog.conf"]
     assert " set_real_ip_from fd00:9::/64;" in files["/etc/nginx/nginx.conf"]
     assert " fd00:9::/64 1;" in files["/etc/nginx/nginx.conf"]
 
@@ -140,7 +160,15 @@ def test_addresses_are_in_brackets_where_nginx_wants_them() -> None:
 def upstreams(**given: Any) -> dict[str, Any]:
     """The variables of a balancer with two apps."""
     server = {"name": "app1", "address": "10.0.0.1:80", "secure_address": "10.0.0.1:443", "weight": 1}
-    app = {"server_names": ["blog.lan"], "read_timeout_seconds": 40, "https": True}
+    app = {
+        "server_names": ["blog.lan"],
+        "urls": [],
+        "redirects": [],
+        "access": {},
+        "max_body_mb": None,
+        "read_timeout_seconds": 40,
+        "https": True,
+    }
     balanced = [{**app, "name": "blog", "servers": [server]}, {**app, "name": "wiki", "servers": [server]}]
     issued = {"id": "0123456789ab", "names": []}
     return {"nginx_balanced": balanced, "nginx_issued": issued, "nginx_upstream_tls": True, **given}
@@ -195,11 +223,11 @@ def http3(sites: list[str], **given: Any) -> dict[str, str]:
     """The files of a balancer of the app blog that is to offer HTTP/3, if it serves ``sites`` by https."""
     facts = {"distribution": "Debian", "distribution_version": "13", "service_mgr": "systemd", "has_ipv6": True}
     blog = {
-        "name": "blog", "server_names": ["blog.lan"], "read_timeout_seconds": 40, "https": True,
+        "name": "blog", "server_names": ["blog.lan"], **DEFAULTS,
         "servers": [{"name": "app1", "address": "10.0.0.1:80", "weight": 1}],
     }  # fmt: skip
     wiki = {
-        "name": "wiki", "server_names": ["wiki.lan"], "read_timeout_seconds": 40, "https": True,
+        "name": "wiki", "server_names": ["wiki.lan"], **DEFAULTS,
         "root": "/srv/wiki", "socket": "/srv/wiki/current/run/uwsgi.sock", "static_prefixes": ["/static"],
         "shared_urls": ["/static/media"], "directives": ["add_header X-Frame-Options DENY"],
     }  # fmt: skip
@@ -235,7 +263,10 @@ def test_every_location_offers_http3() -> None:
     assert "\n    include http3.conf;\n" in files["/etc/nginx/nginx.conf"]
     assert "\nadd_header Alt-Svc $alt_svc always;\n" in files["/etc/nginx/http3.conf"]
     for name in ("blog", "wiki"):
-        locations = files[f"/etc/nginx/servers/{name}.conf"].split("    location ")[1:]
+        included = files[f"/etc/nginx/servers/{name}.conf"].replace(
+            "include maintenance.conf;", files["/etc/nginx/maintenance.conf"]
+        )
+        locations = included.split("    location ")[1:]
         own = [one.partition("\n    }")[0] for one in locations if "add_header" in one]
         assert own and not [one for one in own if "add_header Alt-Svc $alt_svc always;" not in one]
 
@@ -245,6 +276,159 @@ def test_http3_is_offered_on_its_port_and_to_clients_of_https_alone(port: int, t
     text = http3(["blog"], nginx_https_port=port)["/etc/nginx/http3.conf"]
     assert f'map $https $alt_svc {{\n    on \'h3=":{port}"; ma=86400\';\n    default "";\n}}' in text
     assert f'\n    h3 "{told}";\n' in text
+
+
+# several apps under one name
+
+
+def shared(rules: dict[str, Any] | None = None, **options: dict[str, Any]) -> dict[str, str]:
+    """The files of a balancer, an app server and a single server, where wiki shares a name with the app blog.
+
+    :param rules: access rules by app. ``options``: what else an app has.
+    """
+    facts = {"distribution": "Debian", "distribution_version": "13", "service_mgr": "systemd", "has_ipv6": False}
+    names: dict[str, Any] = {
+        "blog": {"server_names": ["intranet.lan", "blog.lan"], "urls": []},
+        "wiki": {"server_names": [], "urls": ["intranet.lan/wi.ki"]},
+        "docs": {"server_names": ["docs.lan"], "urls": ["tools.lan/a/docs"]},
+    }
+    hosts = {"blog": ["app1", "app2"], "wiki": ["app1", "app3"], "docs": ["app2"]}
+    common = {name: {"name": name, **DEFAULTS, **those} for name, those in names.items()}
+    for name, app in common.items():
+        app |= {"access": (rules or {}).get(name, {}), **options.get(name, {})}
+    folders = {"static_prefixes": ["/static"], "shared_urls": ["/static/media"], "directives": []}
+    sites = [{**app, "root": f"/srv/{name}", "socket": f"/srv/{name}/s", **folders} for name, app in common.items()]
+    balanced = [
+        {**app, "servers": [{"name": one, "address": f"{one}:80", "weight": 1} for one in hosts[name]]}
+        for name, app in common.items()
+    ]
+    hosts_of = {
+        "app": {"nginx_sites": sites, "nginx_balancer_addresses": ["10.0.0.9"]},
+        "single": {"nginx_sites": sites},
+        "lb": {"nginx_balanced": balanced},
+    }
+    return {
+        f"{host}{path}": text
+        for host, given in hosts_of.items()
+        for path, text in rendered("nginx", facts, **given).items()
+    }
+
+
+def test_a_name_with_paths_has_a_server_block_of_its_own() -> None:
+    files = shared()
+    for host in ("app", "lb"):
+        folder = f"{host}/etc/nginx/servers/"
+        blocks = {path.removeprefix(folder): text for path, text in files.items() if path.startswith(folder)}
+        names = {path: re.findall(r"server_name (.*);", text) for path, text in blocks.items()}
+        assert names == {
+            "blog.conf": ["blog.lan"],
+            "docs.conf": ["docs.lan"],
+            "@intranet.lan.conf": ["intranet.lan"],
+            "@tools.lan.conf": ["tools.lan"],
+        }
+        assert "location / {\n        return 404;" in blocks["@tools.lan.conf"]
+        assert "return 404" not in blocks["@intranet.lan.conf"]
+        assert "\n    access_log /var/log/nginx/blog.access.log site;" in blocks["@intranet.lan.conf"]
+        assert "\n        access_log /var/log/nginx/wiki.access.log site;" in blocks["@intranet.lan.conf"]
+
+
+def test_an_app_at_a_path_is_told_it_and_knows_what_is_below_as_its_own() -> None:
+    files = shared()
+    text = files["app/etc/nginx/servers/@intranet.lan.conf"]
+    locations = {one.split()[0]: one for one in re.split(r"\n    location ", text)[1:]}
+    assert {"/", "@blog", "/static/", "/wi.ki/", "@wiki/wi.ki", "/wi.ki/static/", "/wi.ki/static/media/"} < {*locations}
+    stripped = '        rewrite "(?s)^/wi\\.ki(/.*)$" $1 break;\n'
+    assert [name for name, one in locations.items() if stripped in one] == [
+        "/wi.ki/", "/wi.ki/static/media/", "/wi.ki/static/",
+    ]  # fmt: skip
+    told = "uwsgi_param SCRIPT_NAME /wi.ki;"
+    assert [name for name, one in locations.items() if told in one] == ["/wi.ki/", "@wiki/wi.ki"]
+    assert "SCRIPT_NAME" not in files["app/etc/nginx/servers/blog.conf"] + files["app/etc/nginx/app_uwsgi_params"]
+    assert "@wiki/wi.ki;" in locations["/wi.ki/static/"]
+
+
+def test_a_balancer_knows_the_upstream_of_each_app_whoever_is_drained() -> None:
+    files = shared()
+    block = files["lb/etc/nginx/servers/@intranet.lan.conf"]
+    assert re.findall(r"drain/(\S+)\)", block) == ["app1", "app2", "app3"]
+    assert re.findall(r"set \$app (.*);", block) == ["blog", "wiki"]
+    pools = re.search(r"map \$app\$out \$pool {\n(.*?)}", files["lb/etc/nginx/nginx.conf"], re.DOTALL)
+    assert pools
+    found = dict(line.strip(" ;").split() for line in pools[1].splitlines() if line.strip())
+    assert found["default"] == "$app"
+    assert found["wiki.app1.app2"] == "wiki.app1" and found["blog.app1.app3"] == "blog.app1"
+    assert not {"wiki.app1.app3", "docs.app2", "wiki.app2"} & {*found}  # nobody is left, or nobody is out
+    defined = {
+        one for path, text in files.items() if "/upstreams/" in path for one in re.findall(r"upstream (\S+)", text)
+    }
+    assert {*found.values()} - {"$app"} | {"blog", "wiki", "docs"} == defined
+
+
+def test_an_upload_may_be_as_large_as_the_app_says_on_the_way_to_it() -> None:
+    files = shared(wiki={"max_body_mb": 300})
+    for host in ("app", "single", "lb"):
+        text = files[f"{host}/etc/nginx/servers/@intranet.lan.conf"]
+        blog, wiki = re.split(r"\n    location /wi.ki/ {", text)
+        assert "client_max_body_size" not in blog and "client_max_body_size 300M;" in wiki
+
+
+def test_the_host_that_clients_reach_shows_maintenance_pages() -> None:
+    files = shared()
+    flag = "if (-f /var/lib/flaskfleet/maintenance/wiki) {\n            return 503;"
+    for host, has_flag in (("app", False), ("single", True), ("lb", True)):
+        text = files[f"{host}/etc/nginx/servers/@intranet.lan.conf"]
+        assert (flag in text) is has_flag
+        assert "error_page 502 503 504 /wi.ki/.flaskfleet-maintenance.html;" in text
+
+
+def test_other_names_lead_to_the_first_one() -> None:
+    files = shared(docs={"redirects": ["www.docs.lan"]})
+    for host in ("app", "single", "lb"):
+        text = files[f"{host}/etc/nginx/servers/docs.redirects.conf"]
+        assert "server_name www.docs.lan;" in text
+        assert "return 308 $client_scheme://docs.lan$client_port$request_uri;" in text
+
+
+# access rules
+
+RULES = {
+    "allow": ["10.0.0.0/8", "fd00::/8"],
+    "basic_auth": {"ann": "$6$salt$hash"},
+    "limit": {"requests_per_second": 20, "connections": 9},
+}
+
+
+@pytest.mark.parametrize(("host", "checked_from"), [("lb", ["127.0.0.1"]), ("app", ["10.0.0.9"]), ("single", [])])
+def test_hosts_have_the_access_rules_of_an_app(host: str, checked_from: list[str]) -> None:
+    """Load balancers and the app servers behind them, which let the checks of load balancers through."""
+    files = shared({"blog": RULES, "wiki": {"allow": ["10.0.0.0/8"]}, "docs": {}})
+    told = files[f"{host}/etc/nginx/access/blog.conf"].splitlines()
+    counted = (
+        [] if host == "app" else ["limit_req zone=blog.requests burst=100 nodelay;", "limit_conn blog.connections 9;"]
+    )
+    assert [line for line in told if line and not line.startswith("#")] == [
+        "set $app blog;", "allow 10.0.0.0/8;", "allow fd00::/8;",
+        *(f"allow {one};" for one in checked_from), "deny all;",
+        "auth_basic $realm;", "auth_basic_user_file passwords/blog;", *counted,
+    ]  # fmt: skip
+    assert files[f"{host}/etc/nginx/passwords/blog"].endswith("\nann:$6$salt$hash\n")
+    assert f"{host}/etc/nginx/passwords/wiki" not in files and f"{host}/etc/nginx/access/docs.conf" not in files
+    main = files[f"{host}/etc/nginx/nginx.conf"]
+    assert ("zone=blog.requests:10m rate=20r/s;" in main) is (host != "app") and "zone=wiki" not in main
+    assert re.findall(r"^        (\S+)\|\1 0;$", main, re.MULTILINE) == checked_from
+    assert ("X-Forwarded-For $forwarded_for;" in main) is (host == "lb")
+
+
+def test_every_way_to_an_app_has_its_access_rules() -> None:
+    files = shared({"wiki": RULES})
+    for host in ("lb", "app", "single"):
+        for path in ("@intranet.lan", "blog"):
+            text = files[f"{host}/etc/nginx/servers/{path}.conf"]
+            for name, one in {one.split(" {")[0]: one for one in re.split(r"\n    location ", text)[1:]}.items():
+                is_wikis = "wi.ki" in name and "maintenance" not in name
+                assert ("include access/wiki.conf;" in one) is is_wikis, name
+                # rewrite … break would end before what the access rules set.
+                assert "rewrite" not in one.partition("include access/wiki.conf;")[0] or not is_wikis
 
 
 # the packet filter

@@ -49,7 +49,7 @@ SHOP: dict[str, Any] = {
     "stuck": [],
 }
 HOST: dict[str, Any] = {
-    "apps": [], "drift": [], "now": NOW, "certificates": [], "drained": [], "has_address": False,
+    "apps": [], "drift": [], "now": NOW, "certificates": [], "drained": [], "maintenance": [], "has_address": False,
 }  # fmt: skip
 
 
