@@ -71,6 +71,13 @@ def get_https(address: str) -> Callable[..., Answer]:
 # What clients are served
 
 
+def test_an_app_is_at_a_path_of_a_name_with_another_certificate(get_https) -> None:
+    """More about paths: the scenario ingress."""
+    assert get_https("/own/healthz", "apps.example.lan").text == "ok"
+    assert "max-age" in get_https("/own/static/counter.css", "apps.example.lan").headers["Cache-Control"]
+    assert get_https("/healthz", "apps.example.lan").status == 404
+
+
 def test_an_app_knows_that_its_client_came_by_https(get_https) -> None:
     echo = get_https("/echo", HELLO, method="POST", body=b"x" * 5000).json
     assert (echo["scheme"], echo["host"], echo["body"]["size"]) == ("https", HELLO, 5000)

@@ -92,6 +92,12 @@ def play(playbook: str, *arguments: str, **variables: Any) -> str:
         ("/etc/nginx/servers/notes.conf", "listen 8000;"),
         ("/etc/nginx/servers/notes.conf", "server_name notes.example.lan *.notes.example.lan;"),
         ("/etc/nginx/servers/notes.conf", "uwsgi_read_timeout 13s;"),
+        ("/etc/nginx/servers/notes.conf", "client_max_body_size 2M;"),
+        (
+            "/etc/nginx/servers/notes.redirects.conf",
+            "return 308 $client_scheme://notes.example.lan$client_port$request_uri;",
+        ),
+        ("/etc/nginx/servers/@intranet.example.lan.conf", "uwsgi_param SCRIPT_NAME /notes;"),
         ("/etc/flaskfleet/firewall.nft", "tcp dport { 22, 2222 } accept"),
         ("/etc/flaskfleet/firewall.nft", "tcp dport 8000 accept"),
         ("/etc/flaskfleet/firewall.nft", "tcp dport { 8000, 443 } ip saddr { 192.0.2.21 } accept"),
@@ -117,10 +123,10 @@ def test_setting_is_rendered(full: Host, path: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("path", "line"),
     [
-        ("/etc/nginx/servers/notes.conf", "server 192.0.2.11:443 weight=3 max_fails=4 fail_timeout=6s;"),
-        ("/etc/nginx/servers/notes.conf", "ip_hash;"),
-        ("/etc/nginx/servers/notes.conf", "keepalive 32;"),
-        ("/etc/nginx/servers/notes.conf", "keepalive_timeout 4s;"),
+        ("/etc/nginx/upstreams/notes.conf", "server 192.0.2.11:443 weight=3 max_fails=4 fail_timeout=6s;"),
+        ("/etc/nginx/upstreams/notes.conf", "ip_hash;"),
+        ("/etc/nginx/upstreams/notes.conf", "keepalive 32;"),
+        ("/etc/nginx/upstreams/notes.conf", "keepalive_timeout 4s;"),
         ("/etc/nginx/tls/testapp.conf", "listen 8443 quic;"),
         ("/etc/keepalived/keepalived.conf", "virtual_router_id 77"),
         ("/etc/keepalived/keepalived.conf", "advert_int 2"),
@@ -143,7 +149,9 @@ def test_clients_of_a_balancer_are_led_to_https(balancer: Host, name: str) -> No
     page = balancer.check_output(f"curl {at} -w ' %{{http_version}}' https://{name}:8443/")
     assert "Werkzeug" in page and page.endswith(" 2")
     assert re.search(r"wsgi.url_scheme.*?https", page, re.DOTALL)
-    assert balancer.check_output(f"curl {at} -H 'Host: notes.example.lan' http://{name}/healthz") == "ok"
+    notes = f"curl {at} -H 'Host: notes.example.lan' http://{name}/healthz"
+    assert "401 Authorization Required" in balancer.check_output(notes)
+    assert balancer.check_output(f"{notes} -u ann:secret") == "ok"
 
 
 def test_an_app_server_speaks_tls_with_balancers_alone(full: Host, balancer: Host) -> None:

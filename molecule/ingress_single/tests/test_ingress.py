@@ -1,0 +1,1 @@
+../../ingress/tests/test_ingress.py
