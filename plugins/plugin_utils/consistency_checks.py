@@ -134,7 +134,8 @@ def check_places(apps: dict[str, Entry]) -> Iterator[Problem]:
         name, option, value = those[0]
         lower = [other for other in claims if other.startswith(f"{url}/")]
         if option == "redirects" and lower:
-            yield Problem(f"flask_apps.{name}.redirects", value, f"leads elsewhere, and {lower[0]} is an app's URL")
+            words = f"leads elsewhere, and {lower[0]} is an app's URL; remove one of them"
+            yield Problem(f"flask_apps.{name}.redirects", value, words)
         for prefix in _served_by_nginx(apps[name]):
             # The longest path wins, and a load balancer knows no path of files.
             for other in lower:
